@@ -1,0 +1,31 @@
+"""Text as the platform takes it: strings of Unicode scalar values, ordered by their UTF-8 bytes."""
+
+from __future__ import annotations
+
+_LAST = "\U0010ffff"
+_BEFORE_SURROGATES = "\ud7ff"
+_AFTER_SURROGATES = "\ue000"
+
+
+def scalar(text: str) -> str:
+    """``text`` with every lone surrogate replaced by U+FFFD, as JavaScript does at its border."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def utf8_length(text: str) -> int:
+    """Bytes of ``text`` in UTF-8, counting a lone surrogate as what it is replaced by."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def after_prefix(prefix: str) -> str | None:
+    """The least text that is greater than all texts with this prefix; None if there is none.
+
+    The order of code points is the order of their UTF-8 bytes, so the last one is counted up,
+    where it can be.
+    """
+    stem = prefix.rstrip(_LAST)
+    if not stem:
+        return None
+    last = stem[-1]
+    following = _AFTER_SURROGATES if last == _BEFORE_SURROGATES else chr(ord(last) + 1)
+    return stem[:-1] + following

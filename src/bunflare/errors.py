@@ -1,0 +1,117 @@
+"""Every error of bunflare, once.
+
+Each system has one class; where the platform answers with a JavaScript ``TypeError`` or
+``RangeError``, or where an argument has a wrong type or value, the raised class also is Python's
+``TypeError`` or ``ValueError``, so that both ``except KVError`` and ``except TypeError`` work.
+Bindings raise these; entrances (HTTP, CLI) translate them.
+"""
+
+
+class BunflareError(Exception):
+    """Base of every error that bunflare raises."""
+
+
+class StateError(BunflareError):
+    """The state cannot be used as asked (closed, used after a fork, used in a wrong place)."""
+
+
+class DirectoryError(BunflareError):
+    """The data directory cannot be used: not a directory, not writable, not ours."""
+
+
+class FutureFormatError(DirectoryError):
+    """The data directory was written by a newer bunflare; it was left untouched."""
+
+
+class DatabaseError(BunflareError):
+    """The database refused an operation."""
+
+
+class DatabaseBusy(DatabaseError):
+    """Another process held the write lock for longer than the time a writer may wait."""
+
+
+class DatabaseCorrupt(DatabaseError):
+    """A database file is damaged or is not a SQLite database."""
+
+
+class DatabaseFull(DatabaseError):
+    """The disk (or its quota) is full; the write was undone as a whole."""
+
+
+class DatabaseReadOnly(DatabaseError):
+    """The data directory cannot be written to; reads still work."""
+
+
+class ValuesError(BunflareError):
+    """A value cannot be stored, or a stored value cannot be read."""
+
+
+class ValueNotSerializable(ValuesError, TypeError):
+    """The value has a type that the platform's structured clone would refuse too."""
+
+
+class ValueCorrupt(ValuesError, ValueError):
+    """A stored text is not what the codec writes nor plain JSON."""
+
+
+class StoredError(BunflareError):
+    """An exception that was stored, of a class that is not one of Python's own."""
+
+    def __init__(self, name: str, message: str = "") -> None:
+        super().__init__(f"{name}: {message}" if message else name)
+        #: The name of its class, and what it said.
+        self.name = name
+        self.message = message
+
+
+class ConfigError(BunflareError):
+    """A wrangler file is wrong. The message starts with ``file:line:`` where it is known."""
+
+
+class FetchError(BunflareError):
+    """A Request, Response, Headers or body was built or used wrongly."""
+
+
+class FetchTypeError(FetchError, TypeError):
+    """The Fetch standard throws a ``TypeError`` here."""
+
+
+class FetchRangeError(FetchError, ValueError):
+    """The Fetch standard throws a ``RangeError`` here."""
+
+
+class BodyUsedError(FetchTypeError, OSError):
+    """The body of this Request or Response was read already."""
+
+
+class KVError(BunflareError):
+    """Workers KV refused an operation. ``status`` is the platform's HTTP status, if it has one."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class KVTypeError(KVError, TypeError):
+    """An argument of a Workers KV operation has a wrong type."""
+
+
+class KVValueError(KVError, ValueError):
+    """An argument of a Workers KV operation is outside the platform's limits."""
+
+
+class CacheError(BunflareError):
+    """The Cache API refused an operation."""
+
+
+class CacheTypeError(CacheError, TypeError):
+    """The Cache API throws a ``TypeError`` here."""
+
+
+class CacheValueError(CacheError, ValueError):
+    """An argument of a Cache API operation is outside the platform's limits."""
+
+
+class WorkerError(BunflareError):
+    """A Worker cannot be loaded or answered something that is not a response."""

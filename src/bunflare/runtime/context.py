@@ -1,0 +1,59 @@
+"""What a Worker is given beside its request: the execution context."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from typing import Any
+
+_log = logging.getLogger("bunflare")
+
+
+class Background:
+    """Tasks that outlive the response that started them."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Future[Any]] = set()
+
+    def add(self, work: Awaitable[Any]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Future[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a task given to wait_until failed", exc_info=error)
+
+    async def drain(self, timeout: float) -> None:
+        """Wait for all of them, at most ``timeout`` seconds; then they are cancelled."""
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks, timeout=timeout)
+        for task in late:
+            task.cancel()
+        if late:
+            _log.warning("%d task(s) given to wait_until did not end in time", len(late))
+            await asyncio.wait(late)
+
+
+class ExecutionContext:
+    """``self.ctx`` of a Worker."""
+
+    __slots__ = ("_background", "props")
+
+    def __init__(self, background: Background) -> None:
+        self._background = background
+        self.props: dict[str, Any] = {}
+
+    def wait_until(self, work: Awaitable[Any]) -> None:
+        """Keep ``work`` going after the response has been sent; it is awaited at shutdown."""
+        self._background.add(work)
+
+    waitUntil = wait_until
+
+    def pass_through_on_exception(self) -> None:
+        """Accepted and without effect: there is no origin to pass to."""
+
+    passThroughOnException = pass_through_on_exception

@@ -1,0 +1,61 @@
+"""``env``: a Worker's bindings, made from its configuration on a state."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from ..config import Config
+from ..errors import WorkerError
+from ..state import State
+from .facade import KV, BindingFacade
+
+
+class Env:
+    """Bindings, variables and secrets as attributes; ``env["NAME"]`` works as well."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.__dict__.update(values)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.__dict__[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.__dict__
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"env has no {name!r}; the configuration declares {sorted(self.__dict__)}"
+        )
+
+    def __repr__(self) -> str:
+        return f"<env {' '.join(sorted(self.__dict__))}>"
+
+
+class UnavailableBinding:
+    """A binding that is declared but that bunflare cannot offer: it fails when it is used."""
+
+    def __init__(self, name: str, kind: str) -> None:
+        self.__dict__["_message"] = (
+            f'the binding "{name}" ({kind}) is not available in bunflare; guard the code that uses '
+            "it, or give env a stand-in in your tests"
+        )
+
+    def _refuse(self) -> NoReturn:
+        raise WorkerError(self.__dict__["_message"])
+
+    def __getattr__(self, name: str) -> NoReturn:
+        self._refuse()
+
+    def __call__(self, *args: object, **kwargs: object) -> NoReturn:
+        self._refuse()
+
+
+def make_env(config: Config, state: State) -> Env:
+    """The env that the configuration of a Worker declares."""
+    values: dict[str, Any] = dict(config.vars)
+    for namespace in config.kv_namespaces:
+        name = namespace.preview_id or namespace.id or namespace.binding
+        values[namespace.binding] = BindingFacade(state.kv(name), KV)
+    for name, kind in config.bindings_elsewhere():
+        values[name] = UnavailableBinding(name, kind)
+    return Env(values)

@@ -1,0 +1,136 @@
+"""The Worker's edge: Pythonic bindings as the platform's SDK shows them to a Worker.
+
+The bindings themselves know nothing of JavaScript. Here names are taken in both spellings, options
+as keywords or as one trailing dict, and results become what the SDK returns: dicts whose keys are
+attributes too, lists, None, and memoryviews for array buffers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
+from inspect import isawaitable
+from typing import Any
+
+from ..bindings.kv import KVKey, KVList
+
+_HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
+
+
+class JsDict(dict[str, Any]):
+    """What a JavaScript object becomes: ``r["key"]`` and ``r.key``."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def to_py(self) -> JsDict:
+        """Itself: code that converts results by hand goes on working."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What the generic facade has to know of one kind of binding."""
+
+    #: For each method that takes options: how many arguments come before them.
+    options_at: Mapping[str, int]
+    #: Names that the platform itself spells with an underscore.
+    wire_names: frozenset[str] = frozenset()
+    #: Fields that JavaScript leaves undefined, where Python says None.
+    undefined: Mapping[type, frozenset[str]] = field(default_factory=dict)
+
+
+class BindingFacade:
+    """One binding as a Worker sees it."""
+
+    def __init__(self, binding: object, edge: Edge) -> None:
+        self._binding = binding
+        self._edge = edge
+
+    def __getattr__(self, name: str) -> Any:
+        method_name = snake(name)
+        if method_name.startswith("_"):
+            raise AttributeError(name)
+        attribute = getattr(self._binding, method_name)
+        if not callable(attribute):
+            return self._result(attribute)
+        call = self._call(attribute, self._edge.options_at.get(method_name))
+        # The next look-up finds it without coming here.
+        self.__dict__[name] = call
+        return call
+
+    def _call(self, method: Callable[..., Any], options_at: int | None) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if kwargs:
+                kwargs = {snake(name): value for name, value in kwargs.items()}
+            if options_at is not None and len(args) > options_at:
+                last = args[-1]
+                if last is None:
+                    args = args[:-1]
+                elif isinstance(last, Mapping):
+                    args = args[:-1]
+                    kwargs.update({snake(name): value for name, value in last.items()})
+            result = method(*args, **kwargs)
+            return self._awaited(result) if isawaitable(result) else self._result(result)
+
+        return call
+
+    async def _awaited(self, result: Any) -> Any:
+        value = await result
+        # What most calls return passes as it is.
+        return value if value is None or value.__class__ is str else self._result(value)
+
+    def _result(self, value: Any) -> Any:
+        if isinstance(value, bytes | bytearray):
+            return memoryview(value)
+        if isinstance(value, Mapping):
+            return JsDict({name: self._result(item) for name, item in value.items()})
+        if isinstance(value, list):
+            return [self._result(item) for item in value]
+        if is_dataclass(value) and not isinstance(value, type):
+            return self._object(value)
+        return value
+
+    def _object(self, value: Any) -> JsDict:
+        undefined = self._edge.undefined.get(type(value), frozenset())
+        result = JsDict()
+        for one in fields(value):
+            item = getattr(value, one.name)
+            if item is not None or one.name not in undefined:
+                name = one.name if one.name in self._edge.wire_names else camel(one.name)
+                result[name] = self._result(item)
+        return result
+
+    def __repr__(self) -> str:
+        return f"<{type(self._binding).__name__} binding>"
+
+
+@cache
+def snake(name: str) -> str:
+    """``expirationTtl`` as ``expiration_ttl``."""
+    return _HUMP.sub(r"_\1", name).lower() if not name.isupper() else name
+
+
+@cache
+def camel(name: str) -> str:
+    """``expiration_ttl`` as ``expirationTtl``."""
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+KV = Edge(
+    options_at={"get": 1, "get_with_metadata": 1, "put": 2, "list": 0},
+    wire_names=frozenset({"list_complete"}),
+    undefined={
+        KVKey: frozenset({"expiration", "metadata"}),
+        KVList: frozenset({"cursor"}),
+    },
+)

@@ -1,0 +1,131 @@
+"""`State`: one data directory, opened, and everything that lives in it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from .bindings.cache import CacheStorage, cache_chore, sweep_chore
+from .bindings.kv import KVNamespace, kv_chore
+from .clock import Clock, SystemClock
+from .store.database import Database, open_database
+from .store.directory import DIRECTORY_NAME, ENVIRONMENT_VARIABLE, project_root
+from .store.session import Session, TransactionSession
+from .timer import Timer
+
+
+class _Systems:
+    """The bindings over one session."""
+
+    def __init__(self, session: Session, clock: Clock, timer: Timer) -> None:
+        self._session = session
+        self._clock = clock
+        self._timer = timer
+
+    def kv(self, namespace: str) -> KVNamespace:
+        """The Workers KV namespace of that name. It need not exist before."""
+        return KVNamespace(self._session, namespace, self._clock, self._timer)
+
+
+class StateTransaction(_Systems):
+    """Bindings inside one transaction: their writes become visible together, or not at all."""
+
+
+class State(_Systems):
+    """What `bunflare.open` gives. Close it with ``await state.close()`` or use ``async with``."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        timer = Timer(clock, (kv_chore(database), cache_chore(database), sweep_chore(database)))
+        super().__init__(database, clock, timer)
+        self._database = database
+        self._closed = False
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            # Opened outside of an event loop: the timer starts with the first `async with`.
+            return
+        timer.start()
+
+    @property
+    def caches(self) -> CacheStorage:
+        """The Cache API: ``caches.default`` and ``await caches.open(name)``."""
+        return CacheStorage(self._database, self._clock, self._timer)
+
+    @property
+    def directory(self) -> Path:
+        """The data directory."""
+        return self._database.directory.path
+
+    @property
+    def database(self) -> Database:
+        """The database that all bindings of this directory share in this process."""
+        return self._database
+
+    @property
+    def clock(self) -> Clock:
+        return self._clock
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[StateTransaction]:
+        """One commit over several systems: ``async with state.transaction() as tx``.
+
+        Write through ``tx.kv(…)`` and its like; reads through them see those writes. All other
+        writers of the directory wait until the block ends, so keep it short. An exception that
+        leaves the block undoes everything.
+        """
+        async with self._database.transaction() as tx:
+            yield StateTransaction(TransactionSession(tx), self._clock, self._timer)
+
+    async def close(self) -> None:
+        """Wait for what is being written, and close. Does nothing if closed already."""
+        if not self._closed:
+            self._closed = True
+            await self._timer.close()
+            await self._database.release()
+
+    async def __aenter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+def open(  # noqa: A001 - `bunflare.open` is the name one expects
+    path: str | os.PathLike[str] | None = None,
+    *,
+    durability: Literal["full", "normal"] | None = None,
+    clock: Clock | None = None,
+) -> State:
+    """Open a data directory, made if it is not there.
+
+    ``path`` is the directory; by default ``BUNFLARE_DIR``, or ``.bunflare`` in the project root
+    (the nearest ancestor with a wrangler file, then ``pyproject.toml``, then ``.git``; else the
+    working directory). ``":memory:"`` gives a throw-away state that is gone when closed.
+
+    ``durability`` is "full" (the default: what was acknowledged survives a loss of power) or
+    "normal" (it survives the end of the process, however sudden). ``clock`` replaces the system's
+    clock for everything timed.
+
+    Raises `DirectoryError`, `FutureFormatError`, `DatabaseCorrupt` and other kinds of
+    `BunflareError` where the directory cannot be used; it is then left as it was.
+    """
+    return State(open_database(path, durability), clock or SystemClock())
+
+
+def default_directory(root: Path) -> Path:
+    """The data directory of the project at ``root``: ``BUNFLARE_DIR``, or ``.bunflare`` in it."""
+    return Path(os.environ.get(ENVIRONMENT_VARIABLE) or root / DIRECTORY_NAME)
+
+
+__all__ = ["State", "StateTransaction", "default_directory", "open", "project_root"]

@@ -1,0 +1,151 @@
+"""Files that belong to a row: made before it, named by it, and gone with it.
+
+A file is written under a name that was never used before, flushed to the disk together with its
+directory, and only then named by a committed row. It is never changed again; whoever replaces or
+deletes the row unlinks it after that commit. So at any moment, whatever is killed, each row has its
+whole file, and all that can be left over is a file without a row.
+
+Whoever is writing a file holds its lock until the row is committed; a file that can be locked and
+has no row is left over and may be swept.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ..errors import DatabaseError, DatabaseFull
+
+
+class Draft:
+    """A file in the making. Its methods block; call them on a thread."""
+
+    __slots__ = ("_descriptor", "_directory", "_kept", "name", "size")
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        self._directory = directory
+        self.name = secrets.token_hex(16)
+        self.size = 0
+        self._kept = False
+        self._descriptor = os.open(
+            self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+        )
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+    @property
+    def _path(self) -> Path:
+        return self._directory / self.name
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append ``data``."""
+        left = memoryview(data)
+        try:
+            while left:
+                written = os.write(self._descriptor, left)
+                self.size += written
+                left = left[written:]
+        except OSError as error:
+            raise _translated(error, self._path) from error
+
+    def sync(self) -> None:
+        """Have the file and its name on disk."""
+        try:
+            os.fsync(self._descriptor)
+            _sync_directory(self._directory)
+        except OSError as error:
+            raise _translated(error, self._path) from error
+
+    def keep(self) -> None:
+        """A committed row names the file now."""
+        self._kept = True
+
+    def close(self) -> None:
+        """Let go of the file, and remove it if no row names it."""
+        if self._descriptor < 0:
+            return
+        if not self._kept:
+            self._path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class OpenFile:
+    """A file's bytes, which stay readable when its row has been replaced and its name is gone."""
+
+    __slots__ = ("_descriptor", "size")
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.size = os.fstat(self._descriptor).st_size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """At most ``length`` bytes from ``offset``. Blocks; for more than a page use a thread."""
+        return os.pread(self._descriptor, length, offset)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __del__(self) -> None:
+        # A response that nobody read to its end is ordinary, not a leak worth a warning.
+        self.close()
+
+
+def remove(path: Path) -> None:
+    """Remove a file that no row names any more."""
+    path.unlink(missing_ok=True)
+
+
+def leftovers(directory: Path) -> list[str]:
+    """Names of the files that nobody is writing, with or without a row."""
+    try:
+        entries = list(os.scandir(directory))
+    except FileNotFoundError:
+        return []
+    return [entry.name for entry in entries if entry.is_file() and not _is_locked(entry.path)]
+
+
+def _is_locked(path: str) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _translated(error: OSError, path: Path) -> DatabaseError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DatabaseFull(f"the disk that holds {path.parent} is full; nothing was written")
+    return DatabaseError(f"{path}: {error.strerror}")

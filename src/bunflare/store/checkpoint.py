@@ -1,0 +1,122 @@
+"""Copying the write-ahead log back into the database, off everybody's path.
+
+A commit that happens to cross a limit would otherwise pay for it with two flushes and thousands of
+page writes. So a thread copies, beside the writes that go on. Those add to the log meanwhile, and
+only a log that was copied to its end is written anew from its beginning, in place, where a flush
+costs half of what it costs at the end of a growing file. So a second, short copy follows while our
+own writer stands still. Where other processes keep adding all the same, a higher limit holds them
+up too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import apsw
+
+from .connection import BusyWait, Durability, connect
+from .directory import Directory
+from .turnstile import Turnstile
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+_log = logging.getLogger("bunflare")
+
+# In pages of 4 KiB.
+_WORTH_IT = 1_000
+_TOO_LONG = 16_000
+# How long other processes may hold up the rest, in seconds.
+_PATIENCE = 0.2
+
+
+class Checkpointer:
+    """Watches the log of the writing connection."""
+
+    def __init__(
+        self,
+        writing: apsw.Connection,
+        directory: Directory,
+        durability: Durability,
+        threads: Callable[[], Executor],
+        release_readers: Callable[[], None],
+        pause_writer: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self._directory = directory
+        self._durability = durability
+        self._threads = threads
+        self._release_readers = release_readers
+        self._pause_writer = pause_writer
+        self._connection: apsw.Connection | None = None
+        self._turnstile: Turnstile | None = None
+        self._pages = 0
+        self._busy = False
+        writing.set_wal_hook(self._count)
+
+    def _count(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self._pages = pages
+        return apsw.SQLITE_OK
+
+    def look(self) -> None:
+        """Start a checkpoint if the log has grown enough. To be called after a commit."""
+        if self._pages >= _WORTH_IT and not self._busy:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                return
+            self._busy = True
+            self._threads().submit(self._first, loop)
+
+    def _first(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The long copy, beside the writers. Runs on a thread."""
+        try:
+            if self._connection is None:
+                self._connection = connect(
+                    self._directory.database, self._durability, BusyWait(_PATIENCE)
+                )
+                self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+                self._turnstile = Turnstile(self._directory.turnstile)
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            loop.call_soon_threadsafe(self._continue)
+        except RuntimeError:
+            # The event loop has ended; closing the database copies the rest.
+            self._busy = False
+        except Exception:
+            _log.exception("a checkpoint of %s failed", self._directory.database)
+            self._busy = False
+
+    def _continue(self) -> None:
+        self._release_readers()
+        self._pause_writer(self._second)
+
+    def _second(self) -> None:
+        """The short copy, while our writer stands still. Runs on a thread."""
+        assert self._connection is not None
+        try:
+            frames, copied = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            if frames > copied and frames >= _TOO_LONG:
+                self._restart(self._connection)
+        except apsw.BusyError:
+            # Somebody else does the same, or reads for long; the next commit will try again.
+            pass
+        except Exception:
+            _log.exception("a checkpoint of %s failed", self._directory.database)
+        self._pages = 0
+        self._busy = False
+
+    def _restart(self, connection: apsw.Connection) -> None:
+        assert self._turnstile is not None
+        if self._turnstile.enter(_PATIENCE):
+            try:
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+            finally:
+                self._turnstile.leave()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        if self._turnstile is not None:
+            self._turnstile.close()

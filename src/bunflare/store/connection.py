@@ -1,0 +1,114 @@
+"""One SQLite connection: how it is opened, and what its errors are called.
+
+The only module beside :mod:`bunflare.store.database` that names the driver.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import apsw
+
+from ..errors import (
+    DatabaseBusy,
+    DatabaseCorrupt,
+    DatabaseError,
+    DatabaseFull,
+    DatabaseReadOnly,
+)
+
+Durability = Literal["full", "normal", "off"]
+Row = tuple[Any, ...]
+Parameters = tuple[Any, ...]
+#: A statement with its parameters.
+Query = tuple[str, Parameters]
+
+# SQLite's own busy_timeout backs off to 100 ms and starves whoever waits longest; a short, even
+# sleep proved fair among many processes and costs no throughput.
+_BUSY_SLEEP_SECONDS = 0.0002
+_FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+
+SqliteError = apsw.Error
+
+
+class BusyWait:
+    """A busy handler with a deadline, which can be told not to wait at all."""
+
+    __slots__ = ("_deadline", "patient", "timeout")
+
+    def __init__(self, timeout: float, *, patient: bool = True) -> None:
+        self.timeout = timeout
+        self.patient = patient
+        self._deadline = 0.0
+
+    def __call__(self, calls: int) -> bool:
+        if not self.patient:
+            return False
+        now = time.monotonic()
+        if calls == 0:
+            self._deadline = now + self.timeout
+        elif now > self._deadline:
+            return False
+        time.sleep(_BUSY_SLEEP_SECONDS)
+        return True
+
+
+def connect(path: Path, durability: Durability, busy: Callable[[int], bool]) -> apsw.Connection:
+    """Open ``path`` in WAL mode. A fresh file becomes a database; anything else must be one."""
+    try:
+        connection = apsw.Connection(str(path), flags=_FLAGS, statementcachesize=256)
+    except apsw.Error as error:
+        raise translate(error, path) from error
+    try:
+        connection.set_busy_handler(busy)
+        # Looking at a directory from the future must not write to it, and closing the last
+        # connection would copy its WAL back; the owner turns this off once the version is known.
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection.execute(f"PRAGMA synchronous={durability.upper()}")
+        # Checkpoints are made on a thread of their own, so that no commit pays for one.
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        connection.execute("PRAGMA cache_size=-16384")
+        connection.execute("PRAGMA temp_store=MEMORY")
+    except apsw.Error as error:
+        connection.close()
+        raise translate(error, path) from error
+    return connection
+
+
+def enter_wal(connection: apsw.Connection, path: Path) -> None:
+    """Turn the write-ahead log on, which stays on for the file, and keep it bounded."""
+    try:
+        mode = connection.execute("PRAGMA journal_mode=WAL").fetchall()[0][0]
+        connection.execute("PRAGMA journal_size_limit=67108864")
+    except apsw.Error as error:
+        raise translate(error, path) from error
+    if mode != "wal":
+        raise DatabaseError(f"{path}: this file system does not support SQLite's write-ahead log")
+
+
+def translate(error: apsw.Error, path: Path) -> DatabaseError:
+    """The error of ours that says what SQLite's means for the user."""
+    match error:
+        case apsw.BusyError() | apsw.LockedError():
+            return DatabaseBusy(
+                f"{path} is locked: another process has been writing to it for too long "
+                "(a long transaction, or another program that holds the lock)"
+            )
+        case apsw.CorruptError() | apsw.NotADBError():
+            return DatabaseCorrupt(
+                f"{path} is damaged or not a SQLite database ({error}); move it away, or restore "
+                "it from a backup. Nothing was written to it"
+            )
+        case apsw.FullError():
+            return DatabaseFull(f"the disk that holds {path} is full; nothing was written")
+        case apsw.ReadOnlyError() | apsw.PermissionsError():
+            return DatabaseReadOnly(f"{path} cannot be written to ({error})")
+        case apsw.CantOpenError():
+            return DatabaseError(f"{path} cannot be opened ({error})")
+        case apsw.IOError():
+            return DatabaseError(f"{path}: the disk reported an error ({error})")
+        case _:
+            return DatabaseError(f"{path}: {error}")

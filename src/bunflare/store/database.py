@@ -1,0 +1,409 @@
+"""The database of one data directory: one per directory and process, shared by all bindings.
+
+It joins the parts: a reader for each thread, the writer, checkpoints on a thread, what other
+processes commit, and the beginning and end of it all, a fork included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextvars
+import os
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakValueDictionary
+
+import apsw
+
+from ..errors import DatabaseError, StateError
+from .checkpoint import Checkpointer
+from .connection import BusyWait, Durability, Query, connect, enter_wal, translate
+from .directory import MEMORY, Directory, check_format, locate, open_directory
+from .reader import Reader
+from .schema import is_current, migrate
+from .session import View
+from .systems import SCHEMAS
+from .transaction import Transaction
+from .turnstile import Turnstile
+from .walindex import SUPPORTED, WalIndex
+from .watch import Watch
+from .writer import Writer
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, ThreadPoolExecutor
+
+T = TypeVar("T")
+
+#: How long a write waits for other processes before it fails with `DatabaseBusy`, in seconds.
+BUSY_TIMEOUT = 10.0
+
+
+class Database:
+    """One open ``data.sqlite``. Get it from `open_database` or `get_database`."""
+
+    def __init__(self, directory: Directory, durability: Durability) -> None:
+        self.directory = directory
+        self.durability = durability
+        self.path: Path = directory.database
+        self._users = 0
+        self._pid = os.getpid()
+        self._refusal: str | None = None
+        self._mutex = threading.RLock()
+        self._open_transaction: contextvars.ContextVar[_OpenTransaction | None] = (
+            contextvars.ContextVar("bunflare_transaction", default=None)
+        )
+        self._running: _Running | None = None
+        self._local: _Local | _Dormant = _Dormant(self)
+        self.watch = Watch(self)
+        self._start()
+
+    # -- reading and writing ---------------------------------------------------------------
+
+    @property
+    def view(self) -> View:
+        """This thread's reader."""
+        return self._local.reader
+
+    async def write(self, function: Callable[..., T], *args: object, heavy: bool = False) -> T:
+        """Run ``function(transaction, *args)`` and return its result once it is on disk.
+
+        It joins whatever else is waiting in one commit, and fails or succeeds alone. It may be run
+        twice, and touches nothing but its transaction. Raises `DatabaseError` and its kinds.
+        """
+        current = self._open_transaction.get()
+        if current is not None and not current.ended:
+            raise StateError(
+                "a write beside an open transaction of the same task would wait for itself; "
+                "write through the transaction instead (tx.kv(…), tx.…)"
+            )
+        return await self._start().writer.submit(function, args, heavy)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Hold the write lock for several reads and writes that become one commit.
+
+        Every other writer of the directory waits meanwhile, so keep it short. Leaving the block by
+        an exception undoes everything.
+        """
+        current = self._open_transaction.get()
+        if current is not None and not current.ended:
+            raise StateError("transactions do not nest")
+        writer = self._start().writer
+        request = writer.request()
+        try:
+            tx = await request
+        except asyncio.CancelledError:
+            if request.done() and not request.cancelled() and request.exception() is None:
+                await writer.end(request.result(), commit=False)
+            raise
+        opened = _OpenTransaction()
+        self._open_transaction.set(opened)
+        committing = False
+        try:
+            yield tx
+            committing = True
+        finally:
+            opened.ended = True
+            tx.finish()
+            await writer.end(tx, committing)
+
+    # -- beginning and end -----------------------------------------------------------------
+
+    def _start(self) -> _Running:
+        running = self._running
+        if running is not None:
+            return running
+        with self._mutex:
+            if self._refusal is not None:
+                raise StateError(self._refusal)
+            if self._running is None:
+                self._running = _Running(self.directory, self.durability)
+                self._local = _Local(self._running)
+            return self._running
+
+    def _stop(self) -> None:
+        with self._mutex:
+            running, self._running = self._running, None
+            self._local = _Dormant(self)
+        if running is not None:
+            running.close()
+
+    def header(self) -> object:
+        """What changes with every commit of any process."""
+        index = self._start().index
+        return self.view.one("PRAGMA data_version") if index is None else index.header()
+
+    def retain(self) -> None:
+        """Count one more user."""
+        self._users += 1
+
+    async def release(self) -> None:
+        """One user is done. The last one waits for what is being written and closes everything."""
+        self._users -= 1
+        if self._users == 0 and self._running is not None:
+            await self._running.writer.submit(_nothing, ())
+            self.close()
+
+    def close(self) -> None:
+        """Close everything at once. What still waits to be written fails with `StateError`."""
+        with _registry_lock:
+            if _registry.get(self.directory.path) is self:
+                del _registry[self.directory.path]
+        self.watch.close()
+        self._refusal = self._refusal or "the state is closed"
+        self._stop()
+        if self.directory.temporary and self._pid == os.getpid():
+            self.directory.remove()
+
+    # -- forks -----------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Close the files if nobody is using them: both processes then open their own.
+
+        SQLite's locks belong to a process and its library remembers which it holds; a child that
+        inherits that memory without the locks could corrupt the file.
+        """
+        self._mutex.acquire()
+        if self._running is not None and self._running.only_used_by_this_thread():
+            self._stop()
+
+    def after_fork_in_parent(self) -> None:
+        self._mutex.release()
+
+    def after_fork_in_child(self) -> None:
+        self._mutex = threading.RLock()
+        self.watch = Watch(self)
+        if self._running is not None:
+            # Neither used nor closed: see before_fork.
+            _inherited.append(self._running)
+            self._running = None
+            self._local = _Dormant(self)
+            self._refusal = (
+                f"{self.path} was in use when this process was forked and cannot be used in the "
+                "child: fork while nothing is being written and no other thread reads, or start "
+                "the process with the spawn method"
+            )
+
+
+class _OpenTransaction:
+    __slots__ = ("ended",)
+
+    def __init__(self) -> None:
+        self.ended = False
+
+
+class _Running:
+    """What is open while a database is in use."""
+
+    def __init__(self, directory: Directory, durability: Durability) -> None:
+        self.path = directory.database
+        self.durability = durability
+        self._mutex = threading.Lock()
+        self._threads: ThreadPoolExecutor | None = None
+        # A reader belongs to its thread and goes with it.
+        self._readers: WeakValueDictionary[int, Reader] = WeakValueDictionary()
+        busy = BusyWait(BUSY_TIMEOUT)
+        self._connection = connect(self.path, durability, busy)
+        try:
+            _prepare(self._connection, directory)
+        except BaseException:
+            self._connection.close()
+            raise
+        self._turnstile = Turnstile(directory.turnstile)
+        self.index = WalIndex(self.path) if SUPPORTED else None
+        self.writer = Writer(
+            self._connection,
+            self.path,
+            busy,
+            self._turnstile,
+            self.executor,
+            self._before_commit,
+            self._after_commit,
+        )
+        self._checkpointer = Checkpointer(
+            self._connection,
+            directory,
+            durability,
+            self.executor,
+            self._release_readers,
+            self.writer.pause,
+        )
+
+    def executor(self) -> Executor:
+        """Threads for what may block."""
+        with self._mutex:
+            if self._threads is None:
+                # Imported here because most programs never need a thread.
+                from concurrent.futures import ThreadPoolExecutor
+
+                self._threads = ThreadPoolExecutor(4, thread_name_prefix="bunflare")
+            return self._threads
+
+    def open_reader(self) -> Reader:
+        connection = connect(self.path, self.durability, BusyWait(BUSY_TIMEOUT))
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+        connection.execute("PRAGMA query_only=1")
+        connection.execute("PRAGMA mmap_size=268435456")
+        reader = Reader(connection, self.path, self.index)
+        with self._mutex:
+            self._readers[threading.get_ident()] = reader
+        return reader
+
+    def only_used_by_this_thread(self) -> bool:
+        others = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
+        return self.writer.idle and others.isdisjoint(self._readers)
+
+    def _before_commit(self) -> bytes | None:
+        reader = self._readers.get(threading.get_ident())
+        return None if reader is None else reader.before_commit()
+
+    def _after_commit(self, before: bytes | None, stale: list[Query]) -> None:
+        reader = self._readers.get(threading.get_ident())
+        if reader is not None:
+            reader.after_commit(before, stale)
+        self._checkpointer.look()
+
+    def _release_readers(self) -> None:
+        """Let go of the snapshots that would keep the write-ahead log from starting anew."""
+        own = self._readers.get(threading.get_ident())
+        for reader in list(self._readers.values()):
+            if reader is own or reader.abandoned:
+                reader.release()
+
+    def close(self) -> None:
+        self.writer.close()
+        if self._threads is not None:
+            self._threads.shutdown(wait=True)
+        for reader in list(self._readers.values()):
+            reader.close()
+        self._checkpointer.close()
+        self._connection.close()
+        if self.index is not None:
+            self.index.close()
+        self._turnstile.close()
+
+
+class _Local(threading.local):
+    """A thread's reader, opened when the thread first reads."""
+
+    def __init__(self, running: _Running) -> None:
+        self.reader: View = running.open_reader()
+
+
+class _Dormant:
+    """Stands for `_Local` while nothing is open."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @property
+    def reader(self) -> View:
+        self._database._start()
+        return self._database.view
+
+
+def _prepare(connection: apsw.Connection, directory: Directory) -> None:
+    """Bring the file to its present form."""
+    path = directory.database
+    tx = Transaction(connection)
+    try:
+        row = tx.one("PRAGMA user_version")
+        check_format(directory.path, row[0] if row else 0)
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+        enter_wal(connection, path)
+        if not is_current(tx, SCHEMAS):
+            tx.run("BEGIN IMMEDIATE")
+            try:
+                migrate(tx, SCHEMAS)
+            except BaseException:
+                if tx.open:
+                    tx.run("ROLLBACK")
+                raise
+            tx.run("COMMIT")
+    except apsw.Error as error:
+        raise translate(error, path) from error
+    path.chmod(0o600)
+
+
+def _nothing(_: Transaction) -> None:
+    """A write that only waits for those before it."""
+
+
+_registry: dict[Path, Database] = {}
+_registry_lock = threading.RLock()
+# Connections inherited through a fork are kept for ever: to close them would be to use them.
+_inherited: list[_Running] = []
+
+
+def open_database(
+    path: str | os.PathLike[str] | None = None, durability: Durability | None = None
+) -> Database:
+    """The database of a directory, opened if this process has not opened it yet.
+
+    Each call is one more user, who ends with `Database.release`. ``durability`` is "full" (the
+    default: a commit survives a loss of power) or "normal" (it survives the end of the process).
+    """
+    if durability not in (None, "full", "normal"):
+        raise DatabaseError(f'durability must be "full" or "normal", not {durability!r}')
+    with _registry_lock:
+        database = None if path == MEMORY else _registry.get(locate(path))
+        if database is None:
+            directory = open_directory(path)
+            database = Database(directory, "off" if directory.temporary else durability or "full")
+            _registry[directory.path] = database
+        elif durability is not None and durability != database.durability:
+            raise StateError(
+                f"{database.directory.path} is open already with durability={database.durability!r}"
+            )
+        database.retain()
+        return database
+
+
+def get_database(path: str | os.PathLike[str] | None = None) -> Database:
+    """The one `Database` of a directory in this process, open until the process ends."""
+    with _registry_lock:
+        database = open_database(path)
+        if database in _kept:
+            database._users -= 1
+        else:
+            _kept.append(database)
+        return database
+
+
+_kept: list[Database] = []
+
+
+def _close_all() -> None:
+    for database in list(_registry.values()):
+        database.close()
+
+
+def _before_fork() -> None:
+    _registry_lock.acquire()
+    for database in _registry.values():
+        database.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for database in _registry.values():
+        database.after_fork_in_parent()
+    _registry_lock.release()
+
+
+def _after_fork_in_child() -> None:
+    global _registry_lock
+    _registry_lock = threading.RLock()
+    for database in _registry.values():
+        database.after_fork_in_child()
+
+
+atexit.register(_close_all)
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)

@@ -1,0 +1,139 @@
+"""Where state lives: finding the data directory, making it, and refusing what cannot be one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DatabaseFull, DirectoryError, FutureFormatError
+
+DIRECTORY_NAME = ".bunflare"
+ENVIRONMENT_VARIABLE = "BUNFLARE_DIR"
+MEMORY = ":memory:"
+
+#: What ``PRAGMA user_version`` of ``data.sqlite`` says. 0 is a file that follows the seed's schema
+#: and was made by any program.
+FORMAT_VERSION = 1
+
+_ROOT_MARKS = (
+    ("wrangler.json", "wrangler.jsonc", "wrangler.toml"),
+    ("pyproject.toml",),
+    (".git",),
+)
+_USER_VERSION_OFFSET = 60
+_SQLITE_HEADER_SIZE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """An existing data directory and the places in it."""
+
+    path: Path
+    #: A throw-away directory is removed when its state is closed.
+    temporary: bool = False
+
+    @property
+    def database(self) -> Path:
+        """KV, Durable Object storage, queues, workflows, cache, and the metadata of the rest."""
+        return self.path / "data.sqlite"
+
+    @property
+    def cache_bodies(self) -> Path:
+        """Bodies of cached responses that are too large for a row."""
+        return self.path / "cache"
+
+    @property
+    def turnstile(self) -> Path:
+        """The file whose lock decides which process writes next."""
+        return self.path / "writer.lock"
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def project_root(start: Path | None = None) -> Path:
+    """The nearest ancestor with a wrangler file, then ``pyproject.toml``, then ``.git``; else
+    the directory itself."""
+    start = (start or Path.cwd()).absolute()
+    for marks in _ROOT_MARKS:
+        for candidate in (start, *start.parents):
+            if any((candidate / mark).exists() for mark in marks):
+                return candidate
+    return start
+
+
+def locate(path: str | os.PathLike[str] | None = None) -> Path:
+    """The data directory: the argument, else ``BUNFLARE_DIR``, else ``.bunflare`` in the project
+    root."""
+    if path is None:
+        path = os.environ.get(ENVIRONMENT_VARIABLE) or project_root() / DIRECTORY_NAME
+    return Path(path).expanduser().resolve()
+
+
+def open_directory(path: str | os.PathLike[str] | None = None) -> Directory:
+    """Find the data directory and make it whole.
+
+    Raises `DirectoryError` where that cannot be, and `FutureFormatError`, touching nothing, when
+    a newer bunflare wrote it.
+    """
+    if path == MEMORY:
+        return Directory(_populate(Path(tempfile.mkdtemp(prefix="bunflare-"))), temporary=True)
+    where = locate(path)
+    _refuse_future(where)
+    return Directory(_populate(where))
+
+
+def _refuse_future(path: Path) -> None:
+    # The header is read as bytes: opening the file with SQLite would already write beside it. That
+    # is only right while this process has no connection to it: closing any descriptor of a file
+    # drops all locks that the process holds on it.
+    try:
+        with (path / "data.sqlite").open("rb") as file:
+            header = file.read(_SQLITE_HEADER_SIZE)
+    except OSError:
+        return
+    version = int.from_bytes(header[_USER_VERSION_OFFSET : _USER_VERSION_OFFSET + 4], "big")
+    if header.startswith(b"SQLite format 3\0"):
+        check_format(path, version)
+
+
+def check_format(path: Path, version: int) -> None:
+    """Refuse a format that this program does not know."""
+    if version > FORMAT_VERSION:
+        raise FutureFormatError(
+            f"{path} was written by a newer bunflare (format {version}, this one knows "
+            f"{FORMAT_VERSION}); upgrade bunflare, or use another directory. Nothing was changed"
+        )
+
+
+def _populate(path: Path) -> Path:
+    try:
+        if not path.is_dir():
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        ignore = path / ".gitignore"
+        if not ignore.exists():
+            # Another process may do the same at this moment: both write the same bytes, whole.
+            partial = path / f".gitignore.{os.getpid()}"
+            partial.write_text("# State of bunflare; not for version control.\n*\n")
+            partial.replace(ignore)
+    except FileExistsError as error:
+        raise DirectoryError(f"{path} is not a directory") from error
+    except NotADirectoryError as error:
+        raise DirectoryError(
+            f"{path} cannot be a directory: a part of its path is a file"
+        ) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DatabaseFull(
+                f"the disk that holds {path} is full; nothing was written"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise DirectoryError(f"{path} cannot be written to ({error.strerror})") from error
+        raise DirectoryError(f"{path} cannot be used ({error.strerror})") from error
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise DirectoryError(f"{path} cannot be written to (check its owner and permissions)")
+    return path

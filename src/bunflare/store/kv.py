@@ -1,0 +1,133 @@
+"""Workers KV: its table and the statements on it.
+
+Expired keys are filtered by whoever reads: a key whose ``expiration`` is not later than now does
+not exist, whether or not its row has been removed already.
+"""
+
+from __future__ import annotations
+
+from .connection import Row
+from .schema import Schema
+from .session import View
+from .transaction import Transaction
+
+KV = """
+CREATE TABLE IF NOT EXISTS kv (
+  namespace TEXT NOT NULL,
+  key TEXT NOT NULL,
+  value BLOB NOT NULL,
+  metadata TEXT,            -- JSON
+  expiration INTEGER,       -- epoch seconds, NULL = no expiry
+  PRIMARY KEY (namespace, key)
+)
+"""
+
+# What is due to be removed is found without looking at what is not.
+EXPIRING = """
+CREATE INDEX IF NOT EXISTS bunflare_kv_expiring ON kv (expiration)
+  WHERE expiration IS NOT NULL
+"""
+
+# `metadata` and `expiration` stand behind the value, so that reading them from a row walks through
+# the whole value. Listing takes them from here for the keys where that would hurt.
+LARGE = """
+CREATE INDEX IF NOT EXISTS bunflare_kv_large ON kv (namespace, key, expiration, metadata)
+  WHERE length(value) > 2000
+"""
+
+SCHEMA = Schema("kv", (KV + ";" + EXPIRING + ";" + LARGE,))
+
+GET = "SELECT value, metadata, expiration FROM kv WHERE namespace = ? AND key = ?"
+
+PUT = """
+INSERT INTO kv (namespace, key, value, metadata, expiration) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (namespace, key) DO UPDATE SET
+  value = excluded.value, metadata = excluded.metadata, expiration = excluded.expiration
+"""
+
+DELETE = "DELETE FROM kv WHERE namespace = ? AND key = ?"
+
+_LIST = """
+SELECT key, expiration, metadata FROM kv
+WHERE namespace = ?1 AND key >= ?2 AND key < ?3 AND length(value) <= 2000
+  AND (expiration IS NULL OR expiration > ?4)
+UNION ALL
+SELECT key, expiration, metadata FROM kv INDEXED BY bunflare_kv_large
+WHERE namespace = ?1 AND key >= ?2 AND key < ?3 AND length(value) > 2000
+  AND (expiration IS NULL OR expiration > ?4)
+ORDER BY key LIMIT ?5
+"""
+
+_NEXT_EXPIRATION = """
+SELECT expiration FROM kv WHERE expiration IS NOT NULL ORDER BY expiration LIMIT 1
+"""
+
+_REMOVE_EXPIRED = """
+DELETE FROM kv WHERE (namespace, key) IN (
+  SELECT namespace, key FROM kv WHERE expiration IS NOT NULL AND expiration <= ? LIMIT ?
+) RETURNING namespace, key
+"""
+
+#: Bytes from which a value is better written on a thread.
+HEAVY_VALUE = 256 * 1024
+
+
+def get(view: View, namespace: str, key: str) -> Row | None:
+    """``(value, metadata, expiration)`` of a key, expired or not."""
+    return view.hot(GET, (namespace, key))
+
+
+def put(
+    tx: Transaction,
+    namespace: str,
+    key: str,
+    value: bytes,
+    metadata: str | None,
+    expiration: int | None,
+) -> None:
+    tx.run(PUT, (namespace, key, value, metadata, expiration))
+    tx.forget(GET, (namespace, key))
+
+
+def delete(tx: Transaction, namespace: str, key: str) -> None:
+    tx.run(DELETE, (namespace, key))
+    tx.forget(GET, (namespace, key))
+
+
+def put_many(
+    tx: Transaction, namespace: str, rows: list[tuple[str, bytes, str | None, int | None]]
+) -> None:
+    for row in rows:
+        put(tx, namespace, *row)
+
+
+def delete_many(tx: Transaction, namespace: str, keys: list[str]) -> None:
+    for key in keys:
+        delete(tx, namespace, key)
+
+
+def list_keys(
+    view: View, namespace: str, start: str, end: str | None, now: float, limit: int
+) -> list[Row]:
+    """``(key, expiration, metadata)`` of live keys from ``start`` on and below ``end``."""
+    # SQLite orders every blob behind every text, so an empty one is the end of all keys.
+    return view.all(_LIST, (namespace, start, b"" if end is None else end, now, limit))
+
+
+def next_expiration(view: View) -> float | None:
+    """When the first key expires, in epoch seconds."""
+    row = view.one(_NEXT_EXPIRATION)
+    return None if row is None else seconds(row[0])
+
+
+def seconds(expiration: object) -> float | None:
+    """An ``expiration`` as a number, whatever another program may have stored there."""
+    return expiration if isinstance(expiration, int | float) else None
+
+
+def remove_expired(tx: Transaction, now: float, limit: int) -> int:
+    """Remove at most ``limit`` keys that have expired; how many there were."""
+    gone = tx.all(_REMOVE_EXPIRED, (now, limit))
+    for namespace, key in gone:
+        tx.forget(GET, (namespace, key))
+    return len(gone)

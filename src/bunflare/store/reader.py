@@ -1,0 +1,219 @@
+"""Reading: inline on the calling thread, from a snapshot that is kept for as long as it is true.
+
+Most of a point read is its transaction. So a thread's reader begins one, keeps it open between
+reads, and checks before each read, through :mod:`bunflare.store.walindex`, that nobody has
+committed since; it also remembers rows that were read often. Both answers are exactly what a fresh
+transaction would give.
+
+A snapshot that stays open holds back the recycling of the write-ahead log. It is therefore given
+up at the next commit that a read notices, and by a timer of the event loop at the latest after
+`_HOLD_SECONDS`; where no event loop runs, each read is a transaction of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import apsw
+
+from .connection import Parameters, Query, Row, translate
+from .walindex import WalIndex, counter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_HOLD_SECONDS = 0.05
+_HOT_BYTES = 16 * 1024 * 1024
+_HOT_LARGEST = 64 * 1024
+_ROW_OVERHEAD = 400
+
+
+class Reader:
+    """One thread's view of the database. Not for use by other threads."""
+
+    __slots__ = (
+        "__weakref__",
+        "_connection",
+        "_cursor",
+        "_execute",
+        "_held",
+        "_hot",
+        "_hot_size",
+        "_index",
+        "_loop",
+        "_path",
+        "_seen",
+        "_warm",
+    )
+
+    def __init__(self, connection: apsw.Connection, path: Path, index: WalIndex | None) -> None:
+        self._connection = connection
+        self._path = path
+        self._index = index
+        self._cursor = connection.cursor()
+        self._execute = self._cursor.execute
+        self._held = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._seen = b""
+        # Two generations instead of a list of recent use: what is read again moves to the young
+        # one, and when that is full the old one is dropped whole.
+        self._hot: dict[Query, Row | None] = {}
+        self._warm: dict[Query, Row | None] = {}
+        self._hot_size = 0
+
+    # -- rows ------------------------------------------------------------------------------
+
+    def one(self, sql: str, parameters: Parameters = ()) -> Row | None:
+        """The first row, or None."""
+        index = self._index
+        if index is not None and index.header() != self._seen:
+            self._renew()
+        if not self._held:
+            self._hold()
+        try:
+            rows = self._execute(sql, parameters).fetchall()
+        except apsw.Error as error:
+            raise self._failed(error) from error
+        return rows[0] if rows else None
+
+    def all(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        """All rows."""
+        index = self._index
+        if index is not None and index.header() != self._seen:
+            self._renew()
+        if not self._held:
+            self._hold()
+        try:
+            return self._execute(sql, parameters).fetchall()
+        except apsw.Error as error:
+            raise self._failed(error) from error
+
+    def hot(self, sql: str, parameters: Parameters) -> Row | None:
+        """`one`, for a row that is likely to be read again and is looked up by its whole key.
+
+        Whoever changes such a row names it with `Transaction.forget`.
+        """
+        index = self._index
+        if index is None:
+            return self.one(sql, parameters)
+        query = (sql, parameters)
+        if index.header() == self._seen:
+            try:
+                return self._hot[query]
+            except KeyError:
+                pass
+            if query in self._warm:
+                row = self._warm[query]
+                self._remember(query, row)
+                return row
+        row = self.one(sql, parameters)
+        self._remember(query, row)
+        return row
+
+    def _remember(self, query: Query, row: Row | None) -> None:
+        size = _ROW_OVERHEAD
+        if row is not None:
+            for column in row:
+                if column.__class__ is bytes or column.__class__ is str:
+                    size += len(column)
+            if size > _HOT_LARGEST:
+                return
+        self._hot_size += size
+        if self._hot_size > _HOT_BYTES // 2:
+            self._warm = self._hot
+            self._hot = {}
+            self._hot_size = size
+        self._hot[query] = row
+
+    # -- the snapshot ----------------------------------------------------------------------
+
+    def _renew(self) -> None:
+        """Somebody committed: forget what was remembered, and let the next read look anew.
+
+        The header is taken before the snapshot. A commit in between makes the snapshot newer than
+        the header says, which the next read sees as one more change: never the other way round.
+        """
+        self.release()
+        self._hot.clear()
+        self._warm.clear()
+        self._hot_size = 0
+        if self._index is not None:
+            self._seen = self._index.header()
+
+    def _hold(self) -> None:
+        """Begin a transaction that outlives this read, if something will end it."""
+        if self._index is None:
+            return
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                return
+            self._loop = loop
+            loop.call_later(_HOLD_SECONDS, self._give_up)
+        try:
+            self._execute("BEGIN")
+        except apsw.Error as error:
+            raise self._failed(error) from error
+        self._held = True
+
+    def _give_up(self) -> None:
+        self._loop = None
+        self.release()
+
+    def release(self) -> None:
+        """End the held transaction, so that the write-ahead log can be recycled."""
+        if self._held:
+            self._held = False
+            self._execute("COMMIT")
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether a snapshot is held for an event loop that was closed and cannot give it up."""
+        return self._held and self._loop is not None and self._loop.is_closed()
+
+    # -- own commits -----------------------------------------------------------------------
+
+    def before_commit(self) -> bytes | None:
+        """To be called with the write lock taken. The header, if what is remembered is current."""
+        if self._index is None:
+            return None
+        header = self._index.header()
+        return header if header == self._seen else None
+
+    def after_commit(self, before: bytes | None, stale: list[Query]) -> None:
+        """Keep what is remembered across a commit of our own, except for the rows it changed.
+
+        The write lock was ours from ``before`` to the commit. A counter that has risen by exactly
+        one says that no other process has committed after us either.
+        """
+        index = self._index
+        if index is None:
+            return
+        self.release()
+        header = index.header()
+        ours = before is not None and counter(header) == (counter(before) + 1) & 0xFFFFFFFF
+        if before == self._seen and (ours or header == before):
+            for query in stale:
+                self._hot.pop(query, None)
+                self._warm.pop(query, None)
+            self._seen = header
+        else:
+            self._renew()
+
+    def _failed(self, error: apsw.Error) -> Exception:
+        # Whatever went wrong, the next read begins afresh.
+        if self._held:
+            self._held = False
+            if self._connection.in_transaction:
+                self._execute("ROLLBACK")
+        return translate(error, self._path)
+
+    def close(self) -> None:
+        self.release()
+        self._index = None
+        self._hot.clear()
+        self._warm.clear()
+        self._connection.close()

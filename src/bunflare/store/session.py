@@ -1,0 +1,49 @@
+"""Where a binding reads and writes: the database itself, or a transaction in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from .connection import Parameters, Row
+from .transaction import Transaction
+
+T = TypeVar("T")
+
+
+class View(Protocol):
+    """What a read function of the store needs: a reader or a transaction."""
+
+    def one(self, sql: str, parameters: Parameters = (), /) -> Row | None: ...
+    def all(self, sql: str, parameters: Parameters = (), /) -> list[Row]: ...
+    def hot(self, sql: str, parameters: Parameters, /) -> Row | None: ...
+
+
+class Session(Protocol):
+    """What a binding is built on."""
+
+    @property
+    def view(self) -> View: ...
+
+    async def write(self, function: Callable[..., T], *args: object, heavy: bool = False) -> T:
+        """Run ``function(transaction, *args)``; its writes are on disk when this returns.
+
+        ``heavy`` says that it handles megabytes and is better run on a thread.
+        """
+
+
+class TransactionSession:
+    """Reads and writes inside an open transaction; nothing is on disk before that commits."""
+
+    __slots__ = ("_transaction",)
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    @property
+    def view(self) -> View:
+        return self._transaction
+
+    async def write(self, function: Callable[..., T], *args: object, heavy: bool = False) -> T:
+        with self._transaction.savepoint():
+            return function(self._transaction, *args)

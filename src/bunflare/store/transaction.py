@@ -1,0 +1,97 @@
+"""What a write function sees: a transaction with four verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import apsw
+
+from ..errors import StateError
+from .connection import Parameters, Query, Row
+
+#: A point within a transaction: rows changed, actions and stale rows named so far.
+Mark = tuple[int, int, int]
+
+
+class Transaction:
+    """`run`, `one`, `all`, and `after`: all that a function of the store may do.
+
+    A write function may be run twice (its first run undone), so it touches nothing else; what has
+    to happen outside the database once the commit is on disk is handed to `after`.
+    """
+
+    __slots__ = ("_connection", "_execute", "afterwards", "stale")
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._execute: Callable[..., apsw.Cursor] = connection.cursor().execute
+        self.afterwards: list[Callable[[], object]] = []
+        self.stale: list[Query] = []
+
+    def run(self, sql: str, parameters: Parameters = ()) -> None:
+        """Run a statement for its effect."""
+        self._execute(sql, parameters)
+
+    def one(self, sql: str, parameters: Parameters = ()) -> Row | None:
+        """The first row of a query, or of a statement with RETURNING; or None."""
+        rows = self._execute(sql, parameters).fetchall()
+        return rows[0] if rows else None
+
+    #: The name that readers give to a look-up by the whole key.
+    hot = one
+
+    def all(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        """All rows of a query, or of a statement with RETURNING."""
+        return self._execute(sql, parameters).fetchall()
+
+    def after(self, action: Callable[[], object]) -> None:
+        """Call ``action`` once the commit is on disk; never, if there is none."""
+        self.afterwards.append(action)
+
+    def forget(self, sql: str, parameters: Parameters) -> None:
+        """Name a look-up whose answer this transaction changes and that readers may remember."""
+        self.stale.append((sql, parameters))
+
+    # -- for those who run write functions -------------------------------------------------
+
+    @property
+    def open(self) -> bool:
+        """Whether SQLite still has the transaction: some failures undo it as a whole."""
+        return self._connection.in_transaction
+
+    def mark(self) -> Mark:
+        """Where this transaction stands."""
+        return self._connection.total_changes(), len(self.afterwards), len(self.stale)
+
+    def changed_since(self, mark: Mark) -> bool:
+        return self._connection.total_changes() != mark[0]
+
+    def rewind(self, mark: Mark) -> None:
+        """Drop what was promised since ``mark``; its statements are undone by the caller."""
+        del self.afterwards[mark[1] :]
+        del self.stale[mark[2] :]
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """All or nothing of what is written inside."""
+        mark = self.mark()
+        self._execute("SAVEPOINT operation")
+        try:
+            yield
+        except BaseException:
+            if self.open:
+                self._execute("ROLLBACK TO operation")
+                self._execute("RELEASE operation")
+                self.rewind(mark)
+            raise
+        self._execute("RELEASE operation")
+
+    def finish(self) -> None:
+        """From now on, every use is an error: the connection belongs to others again."""
+        self._execute = _finished
+
+
+def _finished(*_: object) -> NoReturn:
+    raise StateError("this transaction has ended")

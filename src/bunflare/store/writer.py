@@ -1,0 +1,479 @@
+"""The one writer of a process: group commit, transactions, and waiting for other processes.
+
+All that waits when the writer is free becomes one ``BEGIN IMMEDIATE … COMMIT``, and nobody is told
+of success before that commit is on disk. A write first waits for the end of the event loop's
+current turn, so whatever else the turn asks for joins it; that costs a lone writer a few
+microseconds and makes a hundred concurrent ones a single disk flush.
+
+Each operation of a group succeeds or fails alone. Savepoints would cost every operation a third of
+its time, so there are none at first: a failed statement undoes itself, and an operation that fails
+before it has changed anything simply drops out. Only if it fails half-way is the group undone and
+run once more, then with savepoints. That is why a write function may be run twice.
+
+Everything runs on the event loop's thread, where a statement costs microseconds and needs no
+hand-over of the interpreter lock, except for what may block: waiting for another process, a commit
+on a disk that has shown itself slow, and an operation said to be heavy. Those are single calls on a
+thread, during which the event loop goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import apsw
+
+from ..errors import DatabaseBusy, StateError
+from .connection import BusyWait, translate
+from .transaction import Transaction
+from .turnstile import Turnstile
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+    from pathlib import Path
+
+    from .connection import Query
+
+T = TypeVar("T")
+
+_log = logging.getLogger("bunflare")
+
+_GROUP_LARGEST = 1024
+# What a commit may cost on average before commits leave the event loop's thread.
+_SLOW_COMMIT_SECONDS = 0.001
+_COST_WEIGHT = 0.2
+
+
+class _Operation:
+    __slots__ = ("args", "error", "function", "future", "heavy", "loop", "result")
+
+    def __init__(
+        self,
+        function: Callable[..., Any] | None,
+        args: tuple[Any, ...],
+        heavy: bool,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        #: None asks for the transaction itself.
+        self.function = function
+        self.args = args
+        self.heavy = heavy
+        self.loop = loop
+        self.future: asyncio.Future[Any] = loop.create_future()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    @property
+    def alone(self) -> bool:
+        return self.heavy or self.function is None
+
+
+class _Pause(_Operation):
+    """Work that wants the writer to stand still, outside of any transaction. On a thread."""
+
+    __slots__ = ()
+
+    @property
+    def alone(self) -> bool:
+        return True
+
+
+class _RunAgain(Exception):
+    """An operation failed half-way: undo the group, and run it with savepoints."""
+
+
+class Writer:
+    """Owns the connection that writes. One per database and process."""
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        path: Path,
+        busy: BusyWait,
+        turnstile: Turnstile,
+        threads: Callable[[], Executor],
+        committing: Callable[[], bytes | None],
+        committed: Callable[[bytes | None, list[Query]], None],
+    ) -> None:
+        self._connection = connection
+        self._execute = connection.cursor().execute
+        self._path = path
+        self._busy = busy
+        self._turnstile = turnstile
+        self._threads = threads
+        self._committing = committing
+        self._committed = committed
+        self._mutex = threading.Lock()
+        self._waiting: deque[_Operation] = deque()
+        self._pump_loop: asyncio.AbstractEventLoop | None = None
+        #: Whether someone (a group or a transaction) is using the connection.
+        self._active = False
+        self._closed = False
+        self._at_turnstile = False
+        self._commit_cost = 0.0
+
+    # -- asking ----------------------------------------------------------------------------
+
+    def submit(
+        self, function: Callable[..., T], args: tuple[Any, ...], heavy: bool = False
+    ) -> asyncio.Future[T]:
+        """Have ``function(transaction, *args)`` run in the next group."""
+        operation = _Operation(function, args, heavy, asyncio.get_running_loop())
+        self._enqueue(operation)
+        return operation.future
+
+    def request(self) -> asyncio.Future[Transaction]:
+        """Ask for a transaction of one's own, to be ended with `end`."""
+        operation = _Operation(None, (), False, asyncio.get_running_loop())
+        self._enqueue(operation)
+        return operation.future
+
+    def pause(self, work: Callable[[], None]) -> None:
+        """Run ``work`` on a thread while nothing is written. Nobody waits for it."""
+        try:
+            self._enqueue(_Pause(work, (), True, asyncio.get_running_loop()))
+        except StateError:
+            # Closing does what a pause is asked for.
+            return
+
+    def _enqueue(self, operation: _Operation) -> None:
+        loop = operation.loop
+        with self._mutex:
+            if self._closed:
+                raise StateError("the state is closed")
+            self._waiting.append(operation)
+            if self._active or self._pump_loop is loop:
+                return
+            self._pump_loop = loop
+        loop.call_soon(self._pump)
+
+    @property
+    def idle(self) -> bool:
+        return not self._active and not self._waiting
+
+    def close(self) -> None:
+        """Refuse what comes, and fail what still waits."""
+        with self._mutex:
+            self._closed = True
+            rest = list(self._waiting)
+            self._waiting.clear()
+        for operation in rest:
+            operation.error = StateError("the state was closed before this was written")
+            _deliver(operation)
+
+    # -- groups ----------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Start on what waits, if the writer is free. Runs in an event loop."""
+        with self._mutex:
+            self._pump_loop = None
+            if self._active:
+                return
+            group = self._take()
+            if not group:
+                return
+            self._active = True
+        first = group[0]
+        if isinstance(first, _Pause):
+            assert first.function is not None
+            self._in_thread(first.function, lambda _: self._paused(first))
+            return
+        try:
+            entered = self._enter_at_once()
+        except apsw.Error as error:
+            self._fail(group, translate(error, self._path))
+            return
+        if entered:
+            self._run(group)
+        else:
+            self._in_thread(self._enter_patiently, lambda error: self._entered(group, error))
+
+    def _paused(self, operation: _Operation) -> None:
+        _deliver(operation)
+        self._release()
+
+    def _take(self) -> list[_Operation]:
+        group: list[_Operation] = []
+        waiting = self._waiting
+        while waiting and len(group) < _GROUP_LARGEST:
+            if waiting[0].alone and group:
+                break
+            operation = waiting.popleft()
+            if operation.future.cancelled():
+                continue
+            group.append(operation)
+            if operation.alone:
+                break
+        return group
+
+    def _enter_at_once(self) -> bool:
+        """Take the write lock if nobody has it."""
+        if not self._turnstile.try_enter():
+            return False
+        self._at_turnstile = True
+        self._busy.patient = False
+        try:
+            self._execute("BEGIN IMMEDIATE")
+        except apsw.BusyError:
+            return False
+        except BaseException:
+            self._leave_turnstile()
+            raise
+        finally:
+            self._busy.patient = True
+        self._leave_turnstile()
+        return True
+
+    def _enter_patiently(self) -> BaseException | None:
+        """Wait for the write lock. Runs on a thread."""
+        try:
+            if not self._at_turnstile:
+                if not self._turnstile.enter(self._busy.timeout):
+                    return translate(apsw.BusyError(), self._path)
+                self._at_turnstile = True
+            self._execute("BEGIN IMMEDIATE")
+        except apsw.Error as error:
+            return translate(error, self._path)
+        finally:
+            self._leave_turnstile()
+        return None
+
+    def _leave_turnstile(self) -> None:
+        if self._at_turnstile:
+            self._at_turnstile = False
+            self._turnstile.leave()
+
+    def _entered(self, group: list[_Operation], error: BaseException | None) -> None:
+        if error is None:
+            self._run(group)
+        else:
+            self._fail(group, error)
+
+    def _run(self, group: list[_Operation]) -> None:
+        transaction = Transaction(self._connection)
+        if group[0].function is None:
+            self._hand_over(group[0], transaction)
+        elif group[0].heavy:
+            self._in_thread(
+                lambda: self._heavy(group, transaction),
+                lambda error: self._finish(group, transaction, None, error),
+            )
+        else:
+            before = self._committing()
+            error = self._statements(group, transaction)
+            if error is not None:
+                self._finish(group, transaction, before, error)
+            elif self._commit_cost < _SLOW_COMMIT_SECONDS:
+                self._finish(group, transaction, before, self._commit())
+            else:
+                self._in_thread(
+                    self._commit, lambda error: self._finish(group, transaction, before, error)
+                )
+
+    def _heavy(self, group: list[_Operation], transaction: Transaction) -> BaseException | None:
+        return self._statements(group, transaction) or self._commit()
+
+    def _statements(
+        self, group: list[_Operation], transaction: Transaction
+    ) -> BaseException | None:
+        """Run the group's functions. What comes back is why there can be no commit at all."""
+        try:
+            try:
+                for operation in group:
+                    self._optimistic(operation, transaction)
+            except _RunAgain:
+                self._execute("ROLLBACK")
+                transaction.afterwards.clear()
+                transaction.stale.clear()
+                self._execute("BEGIN IMMEDIATE")
+                for operation in group:
+                    self._cautious(operation, transaction)
+        except apsw.Error as error:
+            return translate(error, self._path)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                # Control flow of the program (an interrupt, an exit): nothing is written.
+                self._rollback()
+                self._fail(group, StateError(f"interrupted by {type(error).__name__}"))
+                raise
+            return error
+        return None
+
+    def _optimistic(self, operation: _Operation, transaction: Transaction) -> None:
+        assert operation.function is not None
+        mark = transaction.mark()
+        try:
+            operation.result = operation.function(transaction, *operation.args)
+        except Exception as error:
+            if not transaction.open:
+                raise
+            if transaction.changed_since(mark):
+                raise _RunAgain from error
+            transaction.rewind(mark)
+            operation.error = self._own(error)
+
+    def _cautious(self, operation: _Operation, transaction: Transaction) -> None:
+        assert operation.function is not None
+        operation.error = None
+        try:
+            with transaction.savepoint():
+                operation.result = operation.function(transaction, *operation.args)
+        except Exception as error:
+            if not transaction.open:
+                raise
+            operation.error = self._own(error)
+
+    def _own(self, error: Exception) -> Exception:
+        if isinstance(error, apsw.Error):
+            ours = translate(error, self._path)
+            ours.__cause__ = error
+            return ours
+        return error
+
+    def _commit(self) -> BaseException | None:
+        started = time.perf_counter()
+        try:
+            self._execute("COMMIT")
+        except apsw.Error as error:
+            self._rollback()
+            return translate(error, self._path)
+        took = time.perf_counter() - started
+        self._commit_cost += (took - self._commit_cost) * _COST_WEIGHT
+        return None
+
+    def _rollback(self) -> None:
+        if self._connection.in_transaction:
+            self._execute("ROLLBACK")
+
+    def _finish(
+        self,
+        group: list[_Operation],
+        transaction: Transaction,
+        before: bytes | None,
+        error: BaseException | None,
+    ) -> None:
+        if error is not None:
+            self._rollback()
+            self._fail(group, error)
+            return
+        self._after_commit(before, transaction)
+        for operation in group:
+            _deliver(operation)
+        self._release()
+
+    def _after_commit(self, before: bytes | None, transaction: Transaction) -> None:
+        self._committed(before, transaction.stale)
+        for action in transaction.afterwards:
+            try:
+                action()
+            except Exception:
+                # The commit stands, whatever becomes of what follows it.
+                _log.exception("an action that follows a commit failed")
+
+    def _fail(self, group: list[_Operation], error: BaseException) -> None:
+        for operation in group:
+            operation.error = error
+            _deliver(operation)
+        self._release()
+
+    def _release(self) -> None:
+        with self._mutex:
+            self._active = False
+            if not self._waiting:
+                return
+            loop = self._waiting[0].loop
+            if self._pump_loop is loop:
+                return
+            self._pump_loop = loop
+        _call_soon(loop, self._pump)
+
+    # -- transactions ----------------------------------------------------------------------
+
+    def _hand_over(self, operation: _Operation, transaction: Transaction) -> None:
+        operation.result = transaction
+        if operation.future.cancelled():
+            self._rollback()
+            self._release()
+        else:
+            _deliver(operation)
+
+    async def end(self, transaction: Transaction, commit: bool) -> None:
+        """End the transaction that `request` gave: its writes are on disk, or undone."""
+        if not commit:
+            self._rollback()
+            self._release()
+            return
+        if not transaction.open:
+            self._release()
+            raise DatabaseBusy(f"{self._path}: the transaction was undone before its end")
+        before = self._committing()
+        if self._commit_cost < _SLOW_COMMIT_SECONDS:
+            error = self._commit()
+        else:
+            done: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+            self._in_thread(self._commit, done.set_result)
+            # A caller who gives up waiting must not leave the connection to two users at once.
+            error = await asyncio.shield(done)
+        if error is not None:
+            self._release()
+            raise error
+        self._after_commit(before, transaction)
+        self._release()
+
+    # -- threads ---------------------------------------------------------------------------
+
+    def _in_thread(self, work: Callable[[], T], done: Callable[[T], object]) -> None:
+        """Run ``work`` on a thread, then ``done`` with its result in the current event loop."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            # The event loop that began this is gone, and this is a thread already.
+            done(work())
+            return
+
+        def run() -> None:
+            result = work()
+            _call_soon(loop, done, result)
+
+        self._threads().submit(run)
+
+
+def _call_soon(
+    loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: object
+) -> None:
+    try:
+        loop.call_soon_threadsafe(callback, *args)
+    except RuntimeError:
+        # The loop was closed meanwhile. Others may wait for the writer, so it goes on here.
+        callback(*args)
+
+
+def _deliver(operation: _Operation) -> None:
+    """Wake the caller with the result or the error."""
+    try:
+        current: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+    except RuntimeError:
+        current = None
+    if operation.loop is current:
+        _settle(operation)
+    else:
+        try:
+            operation.loop.call_soon_threadsafe(_settle, operation)
+        except RuntimeError:
+            # Nobody can be told any more: the caller's event loop is closed.
+            return
+
+
+def _settle(operation: _Operation) -> None:
+    future = operation.future
+    if future.done():
+        return
+    if operation.error is not None:
+        future.set_exception(operation.error)
+    else:
+        future.set_result(operation.result)

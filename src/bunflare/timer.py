@@ -1,0 +1,101 @@
+"""The one timer of a state: it sleeps until the earliest thing that is due, and never polls."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from .clock import Clock
+from .clock import Timer as Alarm
+
+_log = logging.getLogger("bunflare")
+
+# When what was due could not be done (another process holds the lock for long, the disk is full).
+_TRY_AGAIN_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Something that has to be done at times that only its rows know."""
+
+    name: str
+    #: When it is due next, in epoch milliseconds; None if nothing is waiting.
+    due: Callable[[], float | None]
+    #: Does what is due at the time it is given, in epoch milliseconds.
+    act: Callable[[int], Awaitable[None]]
+
+
+class Timer:
+    """Runs chores when they are due. Works within the event loop that first needed it."""
+
+    def __init__(self, clock: Clock, chores: tuple[Chore, ...]) -> None:
+        self._clock = clock
+        self._chores = chores
+        self._alarm: Alarm | None = None
+        self._next: float | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._started = False
+        self._closed = False
+
+    def start(self) -> None:
+        """Look for what is due, and from now on be in time for everything."""
+        if not self._started and not self._closed:
+            self._started = True
+            self._arm()
+
+    def at(self, when: float) -> None:
+        """Something new is due at ``when`` (epoch milliseconds)."""
+        if not self._started:
+            self.start()
+        elif self._task is None and (self._next is None or when < self._next):
+            self._set(when)
+
+    def _arm(self) -> None:
+        times = [when for chore in self._chores if (when := chore.due()) is not None]
+        if times:
+            self._set(min(times))
+        else:
+            self._next = None
+
+    def _set(self, when: float) -> None:
+        if self._closed:
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._next = when
+        # Rows may tell fractions of a millisecond; a moment early would find nothing due.
+        self._alarm = self._clock.call_at(int(when) + 1, self._fire)
+
+    def _fire(self) -> None:
+        self._alarm = None
+        if self._task is None and not self._closed:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        failed = False
+        for chore in self._chores:
+            now = self._clock.now()
+            try:
+                when = chore.due()
+                if when is not None and when <= now:
+                    await chore.act(now)
+            except Exception:
+                _log.exception("%s could not be done; trying again in a minute", chore.name)
+                failed = True
+        self._task = None
+        if self._closed:
+            return
+        if failed:
+            self._set(self._clock.now() + _TRY_AGAIN_MS)
+        else:
+            self._arm()
+
+    async def close(self) -> None:
+        """Stop, after what is being done just now."""
+        self._closed = True
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self._task is not None:
+            await self._task

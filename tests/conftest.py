@@ -1,0 +1,47 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import bunflare
+
+settings.register_profile(
+    "suite",
+    deadline=None,
+    derandomize=True,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("suite")
+
+
+@pytest.fixture(autouse=True)
+def _no_ambient_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BUNFLARE_DIR", raising=False)
+
+
+@pytest.fixture
+def clock() -> bunflare.ManualClock:
+    return bunflare.ManualClock()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Where a state may be made."""
+    return tmp_path / ".bunflare"
+
+
+@pytest.fixture
+async def state(directory: Path, clock: bunflare.ManualClock) -> AsyncIterator[bunflare.State]:
+    async with bunflare.open(directory, durability="normal", clock=clock) as state:
+        yield state
+
+
+@pytest.fixture
+def kv(state: bunflare.State) -> bunflare.KVNamespace:
+    return state.kv("TEST")
