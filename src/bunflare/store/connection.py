@@ -78,15 +78,21 @@ def connect(path: Path, durability: Durability, busy: Callable[[int], bool]) -> 
     return connection
 
 
-def enter_wal(connection: apsw.Connection, path: Path) -> None:
+def enter_wal(connection: apsw.Connection, path: Path, timeout: float) -> None:
     """Turn the write-ahead log on, which stays on for the file, and keep it bounded."""
-    try:
-        mode = connection.execute("PRAGMA journal_mode=WAL").fetchall()[0][0]
-        connection.execute("PRAGMA journal_size_limit=67108864")
-    except apsw.Error as error:
-        raise translate(error, path) from error
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            mode = connection.execute("PRAGMA journal_mode=WAL").fetchall()[0][0]
+            break
+        except apsw.BusyError:
+            # SQLite does not ask the busy handler here, for fear of a deadlock.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_BUSY_SLEEP_SECONDS)
     if mode != "wal":
         raise DatabaseError(f"{path}: this file system does not support SQLite's write-ahead log")
+    connection.execute("PRAGMA journal_size_limit=67108864")
 
 
 def translate(error: apsw.Error, path: Path) -> DatabaseError:

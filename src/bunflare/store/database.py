@@ -314,7 +314,7 @@ def _prepare(connection: apsw.Connection, directory: Directory) -> None:
         row = tx.one("PRAGMA user_version")
         check_format(directory.path, row[0] if row else 0)
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
-        enter_wal(connection, path)
+        enter_wal(connection, path, BUSY_TIMEOUT)
         if not is_current(tx, SCHEMAS):
             tx.run("BEGIN IMMEDIATE")
             try:
