@@ -20,8 +20,10 @@ KeyPath = tuple[str | int, ...]
 NAMES = ("wrangler.json", "wrangler.jsonc", "wrangler.toml")
 
 # Strings first, so that what looks like a comment inside of one is left alone.
+# Comments are matched whole or not at all: a part of one may look like something else.
+_JSONC_COMMENT = r"//[^\r\n]*+|/\*(?>.*?\*/)"
 _JSONC_TOKEN = re.compile(
-    r'("(?:[^"\\]|\\.)*")|(//[^\r\n]*|/\*.*?\*/)|,(?=(?:\s|//[^\r\n]*|/\*.*?\*/)*[\]}])', re.DOTALL
+    rf'("(?:[^"\\]|\\.)*")|({_JSONC_COMMENT})|,(?=(?:\s|{_JSONC_COMMENT})*+[\]}}])', re.DOTALL
 )
 _TOML_KEY_PART = r"""(?:"(?:[^"\\]|\\.)*"|'[^']*'|[A-Za-z0-9_-]+)"""
 _TOML_KEY = rf"{_TOML_KEY_PART}(?:\s*\.\s*{_TOML_KEY_PART})*"
@@ -153,8 +155,9 @@ def _toml_line(text: str, path: KeyPath) -> int:
                 quote = opened
         else:
             continue
-        if len(here) > best and path[: len(here)] == here:
-            best, line_of_best = len(here), number
+        shared = min(len(here), len(path))
+        if shared > best and path[:shared] == here[:shared]:
+            best, line_of_best = shared, number
     return line_of_best
 
 

@@ -74,7 +74,7 @@ def loads(text: str | bytes) -> Any:
         raise ValueCorrupt(f"the stored text cannot be read: {_TOO_DEEP}") from None
     except ValueCorrupt:
         raise
-    except (ValueError, TypeError, LookupError, OverflowError) as error:
+    except (ValueError, TypeError, LookupError, OverflowError, re.error) as error:
         raise ValueCorrupt(f"the stored text cannot be read: {error}") from error
 
 
@@ -336,7 +336,7 @@ def _error(name: str, arguments: list[Any]) -> Exception:
 
 
 _SIMPLE: dict[str, Callable[..., Any]] = {
-    "int": int,
+    "int": lambda text: int(text),  # not `int` itself, which takes nothing as well
     "float": _float,
     "bytes": _bytes,
     "bytearray": lambda text: bytearray(_bytes(text)),

@@ -92,6 +92,7 @@ class OpenFile:
     __slots__ = ("_descriptor", "size")
 
     def __init__(self, path: Path) -> None:
+        self._descriptor = -1
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.size = os.fstat(self._descriptor).st_size
 

@@ -11,8 +11,8 @@ from ..errors import FetchTypeError
 
 # What is normal already, which is what servers and most programs produce.
 _NORMAL = re.compile(
-    r"(?:http://[a-z0-9.\-]+(?::(?!80[/?#])[1-9]\d{0,4})?"
-    r"|https://[a-z0-9.\-]+(?::(?!443[/?#])[1-9]\d{0,4})?)"
+    r"(?:http://[a-z0-9.\-]+(?::(?!80[/?#])[1-9]\d{0,3})?"
+    r"|https://[a-z0-9.\-]+(?::(?!443[/?#])[1-9]\d{0,3})?)"
     r"/(?!\.)[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*(?:\?[A-Za-z0-9\-._~!$&()*+,;=:@%/?]*)?"
 )
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -27,16 +27,16 @@ def normalize(url: str) -> str:
 
     Raises `FetchTypeError` for what is not one, and for one with credentials.
     """
+    if not isinstance(url, str):
+        raise FetchTypeError(f"a URL must be a str, not {type(url).__name__}")
     # Dot segments are rare, and a regular expression that finds them exactly costs more.
-    if "/." not in url and _NORMAL.fullmatch(url):
+    if "/." not in url and "/%2" not in url and _NORMAL.fullmatch(url):
         return url
     return _normalize(url)
 
 
 @lru_cache(maxsize=256)
 def _normalize(url: str) -> str:
-    if not isinstance(url, str):
-        raise FetchTypeError(f"a URL must be a str, not {type(url).__name__}")
     text = re.sub(r"[\t\r\n]", "", url.strip(_STRIPPED))
     special = re.match(r"(?i)(https?):[/\\]*([^?#]*)(.*)", text, re.DOTALL)
     if special is None:

@@ -1,0 +1,79 @@
+"""What the documents say is true."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import bunflare
+from tests.docs.generate import DOCS, pages
+
+ROOT = DOCS.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
+
+
+async def test_generated_pages_are_up_to_date() -> None:
+    for name, text in (await pages()).items():
+        assert (DOCS / name).read_text() == text, f"run `make docs`: {name} is old"
+
+
+def examples() -> list[tuple[str, str]]:
+    found = []
+    for document in DOCUMENTS:
+        for number, code in enumerate(
+            re.findall(r"^```python\n(.*?)^```", document.read_text(), re.S | re.M)
+        ):
+            found.append((f"{document.name}-{number}", code))
+    return found
+
+
+@pytest.mark.parametrize("code", [pytest.param(code, id=name) for name, code in examples()])
+def test_every_example_runs(code: str, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").touch()
+    if "from workers import" in code:
+        # A Worker: it is started and asked once.
+        from tests.runtime.test_dev import dev, project
+
+        wrangler = 'main = "src/entry.py"\n[[kv_namespaces]]\nbinding = "GREETINGS"\n'
+        with dev(project(tmp_path, code, wrangler)) as server:
+            assert server.fetch()[0] == 200
+        return
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    expected = re.findall(r"print\(.*?\)\s*#\s*(.*)", code)
+    assert result.stdout.splitlines() == expected
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_what_the_library_offers_has_a_docstring() -> None:
+    for name in bunflare.__all__:
+        assert getattr(bunflare, name).__doc__, name
+
+
+def test_commands_of_the_makefile_are_told() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    text = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
+    for target in targets:
+        assert f"make {target}" in text, target
+
+
+def test_the_changelog_knows_the_version() -> None:
+    assert f"## {bunflare.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    assert asyncio.run(pages())
