@@ -38,9 +38,12 @@ class Child:
         self.process.stdin.write(line.encode() + b"\n")
         self.process.stdin.flush()
 
-    def line(self) -> str:
-        """The next line that the program printed; fails if there is none in time."""
-        deadline = time.monotonic() + PATIENCE
+    def line(self, busy: float = 0.0) -> str:
+        """The next line that the program printed; fails if there is none in time.
+
+        ``busy`` says for how many seconds the program will be at work before it prints.
+        """
+        deadline = time.monotonic() + PATIENCE + busy
         while b"\n" not in self._rest:
             left = deadline - time.monotonic()
             assert left > 0, "the other process said nothing"

@@ -96,7 +96,8 @@ def _refuse_future(path: Path) -> None:
             header = file.read(_SQLITE_HEADER_SIZE)
     except OSError:
         return
-    version = int.from_bytes(header[_USER_VERSION_OFFSET : _USER_VERSION_OFFSET + 4], "big")
+    field = header[_USER_VERSION_OFFSET : _USER_VERSION_OFFSET + 4]
+    version = int.from_bytes(field, "big", signed=True)
     if header.startswith(b"SQLite format 3\0"):
         check_format(path, version)
 
