@@ -111,11 +111,16 @@ async def _received(receive: Receive) -> AsyncIterator[bytes]:
 def _headers(response: Response, length: int | None) -> list[tuple[bytes, bytes]]:
     """The response's headers with what every HTTP message has."""
     headers = response.headers.raw
-    names = {name for name, _ in headers}
-    added: list[tuple[bytes, bytes]] = []
-    if length is not None and b"content-length" not in names and response.status not in (204, 304):
+    sized = dated = False
+    for name, _ in headers:
+        if name == b"content-length":
+            sized = True
+        elif name == b"date":
+            dated = True
+    added = []
+    if length is not None and not sized and response.status not in (204, 304):
         added.append((b"content-length", b"%d" % length))
-    if b"date" not in names:
+    if not dated:
         added.append((b"date", _date(int(time.time()))))
     return headers + added
 

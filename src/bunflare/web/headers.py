@@ -93,31 +93,24 @@ class Headers:
 
     def append(self, name: str, value: str) -> None:
         """Add a value, beside those that the name has."""
-        pair = _name(name), _value(value)
-        self._change(lambda pairs: pairs.append(pair))
+        self._changing().append((_name(name), _value(value)))
 
     def set(self, name: str, value: str) -> None:
         """Give the name this value only."""
         name, value = _name(name), _value(value)
-
-        def change(pairs: list[tuple[str, str]]) -> None:
-            for position, (other, _) in enumerate(pairs):
-                if other == name:
-                    rest = [pair for pair in pairs[position + 1 :] if pair[0] != name]
-                    pairs[position:] = [(name, value), *rest]
-                    return
-            pairs.append((name, value))
-
-        self._change(change)
+        pairs = self._changing()
+        for position, (other, _) in enumerate(pairs):
+            if other == name:
+                rest = [pair for pair in pairs[position + 1 :] if pair[0] != name]
+                pairs[position:] = [(name, value), *rest]
+                return
+        pairs.append((name, value))
 
     def delete(self, name: str) -> None:
         """Remove the name, if it is there."""
         name = _name(name)
-
-        def change(pairs: list[tuple[str, str]]) -> None:
-            pairs[:] = [pair for pair in pairs if pair[0] != name]
-
-        self._change(change)
+        pairs = self._changing()
+        pairs[:] = [pair for pair in pairs if pair[0] != name]
 
     def has(self, name: str) -> bool:
         name = _name(name)
@@ -197,11 +190,13 @@ class Headers:
     def __repr__(self) -> str:
         return f"Headers({self.items()!r})"
 
-    def _change(self, change: Any) -> None:
+    def _changing(self) -> list[tuple[str, str]]:
+        """The pairs, to be changed."""
         if self._immutable:
             raise FetchTypeError("Can't modify immutable headers.")
-        change(self.pairs)
+        pairs = self.pairs
         self._raw = None
+        return pairs
 
 
 def _name(name: object) -> str:

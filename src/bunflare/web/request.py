@@ -94,10 +94,7 @@ class Request(Body):
     @property
     def method(self) -> HTTPMethod | str:
         """The method: a member of `http.HTTPMethod` where there is one, which equals its text."""
-        try:
-            return HTTPMethod(self._method)
-        except ValueError:
-            return self._method
+        return _METHODS.get(self._method, self._method)
 
     @property
     def url(self) -> str:
@@ -135,6 +132,8 @@ class Request(Body):
     def __repr__(self) -> str:
         return f"Request(method={self._method!r}, url={self.url!r})"
 
+
+_METHODS: dict[str, HTTPMethod] = {method.value: method for method in HTTPMethod}
 
 _OPTIONS: dict[str, Any] = {
     "cache": "default",

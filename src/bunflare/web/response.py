@@ -62,9 +62,13 @@ class Response(Body):
                 )
         self._data, self._stream, content_type = extract(body)
         self._used = False
-        self._headers = Headers(headers)
-        if content_type is not None and (headers is None or not self._headers.has("content-type")):
-            self._headers.append("content-type", content_type)
+        if headers is None:
+            pairs = [] if content_type is None else [("content-type", content_type)]
+            self._headers = Headers.from_pairs(pairs)
+        else:
+            self._headers = Headers(headers)
+            if content_type is not None and not self._headers.has("content-type"):
+                self._headers.append("content-type", content_type)
         self._type = "default"
         self.status: int = status
         self.status_text = status_text
