@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import selectors
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -98,3 +99,35 @@ def files(directory: Path) -> dict[str, bytes]:
         for path in sorted(directory.rglob("*"))
         if path.is_file()
     }
+
+
+LOCKER = """
+import apsw, sys
+connection = apsw.Connection(sys.argv[1])
+for line in sys.stdin:
+    connection.execute(line).fetchall()
+    print("done", flush=True)
+"""
+
+
+@contextmanager
+def other_program(directory: Path) -> Iterator[Callable[[str], None]]:
+    """Another process with a connection of its own: what it is given is a statement that it runs.
+
+    It knows nothing of bunflare: no turnstile, no waiting.
+    """
+    with child(LOCKER, directory / "data.sqlite") as process:
+
+        def run(statement: str) -> None:
+            process.tell(statement)
+            assert process.line() == "done"
+
+        yield run
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Wait for something that another thread or process does; fails if it does not happen."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        await asyncio.sleep(0.001)

@@ -13,6 +13,7 @@ from typing import Literal, Self
 from .bindings.cache import CacheStorage, cache_chore, sweep_chore
 from .bindings.kv import KVNamespace, kv_chore
 from .clock import Clock, SystemClock
+from .errors import StateError
 from .store.database import Database, open_database
 from .store.directory import DIRECTORY_NAME, ENVIRONMENT_VARIABLE, project_root
 from .store.session import Session, TransactionSession
@@ -79,13 +80,19 @@ class State(_Systems):
         leaves the block undoes everything.
         """
         async with self._database.transaction() as tx:
-            yield StateTransaction(TransactionSession(tx), self._clock, self._timer)
+            session = TransactionSession(tx, self._database.path)
+            yield StateTransaction(session, self._clock, self._timer)
 
     async def close(self) -> None:
         """Wait for what is being written, and close. Does nothing if closed already."""
-        if not self._closed:
-            self._closed = True
+        if self._closed:
+            return
+        if self._database.in_transaction:
+            raise StateError("a state cannot be closed inside a transaction of its own")
+        self._closed = True
+        try:
             await self._timer.close()
+        finally:
             await self._database.release()
 
     async def __aenter__(self) -> Self:
@@ -120,7 +127,12 @@ def open(  # noqa: A001 - `bunflare.open` is the name one expects
     Raises `DirectoryError`, `FutureFormatError`, `DatabaseCorrupt` and other kinds of
     `BunflareError` where the directory cannot be used; it is then left as it was.
     """
-    return State(open_database(path, durability), clock or SystemClock())
+    database = open_database(path, durability)
+    try:
+        return State(database, clock or SystemClock())
+    except BaseException:
+        database.leave()
+        raise
 
 
 def default_directory(root: Path) -> Path:

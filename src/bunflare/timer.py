@@ -70,21 +70,24 @@ class Timer:
 
     def _fire(self) -> None:
         self._alarm = None
+        self._next = None
         if self._task is None and not self._closed:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
         failed = False
-        for chore in self._chores:
-            now = self._clock.now()
-            try:
-                when = chore.due()
-                if when is not None and when <= now:
-                    await chore.act(now)
-            except Exception:
-                _log.exception("%s could not be done; trying again in a minute", chore.name)
-                failed = True
-        self._task = None
+        try:
+            for chore in self._chores:
+                now = self._clock.now()
+                try:
+                    when = chore.due()
+                    if when is not None and when <= now:
+                        await chore.act(now)
+                except Exception:
+                    _log.exception("%s could not be done; trying again in a minute", chore.name)
+                    failed = True
+        finally:
+            self._task = None
         if self._closed:
             return
         if failed:
@@ -98,4 +101,5 @@ class Timer:
         if self._alarm is not None:
             self._alarm.cancel()
         if self._task is not None:
-            await self._task
+            # Whether it succeeded or was cancelled with all other tasks is not our caller's error.
+            await asyncio.wait([self._task])

@@ -510,7 +510,7 @@ async def test_listing_does_not_walk_through_large_values(state: State, kv: KVNa
         KVKey("small", None, {"size": "small"}),
     ]
     parameters = ("TEST", "", b"", NOW, 1001)
-    plan = state.database.view.all(f"EXPLAIN QUERY PLAN {store._LIST}", parameters)
+    plan = state.database.view.all(f"EXPLAIN QUERY PLAN {store._LIST_WITH_LARGE}", parameters)
     text = [str(row[3]) for row in plan]
     assert any("MERGE" in line for line in text)
     assert any(

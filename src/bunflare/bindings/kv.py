@@ -206,10 +206,15 @@ class KVNamespace:
         least 60 seconds away; where both are given, ``expiration_ttl`` counts. ``metadata`` is any
         JSON of at most 1,024 bytes. Nothing is written if anything is wrong.
         """
-        key = self._check.key(key, "PUT")
-        until = self._check.expiration(expiration, expiration_ttl, self._now())
-        beside = self._check.metadata(metadata)
-        data = await self._check.value(value)
+        check = self._check
+        key = check.key(key, "PUT")
+        until = None
+        if expiration is not None or expiration_ttl is not None:
+            until = check.expiration(expiration, expiration_ttl, self._now())
+        beside = None if metadata is None else check.metadata(metadata)
+        data = check.known(value)
+        if data is None:
+            data = await check.value(value)
         await self._session.write(
             store.put,
             self._namespace,

@@ -38,6 +38,16 @@ class KVArguments:
     def __init__(self, limits: KVLimits) -> None:
         self.limits = limits
 
+    def known(self, value: object) -> bytes | None:
+        """The bytes of the commonest kinds of values; None for what `value` has to look at."""
+        if isinstance(value, bytes):
+            data = value
+        elif isinstance(value, str) and value.isascii():
+            data = value.encode()
+        else:
+            return None
+        return data if len(data) <= self.limits.value_size else None
+
     def text(self, key: object, what: str = "a key") -> str:
         if not isinstance(key, str):
             raise KVTypeError(f"{what} must be a str, not {name_of(key)}")
@@ -45,6 +55,8 @@ class KVArguments:
         return key if key.isascii() else scalar(key)
 
     def key(self, key: object, verb: str) -> str:
+        if isinstance(key, str) and key.isascii() and 2 < len(key) <= self.limits.key_size:
+            return key
         name = self.text(key)
         if not name:
             raise KVTypeError("Key name cannot be empty.")

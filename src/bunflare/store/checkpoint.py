@@ -19,6 +19,7 @@ import apsw
 
 from .connection import BusyWait, Durability, connect
 from .directory import Directory
+from .loops import call_soon
 from .turnstile import Turnstile
 
 if TYPE_CHECKING:
@@ -52,11 +53,15 @@ class Checkpointer:
         self._pause_writer = pause_writer
         self._connection: apsw.Connection | None = None
         self._turnstile: Turnstile | None = None
+        #: Commits of this process that wrote something.
+        self.commits = 0
         self._pages = 0
+        self._too_long = _TOO_LONG
         self._busy = False
         writing.set_wal_hook(self._count)
 
     def _count(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self.commits += 1
         self._pages = pages
         return apsw.SQLITE_OK
 
@@ -80,24 +85,29 @@ class Checkpointer:
                 self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
                 self._turnstile = Turnstile(self._directory.turnstile)
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            loop.call_soon_threadsafe(self._continue)
-        except RuntimeError:
-            # The event loop has ended; closing the database copies the rest.
-            self._busy = False
+            call_soon(loop, self._continue)
         except Exception:
             _log.exception("a checkpoint of %s failed", self._directory.database)
             self._busy = False
 
     def _continue(self) -> None:
         self._release_readers()
-        self._pause_writer(self._second)
+        try:
+            self._pause_writer(self._second)
+        except RuntimeError:
+            # The event loop has ended; the next commit, or closing the database, does the rest.
+            self._busy = False
 
     def _second(self) -> None:
         """The short copy, while our writer stands still. Runs on a thread."""
         assert self._connection is not None
         try:
             frames, copied = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            if frames > copied and frames >= _TOO_LONG:
+            if frames == copied:
+                self._too_long = _TOO_LONG
+            elif frames >= self._too_long:
+                # Whoever reads for longer than our patience would else hold up every commit.
+                self._too_long = frames + _TOO_LONG
                 self._restart(self._connection)
         except apsw.BusyError:
             # Somebody else does the same, or reads for long; the next commit will try again.

@@ -22,7 +22,7 @@ import apsw
 from ..errors import DatabaseError, StateError
 from .checkpoint import Checkpointer
 from .connection import BusyWait, Durability, Query, connect, enter_wal, translate
-from .directory import MEMORY, Directory, check_format, locate, open_directory
+from .directory import MEMORY, Directory, check_format, ignore, locate, open_directory
 from .reader import Reader
 from .schema import is_current, migrate
 from .session import View
@@ -58,6 +58,7 @@ class Database:
         )
         self._running: _Running | None = None
         self._local: _Local | _Dormant = _Dormant(self)
+        self._forking: list[object] = []
         self.watch = Watch(self)
         self._start()
 
@@ -74,13 +75,18 @@ class Database:
         It joins whatever else is waiting in one commit, and fails or succeeds alone. It may be run
         twice, and touches nothing but its transaction. Raises `DatabaseError` and its kinds.
         """
-        current = self._open_transaction.get()
-        if current is not None and not current.ended:
+        if self.in_transaction:
             raise StateError(
                 "a write beside an open transaction of the same task would wait for itself; "
                 "write through the transaction instead (tx.kv(…), tx.…)"
             )
         return await self._start().writer.submit(function, args, heavy)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the running task holds a transaction."""
+        current = self._open_transaction.get()
+        return current is not None and not current.ended
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -89,8 +95,7 @@ class Database:
         Every other writer of the directory waits meanwhile, so keep it short. Leaving the block by
         an exception undoes everything.
         """
-        current = self._open_transaction.get()
-        if current is not None and not current.ended:
+        if self.in_transaction:
             raise StateError("transactions do not nest")
         writer = self._start().writer
         request = writer.request()
@@ -106,6 +111,8 @@ class Database:
         try:
             yield tx
             committing = True
+        except apsw.Error as error:
+            raise translate(error, self.path) from error
         finally:
             opened.ended = True
             tx.finish()
@@ -123,6 +130,7 @@ class Database:
             if self._running is None:
                 self._running = _Running(self.directory, self.durability)
                 self._local = _Local(self._running)
+                self.watch.renew()
             return self._running
 
     def _stop(self) -> None:
@@ -143,21 +151,31 @@ class Database:
 
     async def release(self) -> None:
         """One user is done. The last one waits for what is being written and closes everything."""
-        self._users -= 1
-        if self._users == 0 and self._running is not None:
-            await self._running.writer.submit(_nothing, ())
-            self.close()
+        try:
+            if self._users == 1 and self._running is not None:
+                await self._running.writer.drain()
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """One user is done, who waits for nothing. After the last one everything is closed."""
+        with _registry_lock:
+            self._users -= 1
+            if self._users == 0:
+                self.close()
 
     def close(self) -> None:
         """Close everything at once. What still waits to be written fails with `StateError`."""
+        # Whoever opens the directory again looks at its files beside SQLite, which is only right
+        # when nothing of this process has them open any more.
         with _registry_lock:
             if _registry.get(self.directory.path) is self:
                 del _registry[self.directory.path]
-        self.watch.close()
-        self._refusal = self._refusal or "the state is closed"
-        self._stop()
-        if self.directory.temporary and self._pid == os.getpid():
-            self.directory.remove()
+            self.watch.close()
+            self._refusal = self._refusal or "the state is closed"
+            self._stop()
+            if self.directory.temporary and self._pid == os.getpid():
+                self.directory.remove()
 
     # -- forks -----------------------------------------------------------------------------
 
@@ -168,25 +186,36 @@ class Database:
         inherits that memory without the locks could corrupt the file.
         """
         self._mutex.acquire()
-        if self._running is not None and self._running.only_used_by_this_thread():
+        if self._running is None:
+            return
+        if self._running.only_used_by_this_thread():
             self._stop()
+        else:
+            self._forking = self._running.opened()
 
     def after_fork_in_parent(self) -> None:
-        self._mutex.release()
+        self._forking = []
+        try:
+            if self.watch.listened_to:
+                # It hears nothing of a log that nobody has open.
+                self._start()
+        finally:
+            self._mutex.release()
 
     def after_fork_in_child(self) -> None:
         self._mutex = threading.RLock()
         self.watch = Watch(self)
         if self._running is not None:
             # Neither used nor closed: see before_fork.
-            _inherited.append(self._running)
-            self._running = None
-            self._local = _Dormant(self)
             self._refusal = (
                 f"{self.path} was in use when this process was forked and cannot be used in the "
                 "child: fork while nothing is being written and no other thread reads, or start "
                 "the process with the spawn method"
             )
+            self._running.writer.abandon(self._refusal)
+            _keep_for_ever(self._forking)
+            self._running = None
+            self._local = _Dormant(self)
 
 
 class _OpenTransaction:
@@ -213,6 +242,7 @@ class _Running:
         except BaseException:
             self._connection.close()
             raise
+        self._commits = 0
         self._turnstile = Turnstile(directory.turnstile)
         self.index = WalIndex(self.path) if SUPPORTED else None
         self.writer = Writer(
@@ -257,14 +287,19 @@ class _Running:
         others = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
         return self.writer.idle and others.isdisjoint(self._readers)
 
+    def opened(self) -> list[object]:
+        """Everything that holds a connection."""
+        return [self, *self._readers.values()]
+
     def _before_commit(self) -> bytes | None:
+        self._commits = self._checkpointer.commits
         reader = self._readers.get(threading.get_ident())
         return None if reader is None else reader.before_commit()
 
     def _after_commit(self, before: bytes | None, stale: list[Query]) -> None:
         reader = self._readers.get(threading.get_ident())
         if reader is not None:
-            reader.after_commit(before, stale)
+            reader.after_commit(before, self._checkpointer.commits - self._commits, stale)
         self._checkpointer.look()
 
     def _release_readers(self) -> None:
@@ -311,13 +346,15 @@ def _prepare(connection: apsw.Connection, directory: Directory) -> None:
     path = directory.database
     tx = Transaction(connection)
     try:
-        row = tx.one("PRAGMA user_version")
-        check_format(directory.path, row[0] if row else 0)
+        _check_format(tx, directory)
+        ignore(directory.path)
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
         enter_wal(connection, path, BUSY_TIMEOUT)
         if not is_current(tx, SCHEMAS):
             tx.run("BEGIN IMMEDIATE")
             try:
+                # A newer program may have been quicker.
+                _check_format(tx, directory)
                 migrate(tx, SCHEMAS)
             except BaseException:
                 if tx.open:
@@ -329,14 +366,24 @@ def _prepare(connection: apsw.Connection, directory: Directory) -> None:
     path.chmod(0o600)
 
 
-def _nothing(_: Transaction) -> None:
-    """A write that only waits for those before it."""
+def _check_format(tx: Transaction, directory: Directory) -> None:
+    row = tx.one("PRAGMA user_version")
+    check_format(directory.path, row[0] if row else 0)
 
 
 _registry: dict[Path, Database] = {}
 _registry_lock = threading.RLock()
-# Connections inherited through a fork are kept for ever: to close them would be to use them.
-_inherited: list[_Running] = []
+
+
+def _keep_for_ever(inherited: list[object]) -> None:
+    """Never close connections that came through a fork, since to close them would be to use them.
+
+    The end of the interpreter would: it takes apart what modules hold, but not what is counted as
+    held from elsewhere.
+    """
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
 
 
 def open_database(

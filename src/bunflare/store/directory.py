@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DatabaseFull, DirectoryError, FutureFormatError
+from ..errors import BunflareError, DatabaseFull, DirectoryError, FutureFormatError
 
 DIRECTORY_NAME = ".bunflare"
 ENVIRONMENT_VARIABLE = "BUNFLARE_DIR"
@@ -75,7 +75,7 @@ def locate(path: str | os.PathLike[str] | None = None) -> Path:
 
 
 def open_directory(path: str | os.PathLike[str] | None = None) -> Directory:
-    """Find the data directory and make it whole.
+    """Find the data directory, made if it is not there.
 
     Raises `DirectoryError` where that cannot be, and `FutureFormatError`, touching nothing, when
     a newer bunflare wrote it.
@@ -115,12 +115,6 @@ def _populate(path: Path) -> Path:
     try:
         if not path.is_dir():
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ignore = path / ".gitignore"
-        if not ignore.exists():
-            # Another process may do the same at this moment: both write the same bytes, whole.
-            partial = path / f".gitignore.{os.getpid()}"
-            partial.write_text("# State of bunflare; not for version control.\n*\n")
-            partial.replace(ignore)
     except FileExistsError as error:
         raise DirectoryError(f"{path} is not a directory") from error
     except NotADirectoryError as error:
@@ -128,13 +122,28 @@ def _populate(path: Path) -> Path:
             f"{path} cannot be a directory: a part of its path is a file"
         ) from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DatabaseFull(
-                f"the disk that holds {path} is full; nothing was written"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise DirectoryError(f"{path} cannot be written to ({error.strerror})") from error
-        raise DirectoryError(f"{path} cannot be used ({error.strerror})") from error
+        raise _translated(error, path) from error
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise DirectoryError(f"{path} cannot be written to (check its owner and permissions)")
     return path
+
+
+def ignore(path: Path) -> None:
+    """Keep the data directory out of version control. To be called once its format is known."""
+    target = path / ".gitignore"
+    try:
+        if not target.exists():
+            # Another process may do the same at this moment: both write the same bytes, whole.
+            partial = path / f".gitignore.{os.getpid()}"
+            partial.write_text("# State of bunflare; not for version control.\n*\n")
+            partial.replace(target)
+    except OSError as error:
+        raise _translated(error, path) from error
+
+
+def _translated(error: OSError, path: Path) -> BunflareError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DatabaseFull(f"the disk that holds {path} is full; nothing was written")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return DirectoryError(f"{path} cannot be written to ({error.strerror})")
+    return DirectoryError(f"{path} cannot be used ({error.strerror})")

@@ -6,6 +6,8 @@ not exist, whether or not its row has been removed already.
 
 from __future__ import annotations
 
+import math
+
 from .connection import Row
 from .schema import Schema
 from .session import View
@@ -48,6 +50,17 @@ ON CONFLICT (namespace, key) DO UPDATE SET
 DELETE = "DELETE FROM kv WHERE namespace = ? AND key = ?"
 
 _LIST = """
+SELECT key, expiration, metadata FROM kv
+WHERE namespace = ?1 AND key >= ?2 AND key < ?3 AND (expiration IS NULL OR expiration > ?4)
+ORDER BY key LIMIT ?5
+"""
+
+_ANY_LARGE = """
+SELECT 1 FROM kv INDEXED BY bunflare_kv_large
+WHERE namespace = ?1 AND key >= ?2 AND key < ?3 AND length(value) > 2000 LIMIT 1
+"""
+
+_LIST_WITH_LARGE = """
 SELECT key, expiration, metadata FROM kv
 WHERE namespace = ?1 AND key >= ?2 AND key < ?3 AND length(value) <= 2000
   AND (expiration IS NULL OR expiration > ?4)
@@ -111,7 +124,9 @@ def list_keys(
 ) -> list[Row]:
     """``(key, expiration, metadata)`` of live keys from ``start`` on and below ``end``."""
     # SQLite orders every blob behind every text, so an empty one is the end of all keys.
-    return view.all(_LIST, (namespace, start, b"" if end is None else end, now, limit))
+    range_ = (namespace, start, b"" if end is None else end)
+    sql = _LIST if view.one(_ANY_LARGE, range_) is None else _LIST_WITH_LARGE
+    return view.all(sql, (*range_, now, limit))
 
 
 def next_expiration(view: View) -> float | None:
@@ -122,7 +137,9 @@ def next_expiration(view: View) -> float | None:
 
 def seconds(expiration: object) -> float | None:
     """An ``expiration`` as a number, whatever another program may have stored there."""
-    return expiration if isinstance(expiration, int | float) else None
+    if not isinstance(expiration, int | float) or expiration == math.inf:
+        return None
+    return max(expiration, 0)
 
 
 def remove_expired(tx: Transaction, now: float, limit: int) -> int:

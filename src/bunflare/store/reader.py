@@ -13,11 +13,14 @@ up at the next commit that a read notices, and by a timer of the event loop at t
 from __future__ import annotations
 
 import asyncio
+import threading
+from sys import getsizeof
 from typing import TYPE_CHECKING
 
 import apsw
 
 from .connection import Parameters, Query, Row, translate
+from .loops import Once
 from .walindex import WalIndex, counter
 
 if TYPE_CHECKING:
@@ -44,6 +47,7 @@ class Reader:
         "_loop",
         "_path",
         "_seen",
+        "_thread",
         "_warm",
     )
 
@@ -55,6 +59,7 @@ class Reader:
         self._execute = self._cursor.execute
         self._held = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.get_ident()
         self._seen = b""
         # Two generations instead of a list of recent use: what is read again moves to the young
         # one, and when that is full the old one is dropped whole.
@@ -112,13 +117,11 @@ class Reader:
         return row
 
     def _remember(self, query: Query, row: Row | None) -> None:
-        size = _ROW_OVERHEAD
+        size = _ROW_OVERHEAD + sum(map(getsizeof, query[1]))
         if row is not None:
-            for column in row:
-                if column.__class__ is bytes or column.__class__ is str:
-                    size += len(column)
-            if size > _HOT_LARGEST:
-                return
+            size += sum(map(getsizeof, row))
+        if size > _HOT_LARGEST:
+            return
         self._hot_size += size
         if self._hot_size > _HOT_BYTES // 2:
             self._warm = self._hot
@@ -152,7 +155,7 @@ class Reader:
             except RuntimeError:
                 return
             self._loop = loop
-            loop.call_later(_HOLD_SECONDS, self._give_up)
+            loop.call_later(_HOLD_SECONDS, Once(self._give_up))
         try:
             self._execute("BEGIN")
         except apsw.Error as error:
@@ -160,8 +163,10 @@ class Reader:
         self._held = True
 
     def _give_up(self) -> None:
-        self._loop = None
-        self.release()
+        # An event loop may be closed by another thread; this one notices by itself.
+        if threading.get_ident() == self._thread:
+            self._loop = None
+            self.release()
 
     def release(self) -> None:
         """End the held transaction, so that the write-ahead log can be recycled."""
@@ -183,19 +188,20 @@ class Reader:
         header = self._index.header()
         return header if header == self._seen else None
 
-    def after_commit(self, before: bytes | None, stale: list[Query]) -> None:
+    def after_commit(self, before: bytes | None, commits: int, stale: list[Query]) -> None:
         """Keep what is remembered across a commit of our own, except for the rows it changed.
 
         The write lock was ours from ``before`` to the commit. A counter that has risen by exactly
-        one says that no other process has committed after us either.
+        ``commits`` (1, or 0 if nothing was written) says that nobody else has committed after us
+        either.
         """
         index = self._index
         if index is None:
             return
         self.release()
         header = index.header()
-        ours = before is not None and counter(header) == (counter(before) + 1) & 0xFFFFFFFF
-        if before == self._seen and (ours or header == before):
+        alone = before is not None and counter(header) == (counter(before) + commits) & 0xFFFFFFFF
+        if alone and before == self._seen:
             for query in stale:
                 self._hot.pop(query, None)
                 self._warm.pop(query, None)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol, TypeVar
 
-from .connection import Parameters, Row
+from .connection import Parameters, Row, SqliteError, translate
 from .transaction import Transaction
 
 T = TypeVar("T")
@@ -35,15 +36,19 @@ class Session(Protocol):
 class TransactionSession:
     """Reads and writes inside an open transaction; nothing is on disk before that commits."""
 
-    __slots__ = ("_transaction",)
+    __slots__ = ("_path", "_transaction")
 
-    def __init__(self, transaction: Transaction) -> None:
+    def __init__(self, transaction: Transaction, path: Path) -> None:
         self._transaction = transaction
+        self._path = path
 
     @property
     def view(self) -> View:
         return self._transaction
 
     async def write(self, function: Callable[..., T], *args: object, heavy: bool = False) -> T:
-        with self._transaction.savepoint():
-            return function(self._transaction, *args)
+        try:
+            with self._transaction.savepoint():
+                return function(self._transaction, *args)
+        except SqliteError as error:
+            raise translate(error, self._path) from error

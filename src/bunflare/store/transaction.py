@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import apsw
 
-from ..errors import StateError
+from ..errors import DatabaseError, StateError
 from .connection import Parameters, Query, Row
 
 #: A point within a transaction: rows changed, actions and stale rows named so far.
@@ -24,9 +24,12 @@ class Transaction:
 
     __slots__ = ("_connection", "_execute", "afterwards", "stale")
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(
+        self, connection: apsw.Connection, execute: Callable[..., apsw.Cursor] | None = None
+    ) -> None:
         self._connection = connection
-        self._execute: Callable[..., apsw.Cursor] = connection.cursor().execute
+        # One cursor serves all statements: each is read to its end before the next.
+        self._execute: Callable[..., apsw.Cursor] = execute or connection.cursor().execute
         self.afterwards: list[Callable[[], object]] = []
         self.stale: list[Query] = []
 
@@ -76,6 +79,9 @@ class Transaction:
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """All or nothing of what is written inside."""
+        if not self.open:
+            # Here a savepoint would begin, and its release commit, a transaction of its own.
+            raise DatabaseError("an error has undone this transaction; nothing more is written")
         mark = self.mark()
         self._execute("SAVEPOINT operation")
         try:
@@ -88,10 +94,10 @@ class Transaction:
             raise
         self._execute("RELEASE operation")
 
-    def finish(self) -> None:
+    def finish(self, refusal: str = "this transaction has ended") -> None:
         """From now on, every use is an error: the connection belongs to others again."""
-        self._execute = _finished
 
+        def refuse(*_: object) -> NoReturn:
+            raise StateError(refusal)
 
-def _finished(*_: object) -> NoReturn:
-    raise StateError("this transaction has ended")
+        self._execute = refuse

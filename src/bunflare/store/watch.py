@@ -2,8 +2,9 @@
 
 A commit appends to the write-ahead log, and the operating system reports that (inotify). The
 report comes with the write, a moment before the commit counts; so from a report on, the header in
-shared memory is looked at in growing intervals until it has changed. Where there is no inotify, the
-header is looked at every 20 ms, for as long as somebody listens.
+shared memory is looked at in growing intervals. A change that is found may be that of the commit
+before, so the looking does not end with it. Where there is no inotify, the header is looked at
+every 20 ms, for as long as somebody listens.
 """
 
 from __future__ import annotations
@@ -85,6 +86,15 @@ class Watch:
             watch.close()
         self._loops.clear()
 
+    @property
+    def listened_to(self) -> bool:
+        return bool(self._loops)
+
+    def renew(self) -> None:
+        """To be called when the log has become another file."""
+        for watch in list(self._loops.values()):
+            watch.follow()
+
 
 class _LoopWatch:
     """The listeners of one event loop."""
@@ -99,14 +109,21 @@ class _LoopWatch:
         self._deadline = 0.0
         self._descriptor: int | None = None
         if HAS_INOTIFY:
-            from asyncinotify import Inotify, Mask
+            from asyncinotify import Inotify
 
             self._inotify = Inotify()
-            self._inotify.add_watch(f"{database.path}-wal", Mask.MODIFY)
             self._descriptor = self._inotify.fd
+            self.follow()
             loop.add_reader(self._descriptor, self._reported)
         else:
             self._timer = loop.call_later(_INTERVAL_SECONDS, self._tick)
+
+    def follow(self) -> None:
+        """Have writes to the log reported."""
+        if self._descriptor is not None:
+            from asyncinotify import Mask
+
+            self._inotify.add_watch(f"{self._database.path}-wal", Mask.MODIFY)
 
     def _reported(self) -> None:
         assert self._descriptor is not None
@@ -114,10 +131,10 @@ class _LoopWatch:
             os.read(self._descriptor, 65536)
         except BlockingIOError:
             return
-        if not self._look():
-            self._pause = _FIRST_LOOK_SECONDS
-            self._deadline = self._loop.time() + _GIVE_UP_SECONDS
-            self._look_again()
+        self._pause = _FIRST_LOOK_SECONDS
+        self._deadline = self._loop.time() + _GIVE_UP_SECONDS
+        self._look_again()
+        self._look()
 
     def _look_again(self) -> None:
         if self._timer is not None:
@@ -127,23 +144,22 @@ class _LoopWatch:
     def _expect(self) -> None:
         """Look for the commit that was announced."""
         self._timer = None
-        if not self._look() and self._loop.time() < self._deadline:
+        if self._loop.time() < self._deadline:
             self._pause = min(self._pause * 2, _LONGEST_LOOK_SECONDS)
             self._look_again()
+        self._look()
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(_INTERVAL_SECONDS, self._tick)
         self._look()
 
-    def _look(self) -> bool:
+    def _look(self) -> None:
         """Tell the listeners if somebody has committed."""
         header = self._database.header()
-        if header == self._seen:
-            return False
-        self._seen = header
-        for listener in list(self.listeners):
-            listener()
-        return True
+        if header != self._seen:
+            self._seen = header
+            for listener in list(self.listeners):
+                listener()
 
     def close(self) -> None:
         if self._timer is not None:

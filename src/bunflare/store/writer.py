@@ -2,8 +2,9 @@
 
 All that waits when the writer is free becomes one ``BEGIN IMMEDIATE … COMMIT``, and nobody is told
 of success before that commit is on disk. A write first waits for the end of the event loop's
-current turn, so whatever else the turn asks for joins it; that costs a lone writer a few
-microseconds and makes a hundred concurrent ones a single disk flush.
+current turn, so whatever else the turn asks for joins it: a hundred concurrent writes are a single
+flush of the disk. To a lone writer that adds a few microseconds; to make its write on the spot
+instead was tried, and gained nothing that could be measured.
 
 Each operation of a group succeeds or fails alone. Savepoints would cost every operation a third of
 its time, so there are none at first: a failed statement undoes itself, and an operation that fails
@@ -28,8 +29,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import apsw
 
-from ..errors import DatabaseBusy, StateError
+from ..errors import DatabaseError, StateError
 from .connection import BusyWait, translate
+from .loops import call_soon
+from .operation import Operation, Pause, deliver
 from .transaction import Transaction
 from .turnstile import Turnstile
 
@@ -47,40 +50,6 @@ _GROUP_LARGEST = 1024
 # What a commit may cost on average before commits leave the event loop's thread.
 _SLOW_COMMIT_SECONDS = 0.001
 _COST_WEIGHT = 0.2
-
-
-class _Operation:
-    __slots__ = ("args", "error", "function", "future", "heavy", "loop", "result")
-
-    def __init__(
-        self,
-        function: Callable[..., Any] | None,
-        args: tuple[Any, ...],
-        heavy: bool,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        #: None asks for the transaction itself.
-        self.function = function
-        self.args = args
-        self.heavy = heavy
-        self.loop = loop
-        self.future: asyncio.Future[Any] = loop.create_future()
-        self.result: Any = None
-        self.error: BaseException | None = None
-
-    @property
-    def alone(self) -> bool:
-        return self.heavy or self.function is None
-
-
-class _Pause(_Operation):
-    """Work that wants the writer to stand still, outside of any transaction. On a thread."""
-
-    __slots__ = ()
-
-    @property
-    def alone(self) -> bool:
-        return True
 
 
 class _RunAgain(Exception):
@@ -109,11 +78,13 @@ class Writer:
         self._committing = committing
         self._committed = committed
         self._mutex = threading.Lock()
-        self._waiting: deque[_Operation] = deque()
+        self._waiting: deque[Operation] = deque()
         self._pump_loop: asyncio.AbstractEventLoop | None = None
         #: Whether someone (a group or a transaction) is using the connection.
         self._active = False
         self._closed = False
+        self._refusal = "the state was closed before this was written"
+        self._transaction: Transaction | None = None
         self._at_turnstile = False
         self._commit_cost = 0.0
 
@@ -123,25 +94,31 @@ class Writer:
         self, function: Callable[..., T], args: tuple[Any, ...], heavy: bool = False
     ) -> asyncio.Future[T]:
         """Have ``function(transaction, *args)`` run in the next group."""
-        operation = _Operation(function, args, heavy, asyncio.get_running_loop())
+        operation = Operation(function, args, heavy, asyncio.get_running_loop())
         self._enqueue(operation)
         return operation.future
 
     def request(self) -> asyncio.Future[Transaction]:
         """Ask for a transaction of one's own, to be ended with `end`."""
-        operation = _Operation(None, (), False, asyncio.get_running_loop())
+        operation = Operation(None, (), False, asyncio.get_running_loop())
         self._enqueue(operation)
         return operation.future
 
     def pause(self, work: Callable[[], None]) -> None:
         """Run ``work`` on a thread while nothing is written. Nobody waits for it."""
         try:
-            self._enqueue(_Pause(work, (), True, asyncio.get_running_loop()))
+            self._enqueue(Pause(work, (), True, asyncio.get_running_loop()))
         except StateError:
             # Closing does what a pause is asked for.
             return
 
-    def _enqueue(self, operation: _Operation) -> None:
+    def drain(self) -> asyncio.Future[None]:
+        """Wait until all that was asked for before has been done, whether it succeeded or not."""
+        operation = Pause(None, (), True, asyncio.get_running_loop())
+        self._enqueue(operation)
+        return operation.future
+
+    def _enqueue(self, operation: Operation) -> None:
         loop = operation.loop
         with self._mutex:
             if self._closed:
@@ -163,8 +140,16 @@ class Writer:
             rest = list(self._waiting)
             self._waiting.clear()
         for operation in rest:
-            operation.error = StateError("the state was closed before this was written")
-            _deliver(operation)
+            operation.error = StateError(self._refusal)
+            deliver(operation)
+
+    def abandon(self, refusal: str) -> None:
+        """Never touch the connection again: this is the child of a fork, and it is the parent's."""
+        self._mutex = threading.Lock()
+        self._refusal = refusal
+        if self._transaction is not None:
+            self._transaction.finish(refusal)
+        self.close()
 
     # -- groups ----------------------------------------------------------------------------
 
@@ -179,26 +164,19 @@ class Writer:
                 return
             self._active = True
         first = group[0]
-        if isinstance(first, _Pause):
-            assert first.function is not None
-            self._in_thread(first.function, lambda _: self._paused(first))
-            return
-        try:
-            entered = self._enter_at_once()
-        except apsw.Error as error:
-            self._fail(group, translate(error, self._path))
-            return
-        if entered:
-            self._run(group)
+        if not isinstance(first, Pause):
+            self._enter(group)
+        elif first.function is None:
+            self._paused(first)
         else:
-            self._in_thread(self._enter_patiently, lambda error: self._entered(group, error))
+            self._in_thread(first.function, lambda _: self._paused(first))
 
-    def _paused(self, operation: _Operation) -> None:
-        _deliver(operation)
+    def _paused(self, operation: Operation) -> None:
+        deliver(operation)
         self._release()
 
-    def _take(self) -> list[_Operation]:
-        group: list[_Operation] = []
+    def _take(self) -> list[Operation]:
+        group: list[Operation] = []
         waiting = self._waiting
         while waiting and len(group) < _GROUP_LARGEST:
             if waiting[0].alone and group:
@@ -210,6 +188,20 @@ class Writer:
             if operation.alone:
                 break
         return group
+
+    def _enter(self, group: list[Operation], *, careful: bool = False) -> None:
+        """Take the write lock, waiting for it on a thread if need be, and run the group."""
+        try:
+            entered = self._enter_at_once()
+        except apsw.Error as error:
+            self._fail(group, translate(error, self._path))
+            return
+        if entered:
+            self._run(group, careful)
+        else:
+            self._in_thread(
+                self._enter_patiently, lambda error: self._entered(group, careful, error)
+            )
 
     def _enter_at_once(self) -> bool:
         """Take the write lock if nobody has it."""
@@ -248,14 +240,16 @@ class Writer:
             self._at_turnstile = False
             self._turnstile.leave()
 
-    def _entered(self, group: list[_Operation], error: BaseException | None) -> None:
+    def _entered(self, group: list[Operation], careful: bool, error: BaseException | None) -> None:
+        if error is None and self._closed:
+            error = StateError(self._refusal)
         if error is None:
-            self._run(group)
+            self._run(group, careful)
         else:
             self._fail(group, error)
 
-    def _run(self, group: list[_Operation]) -> None:
-        transaction = Transaction(self._connection)
+    def _run(self, group: list[Operation], careful: bool) -> None:
+        transaction = Transaction(self._connection, self._execute)
         if group[0].function is None:
             self._hand_over(group[0], transaction)
         elif group[0].heavy:
@@ -265,8 +259,10 @@ class Writer:
             )
         else:
             before = self._committing()
-            error = self._statements(group, transaction)
-            if error is not None:
+            error = self._statements(group, transaction, careful)
+            if isinstance(error, _RunAgain):
+                self._run_again(group)
+            elif error is not None:
                 self._finish(group, transaction, before, error)
             elif self._commit_cost < _SLOW_COMMIT_SECONDS:
                 self._finish(group, transaction, before, self._commit())
@@ -275,24 +271,27 @@ class Writer:
                     self._commit, lambda error: self._finish(group, transaction, before, error)
                 )
 
-    def _heavy(self, group: list[_Operation], transaction: Transaction) -> BaseException | None:
-        return self._statements(group, transaction) or self._commit()
+    def _run_again(self, group: list[Operation]) -> None:
+        """Undo the group and run it with savepoints; others may have the write lock first."""
+        try:
+            self._rollback()
+        except apsw.Error as error:
+            self._fail(group, translate(error, self._path))
+        else:
+            self._enter(group, careful=True)
+
+    def _heavy(self, group: list[Operation], transaction: Transaction) -> BaseException | None:
+        # Beside its megabytes a savepoint costs nothing.
+        return self._statements(group, transaction, True) or self._commit()
 
     def _statements(
-        self, group: list[_Operation], transaction: Transaction
+        self, group: list[Operation], transaction: Transaction, careful: bool
     ) -> BaseException | None:
         """Run the group's functions. What comes back is why there can be no commit at all."""
+        run = self._cautious if careful else self._optimistic
         try:
-            try:
-                for operation in group:
-                    self._optimistic(operation, transaction)
-            except _RunAgain:
-                self._execute("ROLLBACK")
-                transaction.afterwards.clear()
-                transaction.stale.clear()
-                self._execute("BEGIN IMMEDIATE")
-                for operation in group:
-                    self._cautious(operation, transaction)
+            for operation in group:
+                run(operation, transaction)
         except apsw.Error as error:
             return translate(error, self._path)
         except BaseException as error:
@@ -304,7 +303,7 @@ class Writer:
             return error
         return None
 
-    def _optimistic(self, operation: _Operation, transaction: Transaction) -> None:
+    def _optimistic(self, operation: Operation, transaction: Transaction) -> None:
         assert operation.function is not None
         mark = transaction.mark()
         try:
@@ -317,7 +316,7 @@ class Writer:
             transaction.rewind(mark)
             operation.error = self._own(error)
 
-    def _cautious(self, operation: _Operation, transaction: Transaction) -> None:
+    def _cautious(self, operation: Operation, transaction: Transaction) -> None:
         assert operation.function is not None
         operation.error = None
         try:
@@ -347,12 +346,13 @@ class Writer:
         return None
 
     def _rollback(self) -> None:
-        if self._connection.in_transaction:
+        # Closing the connection undoes what it had not committed.
+        if not self._closed and self._connection.in_transaction:
             self._execute("ROLLBACK")
 
     def _finish(
         self,
-        group: list[_Operation],
+        group: list[Operation],
         transaction: Transaction,
         before: bytes | None,
         error: BaseException | None,
@@ -362,12 +362,12 @@ class Writer:
             self._fail(group, error)
             return
         self._after_commit(before, transaction)
-        for operation in group:
-            _deliver(operation)
+        deliver(*group)
         self._release()
 
     def _after_commit(self, before: bytes | None, transaction: Transaction) -> None:
-        self._committed(before, transaction.stale)
+        if not self._closed:
+            self._committed(before, transaction.stale)
         for action in transaction.afterwards:
             try:
                 action()
@@ -375,13 +375,14 @@ class Writer:
                 # The commit stands, whatever becomes of what follows it.
                 _log.exception("an action that follows a commit failed")
 
-    def _fail(self, group: list[_Operation], error: BaseException) -> None:
+    def _fail(self, group: list[Operation], error: BaseException) -> None:
         for operation in group:
             operation.error = error
-            _deliver(operation)
+        deliver(*group)
         self._release()
 
     def _release(self) -> None:
+        self._transaction = None
         with self._mutex:
             self._active = False
             if not self._waiting:
@@ -390,39 +391,54 @@ class Writer:
             if self._pump_loop is loop:
                 return
             self._pump_loop = loop
-        _call_soon(loop, self._pump)
+        call_soon(loop, self._pump)
 
     # -- transactions ----------------------------------------------------------------------
 
-    def _hand_over(self, operation: _Operation, transaction: Transaction) -> None:
+    def _hand_over(self, operation: Operation, transaction: Transaction) -> None:
         operation.result = transaction
-        if operation.future.cancelled():
+        operation.unwanted = self._take_back
+        self._transaction = transaction
+        deliver(operation)
+
+    def _take_back(self) -> None:
+        try:
             self._rollback()
+        finally:
             self._release()
-        else:
-            _deliver(operation)
 
     async def end(self, transaction: Transaction, commit: bool) -> None:
         """End the transaction that `request` gave: its writes are on disk, or undone."""
         if not commit:
-            self._rollback()
-            self._release()
+            self._take_back()
             return
+        if self._closed:
+            raise StateError(self._refusal)
         if not transaction.open:
             self._release()
-            raise DatabaseBusy(f"{self._path}: the transaction was undone before its end")
+            raise DatabaseError(f"{self._path}: the transaction was undone before its end")
         before = self._committing()
         if self._commit_cost < _SLOW_COMMIT_SECONDS:
             error = self._commit()
+            self._ended(transaction, before, error)
         else:
             done: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
-            self._in_thread(self._commit, done.set_result)
-            # A caller who gives up waiting must not leave the connection to two users at once.
+
+            def ended(error: BaseException | None) -> None:
+                self._ended(transaction, before, error)
+                done.set_result(error)
+
+            self._in_thread(self._commit, ended)
+            # A caller who gives up waiting leaves the commit, and what follows it, to themselves.
             error = await asyncio.shield(done)
         if error is not None:
-            self._release()
             raise error
-        self._after_commit(before, transaction)
+
+    def _ended(
+        self, transaction: Transaction, before: bytes | None, error: BaseException | None
+    ) -> None:
+        if error is None:
+            self._after_commit(before, transaction)
         self._release()
 
     # -- threads ---------------------------------------------------------------------------
@@ -438,42 +454,7 @@ class Writer:
 
         def run() -> None:
             result = work()
-            _call_soon(loop, done, result)
+            # Others may wait for the writer, so it goes on whatever becomes of this event loop.
+            call_soon(loop, lambda: done(result))
 
         self._threads().submit(run)
-
-
-def _call_soon(
-    loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: object
-) -> None:
-    try:
-        loop.call_soon_threadsafe(callback, *args)
-    except RuntimeError:
-        # The loop was closed meanwhile. Others may wait for the writer, so it goes on here.
-        callback(*args)
-
-
-def _deliver(operation: _Operation) -> None:
-    """Wake the caller with the result or the error."""
-    try:
-        current: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-    except RuntimeError:
-        current = None
-    if operation.loop is current:
-        _settle(operation)
-    else:
-        try:
-            operation.loop.call_soon_threadsafe(_settle, operation)
-        except RuntimeError:
-            # Nobody can be told any more: the caller's event loop is closed.
-            return
-
-
-def _settle(operation: _Operation) -> None:
-    future = operation.future
-    if future.done():
-        return
-    if operation.error is not None:
-        future.set_exception(operation.error)
-    else:
-        future.set_result(operation.result)
