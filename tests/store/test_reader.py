@@ -25,7 +25,7 @@ from tests.support import eventually
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="reads ask SQLite every time here")
 
 COUNT = "SELECT count(*) FROM kv"
-GET = "SELECT value FROM kv WHERE key = ?"
+GET = "SELECT value FROM kv WHERE namespace = 'T' AND key = ?"
 
 
 def put(tx: Transaction, key: str, value: bytes = b"") -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
 
 import apsw
 import pytest
 
 import bunflare
-from bunflare.store.database import Database
+from bunflare.store.database import Database, open_database
 from bunflare.store.transaction import Transaction
 from bunflare.store.walindex import SUPPORTED, WalIndex, counter
 from tests.support import child, other_program
@@ -133,8 +132,8 @@ async def test_nothing_that_a_process_does_drops_the_locks_that_it_holds(
             thread.join()
             assert lock() == "locked"
             # The directory is opened and closed.
-            again: Any = bunflare.open(directory)
+            again = open_database(directory)
             assert lock() == "locked"
-            again.database._users -= 1
+            again.leave()
             assert lock() == "locked"
         assert lock() == "free"

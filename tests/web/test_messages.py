@@ -212,9 +212,9 @@ def test_options_of_the_standard_are_kept_and_others_refused() -> None:
     request = Request(URL, redirect="manual")
     assert (request.redirect, request.mode, request.signal) == ("manual", "cors", None)
     with pytest.raises(TypeError, match="reditect"):
-        Request(URL, reditect="manual")
+        Request(URL, reditect="manual")  # type: ignore[call-arg]
     with pytest.raises(AttributeError):
-        request.nonsense  # noqa: B018
+        request.nonsense  # type: ignore[attr-defined]  # noqa: B018
 
 
 async def test_a_request_that_a_server_received_is_made_when_it_is_looked_at() -> None:

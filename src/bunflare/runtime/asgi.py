@@ -70,7 +70,7 @@ class WorkerApp:
         worker = self._entrypoint(ExecutionContext(self._background), self._env)
         fetch: Any = worker.fetch  # type: ignore[attr-defined]
         answer = fetch(request) if self._takes_request else fetch()
-        if inspect.isawaitable(answer):
+        if inspect.iscoroutine(answer):
             answer = await answer
         if not isinstance(answer, Response):
             raise WorkerError(

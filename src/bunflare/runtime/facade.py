@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
-from inspect import isawaitable
+from inspect import iscoroutine
 from typing import Any
 
 from ..bindings.kv import KVKey, KVList
@@ -79,7 +79,7 @@ class BindingFacade:
                     args = args[:-1]
                     kwargs.update({snake(name): value for name, value in last.items()})
             result = method(*args, **kwargs)
-            return self._awaited(result) if isawaitable(result) else self._result(result)
+            return self._awaited(result) if iscoroutine(result) else self._result(result)
 
         return call
 

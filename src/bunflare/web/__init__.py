@@ -9,5 +9,15 @@ from .headers import Headers
 from .request import Request
 from .response import Response
 from .url import normalize
+from .urlencoded import URLSearchParams
 
-__all__ = ["Blob", "File", "FormData", "Headers", "Request", "Response", "normalize"]
+__all__ = [
+    "Blob",
+    "File",
+    "FormData",
+    "Headers",
+    "Request",
+    "Response",
+    "URLSearchParams",
+    "normalize",
+]

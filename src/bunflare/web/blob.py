@@ -4,36 +4,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterable
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
 
 from ..errors import FetchTypeError
+from . import text
 
 BlobPart: TypeAlias = "str | bytes | bytearray | memoryview | Blob"
+BlobEnding: TypeAlias = Literal["transparent", "native"]
 
 _CHUNK = 64 * 1024
 
 
 class Blob:
-    """Bytes with a media type: https://developer.mozilla.org/docs/Web/API/Blob"""
+    """Bytes with a media type: https://developer.mozilla.org/docs/Web/API/Blob
+
+    Made of one part or several. ``content_type`` is the SDK's name for ``type``; a blob made of
+    one blob alone (not of a list with one) has its type, unless another is given.
+    """
 
     __slots__ = ("_data", "_type")
 
     def __init__(
         self,
         parts: Iterable[BlobPart] | BlobPart = (),
+        type: str | None = None,
+        endings: BlobEnding | None = None,
         *,
-        type: str = "",
         content_type: str | None = None,
-        endings: Literal["transparent", "native"] = "transparent",
     ) -> None:
-        if isinstance(parts, str | bytes | bytearray | memoryview | Blob):
-            parts = [parts]
-        data = b"".join(map(_bytes, parts))
-        if endings == "native":
-            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        self._data = data
-        media_type = type if content_type is None else content_type
-        self._type = media_type.lower() if media_type.isascii() and media_type.isprintable() else ""
+        self._data = _joined(parts, endings)
+        kind = type or content_type or (parts.type if isinstance(parts, Blob) else "")
+        self._type = kind.lower() if kind.isascii() and kind.isprintable() else ""
 
     @property
     def size(self) -> int:
@@ -47,15 +48,18 @@ class Blob:
 
     content_type = type
 
-    def slice(self, start: int = 0, end: int | None = None, content_type: str = "") -> Blob:
-        """A part; negative positions count from the end."""
-        return Blob([self._data[start:end]], type=content_type)
+    def slice(
+        self, start: int | None = None, end: int | None = None, content_type: str | None = None
+    ) -> Blob:
+        """A part; negative positions count from the end. It has no type unless one is given."""
+        return Blob([self._data[start:end]], content_type)
 
     async def array_buffer(self) -> memoryview:
         return memoryview(self._data)
 
     async def text(self) -> str:
-        return self._data.decode("utf-8", "replace")
+        """The bytes as UTF-8; what is invalid becomes U+FFFD, a byte order mark is dropped."""
+        return text.decode(self._data)
 
     async def stream(self) -> AsyncIterator[bytes]:
         for start in range(0, len(self._data), _CHUNK):
@@ -63,18 +67,17 @@ class Blob:
 
     arrayBuffer = array_buffer
 
+    @property
+    def js_object(self) -> Self:
+        """Itself: what the platform's SDK wraps."""
+        return self
+
     def known(self) -> bytes:
         """The bytes at once."""
         return self._data
 
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def __bool__(self) -> bool:
-        return True
-
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(size={self.size}, type={self._type!r})"
+        return f"Blob(size={self.size}, type={self._type!r})"
 
     # Last, because from here on `bytes` means this method in the class.
     async def bytes(self) -> bytes:
@@ -82,25 +85,34 @@ class Blob:
 
 
 class File(Blob):
-    """A `Blob` with a name: https://developer.mozilla.org/docs/Web/API/File"""
+    """A `Blob` with a name: https://developer.mozilla.org/docs/Web/API/File
+
+    ``filename`` is the SDK's name for ``name``.
+    """
 
     __slots__ = ("_last_modified", "_name")
 
     def __init__(
         self,
         parts: Iterable[BlobPart] | BlobPart,
-        name: str,
-        *,
-        type: str = "",
-        content_type: str | None = None,
-        endings: Literal["transparent", "native"] = "transparent",
+        name: str | None = None,
+        type: str | None = None,
+        endings: BlobEnding | None = None,
         last_modified: int | None = None,
+        *,
+        filename: str | None = None,
+        content_type: str | None = None,
     ) -> None:
-        super().__init__(parts, type=type, content_type=content_type, endings=endings)
+        super().__init__(parts, type, endings, content_type=content_type)
+        name = filename if name is None else name
+        if not isinstance(name, str):
+            raise FetchTypeError(f"a File's name must be a str, not {name.__class__.__name__}")
+        if last_modified is None:
+            last_modified = (
+                parts.last_modified if isinstance(parts, File) else time.time_ns() // 1_000_000
+            )
         self._name = name
-        self._last_modified = (
-            time.time_ns() // 1_000_000 if last_modified is None else last_modified
-        )
+        self._last_modified = last_modified
 
     @property
     def name(self) -> str:
@@ -117,15 +129,20 @@ class File(Blob):
         return f"File({self._name!r}, size={self.size}, type={self.type!r})"
 
 
-def _bytes(part: object) -> bytes:
-    match part:
-        case str():
-            return part.encode("utf-8", "replace")
-        case bytes():
-            return part
-        case bytearray() | memoryview():
-            return bytes(part)
-        case Blob():
-            return part.known()
-        case _:
-            raise FetchTypeError(f"a part of a Blob cannot be a {type(part).__name__}")
+def _joined(parts: Iterable[BlobPart] | BlobPart, endings: BlobEnding | None) -> bytes:
+    if isinstance(parts, str | bytes | bytearray | memoryview | Blob):
+        parts = [parts]
+    try:
+        return b"".join([_bytes(part, endings) for part in parts])
+    except TypeError as error:
+        raise FetchTypeError(f"a Blob is made of str, bytes and blobs: {error}") from error
+
+
+def _bytes(part: BlobPart, endings: BlobEnding | None) -> bytes:
+    if isinstance(part, Blob):
+        return part.known()
+    if isinstance(part, str):
+        if endings == "native":
+            part = part.replace("\r\n", "\n").replace("\r", "\n")
+        return text.encode(part)
+    return bytes(memoryview(part))

@@ -1,57 +1,71 @@
-"""What requests and responses share: a body that can be read once."""
+"""What requests and responses share: headers, and a body that can be read once.
+
+A body whose bytes are known stays bytes from beginning to end; only one that came as a stream
+needs anything asynchronous.
+"""
 
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator
-from typing import Any
+from typing import Any, Self, TypeAlias
 
 from ..errors import BodyUsedError, FetchTypeError
-from . import formdata
+from . import formdata, streams, text
 from .blob import Blob
 from .formdata import FormData
 from .headers import Headers
+from .urlencoded import URLSearchParams
 
-BodyInit = str | bytes | bytearray | memoryview | Blob | FormData | AsyncIterable[bytes]
+BodyInit: TypeAlias = (
+    str
+    | bytes
+    | bytearray
+    | memoryview
+    | Blob
+    | FormData
+    | URLSearchParams
+    | AsyncIterable[bytes | bytearray | memoryview]
+)
+
+TEXT = "text/plain;charset=UTF-8"
 
 _USED = (
     "Body has already been used. It can only be used once. Use tee() first if you need to read it "
     "twice."
 )
-_BOM = "\ufeff"
 
 
-def extract(body: object) -> tuple[bytes | None, AsyncIterator[bytes] | None, str | None]:
+def extract(body: Any) -> tuple[bytes | AsyncIterator[bytes] | None, str | None]:
     """What a body given by a user is: its bytes or its stream, and its Content-Type."""
-    match body:
-        case str():
-            return body.encode("utf-8", "replace"), None, "text/plain;charset=UTF-8"
-        case bytes():
-            return body, None, None
-        case None:
-            return None, None, None
-        case bytearray() | memoryview():
-            return bytes(body), None, None
-        case Blob():
-            return body.known(), None, body.type or None
-        case FormData():
-            data, content_type = body.encode()
-            return data, None, content_type
-        case AsyncIterable():
-            return None, aiter(body), None
-        case _:
-            raise FetchTypeError(f"a body cannot be a {type(body).__name__}")
+    if body is None or body.__class__ is bytes:
+        return body, None
+    if isinstance(body, str):
+        return text.encode(body), TEXT
+    if isinstance(body, Blob):
+        return body.known(), body.type or None
+    if isinstance(body, FormData):
+        return body.encode()
+    if isinstance(body, URLSearchParams):
+        return str(body).encode(), "application/x-www-form-urlencoded;charset=UTF-8"
+    if isinstance(body, BodyStream):
+        return body.detach(), None
+    if isinstance(body, AsyncIterable):
+        return streams.Checked(aiter(body)), None
+    try:
+        return bytes(memoryview(body)), None
+    except TypeError:
+        raise FetchTypeError(f"Unsupported type of a body: {type(body).__name__}") from None
 
 
 class Body:
     """A body that is known bytes, or a stream of them, or nothing; read once."""
 
-    __slots__ = ("_data", "_headers", "_stream", "_used")
+    __slots__ = ("_body", "_headers", "_reader", "_used")
 
+    _body: bytes | AsyncIterator[bytes] | None
     _headers: Headers
-    _data: bytes | None
-    _stream: AsyncIterator[bytes] | None
+    _reader: BodyStream | None
     _used: bool
 
     @property
@@ -59,11 +73,13 @@ class Body:
         return self._headers
 
     @property
-    def body(self) -> AsyncIterator[bytes] | None:
-        """The body as a stream, or None if there is none."""
-        if self._stream is not None:
-            return _Reading(self)
-        return None if self._data is None else _Reading(self)
+    def body(self) -> BodyStream | None:
+        """The body as a stream of bytes, or None if there is none."""
+        if self._body is None:
+            return None
+        if self._reader is None:
+            self._reader = BodyStream(self)
+        return self._reader
 
     @property
     def body_used(self) -> bool:
@@ -72,25 +88,20 @@ class Body:
 
     def take(self) -> bytes | AsyncIterator[bytes]:
         """Use the body up: its bytes if they are known (b"" for no body), or its stream."""
+        body = self._body
+        if body is None:
+            return b""
         if self._used:
             raise BodyUsedError(_USED)
-        if self._stream is not None:
-            self._used = True
-            return self._stream
-        if self._data is None:
-            return b""
         self._used = True
-        return self._data
+        return body
 
     async def bytes(self) -> bytes:
         """The whole body."""
         body = self.take()
         if isinstance(body, bytes):
             return body
-        data = bytearray()
-        async for chunk in body:
-            data += _checked(chunk)
-        return bytes(data)
+        return b"".join([chunk async for chunk in body])
 
     async def buffer(self) -> memoryview:
         """The whole body as what Python has for an ArrayBuffer."""
@@ -100,15 +111,16 @@ class Body:
 
     async def text(self) -> str:
         """The body as UTF-8; what is invalid becomes U+FFFD, a byte order mark is dropped."""
-        text = (await self.bytes()).decode("utf-8", "replace")
-        return text.removeprefix(_BOM)
+        return text.decode(await self.bytes())
 
     async def form_data(self) -> FormData:
         """The body as a form. Raises `FetchTypeError` if it is none."""
-        return formdata.parse(self.headers.get("content-type"), await self.bytes())
+        data = await self.bytes()
+        return formdata.parse(self._headers.get("content-type"), data)
 
     async def blob(self) -> Blob:
-        return Blob([await self.bytes()], type=self.headers.get("content-type", ""))
+        """The body as a `Blob` of the type that the headers say."""
+        return Blob(await self.bytes(), self._headers.get("content-type", ""))
 
     async def _json(self, **options: Any) -> Any:
         return json.loads(await self.text(), **options)
@@ -117,11 +129,17 @@ class Body:
         """Give ``other`` the same body, each to be read once."""
         if self._used:
             raise BodyUsedError(_USED)
+        body = self._body
+        if body is not None and not isinstance(body, bytes):
+            self._body, body = streams.tee(body)
+        other._body = body
+        other._reader = None
         other._used = False
-        other._data = self._data
-        other._stream = None
-        if self._stream is not None:
-            self._stream, other._stream = _tee(self._stream)
+
+    @property
+    def js_object(self) -> Self:
+        """Itself: what the platform's SDK wraps."""
+        return self
 
     # The standard's own spellings.
     bodyUsed = body_used
@@ -129,57 +147,41 @@ class Body:
     formData = form_data
 
 
-class _Reading:
-    """The stream of a body, which counts as used with the first read."""
+class BodyStream:
+    """The body of a request or response as a stream. The first read uses the body.
 
-    __slots__ = ("_body", "_source")
+    Who stops reading may go on later. It can be the body of another message, which uses it at
+    once (the platform says so with the first read only) and keeps known bytes known.
+    """
 
-    def __init__(self, body: Body) -> None:
-        self._body = body
+    __slots__ = ("_owner", "_source")
+
+    def __init__(self, owner: Body) -> None:
+        self._owner = owner
         self._source: AsyncIterator[bytes] | None = None
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
         if self._source is None:
-            body = self._body.take()
-            self._source = _once(body) if isinstance(body, bytes) else body
-        return _checked(await anext(self._source))
+            self._source = self._opened()
+        return await self._source.__anext__()
 
     async def aclose(self) -> None:
-        """Stop reading; the source may let go of what it holds."""
-        close = getattr(self._source, "aclose", None)
-        if close is not None:
-            await close()
+        """Stop reading for good; the source may let go of what it holds."""
+        if self._source is None:
+            self._source = self._opened()
+        await streams.close(self._source)
 
+    def tee(self) -> tuple[AsyncIterator[bytes], AsyncIterator[bytes]]:
+        """Two streams of it. What only one of them has read is held in memory for the other."""
+        return streams.tee(self._opened())
 
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    if data:
-        yield data
+    def detach(self) -> bytes | AsyncIterator[bytes]:
+        """The bytes or the stream, for another message. Uses the body."""
+        return self._owner.take()
 
-
-def _checked(chunk: object) -> bytes:
-    if isinstance(chunk, bytes):
-        return chunk
-    if isinstance(chunk, bytearray | memoryview):
-        return bytes(chunk)
-    raise FetchTypeError(f"a body's stream must give bytes, not {type(chunk).__name__}")
-
-
-def _tee(source: AsyncIterator[bytes]) -> tuple[AsyncIterator[bytes], AsyncIterator[bytes]]:
-    """Two streams of one. What only one of them has read yet is held in memory for the other."""
-    queues: tuple[deque[bytes], deque[bytes]] = (deque(), deque())
-
-    async def branch(mine: deque[bytes]) -> AsyncIterator[bytes]:
-        while True:
-            if not mine:
-                try:
-                    chunk = await anext(source)
-                except StopAsyncIteration:
-                    return
-                for queue in queues:
-                    queue.append(chunk)
-            yield mine.popleft()
-
-    return branch(queues[0]), branch(queues[1])
+    def _opened(self) -> AsyncIterator[bytes]:
+        body = self._owner.take()
+        return streams.once(body) if isinstance(body, bytes) else body
