@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -43,7 +44,11 @@ ROUNDS = 5
 def server(command: list[str], directory: Path, port: int) -> Iterator[str]:
     """A server that answers on a port of this machine."""
     process = subprocess.Popen(
-        command, cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        cwd=directory,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     address = f"http://127.0.0.1:{port}/"
     try:
@@ -58,7 +63,8 @@ def server(command: list[str], directory: Path, port: int) -> Iterator[str]:
                 time.sleep(0.05)
         yield address
     finally:
-        process.send_signal(signal.SIGKILL)
+        # With the processes that it has started itself.
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 

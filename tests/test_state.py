@@ -13,7 +13,6 @@ from bunflare.state import default_directory
 from bunflare.store.database import _registry
 from tests.support import child
 
-
 # -- opening -----------------------------------------------------------------------------------
 
 

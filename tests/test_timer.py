@@ -89,8 +89,8 @@ async def test_it_starts_with_the_first_thing_that_is_due() -> None:
     work.times.append(7000)
     # It looks for itself what else there is.
     await clock.advance(milliseconds=1)
-    assert older.done == [(5001, [1000])]
-    assert work.done == [(5001, [2000])]
+    assert [ready for _, ready in older.done] == [[1000]]
+    assert [ready for _, ready in work.done] == [[2000]]
     await clock.advance(seconds=5)
     assert [ready for _, ready in work.done] == [[2000], [7000]]
     await timer.close()
@@ -202,4 +202,21 @@ async def test_work_that_was_cancelled_harms_neither_closing_nor_what_is_due_lat
     await clock.advance(seconds=2)
     assert timer._task is not None
     timer._task.cancel()
+    await timer.close()
+
+
+async def test_work_that_was_cancelled_before_it_began_is_done_with_what_comes_next() -> None:
+    clock = ManualClock(0)
+    work = Work(1000)
+    timer = Timer(clock, (work.chore(),))
+    timer.start()
+    clock.set(1001)
+    timer._fire()
+    assert timer._task is not None
+    timer._task.cancel()
+    await asyncio.sleep(0)
+    work.times.append(3000)
+    timer.at(3000)
+    await clock.advance(seconds=3)
+    assert work.done == [(3001, [1000, 3000])]
     await timer.close()

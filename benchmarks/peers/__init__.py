@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import signal
 import subprocess
@@ -71,6 +72,7 @@ def miniflare(port: int) -> Iterator[str | None]:
             [node, str(HERE / "miniflare.mjs"), str(port), str(directory)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         address = f"http://127.0.0.1:{port}/"
         try:
@@ -82,5 +84,6 @@ def miniflare(port: int) -> Iterator[str | None]:
                     time.sleep(0.1)
             yield address
         finally:
-            process.send_signal(signal.SIGKILL)
+            # With the workerd that it has started itself.
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()

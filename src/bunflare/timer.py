@@ -49,8 +49,13 @@ class Timer:
         """Something new is due at ``when`` (epoch milliseconds)."""
         if not self._started:
             self.start()
-        elif self._task is None and (self._next is None or when < self._next):
+        elif not self._working and (self._next is None or when < self._next):
             self._set(when)
+
+    @property
+    def _working(self) -> bool:
+        # A task may have been cancelled before it could say that it has ended.
+        return self._task is not None and not self._task.done()
 
     def _arm(self) -> None:
         times = [when for chore in self._chores if (when := chore.due()) is not None]
@@ -71,23 +76,21 @@ class Timer:
     def _fire(self) -> None:
         self._alarm = None
         self._next = None
-        if self._task is None and not self._closed:
+        if not self._working and not self._closed:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
         failed = False
-        try:
-            for chore in self._chores:
-                now = self._clock.now()
-                try:
-                    when = chore.due()
-                    if when is not None and when <= now:
-                        await chore.act(now)
-                except Exception:
-                    _log.exception("%s could not be done; trying again in a minute", chore.name)
-                    failed = True
-        finally:
-            self._task = None
+        for chore in self._chores:
+            now = self._clock.now()
+            try:
+                when = chore.due()
+                if when is not None and when <= now:
+                    await chore.act(now)
+            except Exception:
+                _log.exception("%s could not be done; trying again in a minute", chore.name)
+                failed = True
+        self._task = None
         if self._closed:
             return
         if failed:

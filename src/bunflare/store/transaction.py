@@ -81,6 +81,7 @@ class Transaction:
         """All or nothing of what is written inside."""
         if not self.open:
             # Here a savepoint would begin, and its release commit, a transaction of its own.
+            self._execute("")  # which tells whoever comes after the end
             raise DatabaseError("an error has undone this transaction; nothing more is written")
         mark = self.mark()
         self._execute("SAVEPOINT operation")
