@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import bunflare
+
 #: How long a test waits for another process before it fails, in seconds.
 PATIENCE = 30.0
 
@@ -131,3 +133,9 @@ async def eventually(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         await asyncio.sleep(0.001)
+
+
+async def chores_done(state: bunflare.State) -> None:
+    """Wait for what the state's timer is doing: on a slow disk it does it on a thread."""
+    while (task := state._timer._task) is not None and not task.done():
+        await asyncio.wait([task])

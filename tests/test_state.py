@@ -11,7 +11,7 @@ import pytest
 import bunflare
 from bunflare.state import default_directory
 from bunflare.store.database import _registry
-from tests.support import child
+from tests.support import child, chores_done
 
 # -- opening -----------------------------------------------------------------------------------
 
@@ -57,18 +57,12 @@ def test_a_state_may_be_opened_before_there_is_an_event_loop(
         async with state:
             await state.kv("A").put("key", "value", expiration_ttl=60)
             await clock.advance(seconds=61)
-            await done(state)
+            await chores_done(state)
             assert state.database.view.all("SELECT key FROM kv") == []
 
     asyncio.run(use())
     with pytest.raises(bunflare.StateError, match="closed"):
         asyncio.run(state.kv("A").get("key"))
-
-
-async def done(state: bunflare.State) -> None:
-    """Wait for what the state's timer is doing."""
-    while (task := state._timer._task) is not None:
-        await asyncio.wait([task])
 
 
 async def test_what_was_written_is_there_after_opening_again(directory: Path) -> None:

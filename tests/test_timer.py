@@ -210,6 +210,8 @@ async def test_work_that_was_cancelled_before_it_began_is_done_with_what_comes_n
     work = Work(1000)
     timer = Timer(clock, (work.chore(),))
     timer.start()
+    assert timer._alarm is not None
+    timer._alarm.cancel()
     clock.set(1001)
     timer._fire()
     assert timer._task is not None

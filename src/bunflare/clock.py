@@ -14,6 +14,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
+# Of real time, for what a hand-moved clock has fired.
+_PATIENCE_SECONDS = 1.0
+
 
 class Timer(Protocol):
     """A wake-up that has been asked for."""
@@ -29,7 +32,11 @@ class Clock(Protocol):
         """The time in milliseconds since the UNIX epoch."""
 
     def call_at(self, when: int, callback: Callable[[], object]) -> Timer:
-        """Call ``callback`` in the running event loop once ``now()`` has reached ``when``."""
+        """Call ``callback`` in the running event loop once ``now()`` has reached ``when``.
+
+        What it returns is of interest to a clock that is moved by hand, if it is a task: the clock
+        waits for its end before it moves on.
+        """
 
 
 class SystemClock:
@@ -113,7 +120,11 @@ class ManualClock:
         hours: float = 0,
         days: float = 0,
     ) -> None:
-        """Move time forward, firing what falls due in its order, each at its own moment."""
+        """Move time forward, firing what falls due in its order, each at its own moment.
+
+        What was fired has taken effect when this returns, also where it works on a thread; only
+        for what waits for something else (longer than a second) it does not wait.
+        """
         delta = milliseconds + 1000 * (seconds + 60 * (minutes + 60 * (hours + 24 * days)))
         if delta < 0:
             raise ValueError("time only advances; use set() to jump back")
@@ -124,7 +135,9 @@ class ManualClock:
             if timer.callback is None:
                 continue
             self._now = max(self._now, when)
-            timer.callback()
+            begun = timer.callback()
+            if isinstance(begun, asyncio.Future):
+                await asyncio.wait([begun], timeout=_PATIENCE_SECONDS)
             await settle()
         self._now = max(self._now, target)
         await settle()

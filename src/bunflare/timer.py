@@ -73,11 +73,12 @@ class Timer:
         # Rows may tell fractions of a millisecond; a moment early would find nothing due.
         self._alarm = self._clock.call_at(int(when) + 1, self._fire)
 
-    def _fire(self) -> None:
+    def _fire(self) -> asyncio.Task[None] | None:
         self._alarm = None
         self._next = None
         if not self._working and not self._closed:
             self._task = asyncio.get_running_loop().create_task(self._run())
+        return self._task
 
     async def _run(self) -> None:
         failed = False

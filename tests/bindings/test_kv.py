@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import apsw
 import pytest
 
 import bunflare
 from bunflare import KVKey, KVList, KVNamespace, KVValue, ManualClock, State
 from bunflare.bindings.kv import KVLimits
 from bunflare.store import kv as store
+from bunflare.store.reader import Reader
+from bunflare.store.transaction import Transaction
+from tests.support import chores_done
 
 MIB = 1024 * 1024
 
@@ -59,6 +63,17 @@ async def test_a_value_is_read_as_the_type_asked_for(
     assert (await kv.get_with_metadata("key", kind)).value == expected
 
 
+@pytest.mark.parametrize("text", ["{not json", "", "NaN", "[Infinity]", "{'a': 1}", "[" * 100_000])
+async def test_what_the_platform_cannot_parse_is_refused(kv: KVNamespace, text: str) -> None:
+    await kv.put("key", text)
+    for call in (kv.get, kv.get_with_metadata):
+        with pytest.raises(ValueError):
+            await call("key", "json")
+    with pytest.raises(bunflare.KVError, match="400 At least one of the requested keys"):
+        await kv.get(["key"], "json")
+    assert await kv.get("key") == text
+
+
 async def test_text_is_the_default_type(kv: KVNamespace) -> None:
     await kv.put("key", b"text")
     assert await kv.get("key") == "text"
@@ -79,10 +94,25 @@ async def test_an_unknown_type_is_refused_where_a_value_exists(kv: KVNamespace) 
     assert isinstance(caught.value, bunflare.KVError)
 
 
-async def test_a_value_that_is_not_json_cannot_be_read_as_json(kv: KVNamespace) -> None:
-    await kv.put("key", "{not json")
-    with pytest.raises(ValueError):
-        await kv.get("key", "json")
+async def test_an_unknown_type_of_several_keys_is_refused_in_any_case(kv: KVNamespace) -> None:
+    with pytest.raises(ValueError, match="is not a valid type"):
+        await kv.get(["missing"], "blob")  # type: ignore[arg-type]
+
+
+async def test_a_value_of_another_program_is_read_whatever_its_column_holds(
+    state: State, kv: KVNamespace
+) -> None:
+    def write(tx: Transaction) -> None:
+        tx.run("INSERT INTO kv VALUES ('TEST', 'text', '[1]', '\"m\"', NULL)")
+        tx.run("INSERT INTO kv VALUES ('TEST', 'blob', x'5b315d', NULL, NULL)")
+
+    await state.database.write(write)
+    for key in ("text", "blob"):
+        assert await kv.get(key) == "[1]"
+        assert await kv.get(key, "json") == [1]
+        assert await kv.get(key, "bytes") == b"[1]"
+        assert b"".join([piece async for piece in await kv.get(key, "stream")]) == b"[1]"
+    assert await kv.get(["text", "blob"], "json") == {"text": [1], "blob": [1]}
 
 
 async def test_a_cache_ttl_is_at_least_30_seconds(kv: KVNamespace) -> None:
@@ -188,6 +218,11 @@ BAD_PUTS: list[tuple[dict[str, Any], type[Exception], str]] = [
         ValueError,
         "KV PUT failed: 413 Metadata length of 1025 exceeds limit of 1024.",
     ),
+    (
+        {"metadata": "é" * 512},
+        ValueError,
+        "KV PUT failed: 413 Metadata length of 1026 exceeds limit of 1024.",
+    ),
     ({"metadata": {"a": object()}}, TypeError, "metadata"),
     ({"metadata": float("nan")}, TypeError, "metadata"),
     (
@@ -222,6 +257,11 @@ BAD_PUTS: list[tuple[dict[str, Any], type[Exception], str]] = [
         "the future.",
     ),
     ({"expiration": NOW + 100.25}, ValueError, "400 Invalid expiration of"),
+    ({"expiration": float("nan")}, ValueError, "400 Invalid expiration of nan."),
+    ({"expiration": 10**30}, ValueError, "400 Invalid expiration of 1000000"),
+    ({"expiration": "2030-01-01"}, TypeError, "expiration"),
+    ({"expiration_ttl": float("inf")}, ValueError, "400 Invalid expiration_ttl of inf."),
+    ({"expiration_ttl": 1e300}, ValueError, "400 Invalid expiration_ttl of 1e+300."),
     # The time to live is looked at first, as it is the one that counts.
     ({"expiration": NOW + 3600, "expiration_ttl": 1}, ValueError, "expiration_ttl of 1"),
 ]
@@ -243,15 +283,78 @@ async def test_a_bad_put_is_refused_before_anything_is_written(
     assert await rows(state) == before
 
 
-async def test_a_refusal_carries_the_status_of_the_platform(kv: KVNamespace) -> None:
+@pytest.mark.parametrize(
+    ("call", "status"),
+    [
+        (lambda kv: kv.get("k" * 513), 414),
+        (lambda kv: kv.get("key", cache_ttl=1), 400),
+        (lambda kv: kv.get([]), 400),
+        (lambda kv: kv.put("key", "v", expiration_ttl=1), 400),
+        (lambda kv: kv.put("key", "v", metadata="m" * 2000), 413),
+        (lambda kv: kv.list(limit=1001), 400),
+        (lambda kv: kv.get(""), None),
+    ],
+)
+async def test_a_refusal_carries_the_status_of_the_platform(
+    kv: KVNamespace, call: Callable[[KVNamespace], Any], status: int | None
+) -> None:
     with pytest.raises(bunflare.KVError) as caught:
-        await kv.get("k" * 513)
-    assert caught.value.status == 414
+        await call(kv)
+    assert getattr(caught.value, "status", None) == status
+
+
+async def test_the_error_of_a_bad_put_is_the_first_in_the_platforms_order(kv: KVNamespace) -> None:
+    """Key, expirations, metadata, value: a stream is not even begun when the rest is wrong."""
+    begun = False
+
+    async def stream() -> AsyncIterator[bytes]:
+        nonlocal begun
+        begun = True
+        yield b""
+
+    with pytest.raises(TypeError, match="Key name cannot be empty"):
+        await kv.put("", stream(), expiration_ttl=1, metadata="m" * 2000)
+    with pytest.raises(ValueError, match="expiration_ttl"):
+        await kv.put("key", stream(), expiration_ttl=1, metadata="m" * 2000)
+    with pytest.raises(ValueError, match="Metadata"):
+        await kv.put("key", stream(), metadata="m" * 2000)
+    assert not begun
 
 
 async def test_a_value_may_have_25_mib_also_as_a_stream(kv: KVNamespace) -> None:
     await kv.put("key", chunks(*[bytes(MIB)] * 25))
     assert len(await kv.get("key", "bytes")) == 25 * MIB
+    await kv.put("key", bytes(25 * MIB))
+    size = 0
+    async for piece in await kv.get("key", "stream"):
+        size += len(piece)
+    assert size == 25 * MIB
+
+
+async def test_one_byte_more_is_too_much_for_a_stream(kv: KVNamespace) -> None:
+    after = False
+
+    async def stream() -> AsyncIterator[bytes]:
+        nonlocal after
+        for _ in range(25):
+            yield bytes(MIB)
+        yield b"x"
+        after = True
+
+    with pytest.raises(ValueError) as caught:
+        await kv.put("key", stream())
+    assert str(caught.value) == (
+        "KV PUT failed: 413 Value length of 26214401 exceeds limit of 26214400."
+    )
+    assert not after
+    assert await kv.get("key") is None
+
+
+async def test_a_stream_may_give_any_kind_of_bytes_in_pieces_of_any_size(kv: KVNamespace) -> None:
+    await kv.put("key", chunks(b"", b"a", bytearray(b"b"), memoryview(b"c"), b"", b"d" * 3))
+    assert await kv.get("key") == "abcddd"
+    await kv.put("key", chunks())
+    assert await kv.get("key") == ""
 
 
 async def test_a_stream_that_is_too_long_is_not_read_to_its_end(kv: KVNamespace) -> None:
@@ -283,7 +386,10 @@ async def test_a_stream_that_fails_leaves_the_old_value(kv: KVNamespace) -> None
     assert await kv.get("key") == "kept"
 
 
-@pytest.mark.parametrize("metadata", [{"a": [1, None, "é"]}, "text", 1, 0, False, [], "x" * 1022])
+@pytest.mark.parametrize(
+    "metadata",
+    [{"a": [1, None, "é"]}, "text", 1, 0, False, [], {}, "", "x" * 1022, "é" * 511, "\ud800"],
+)
 async def test_metadata_comes_back(kv: KVNamespace, metadata: Any) -> None:
     await kv.put("key", "value", metadata=metadata)
     assert await kv.get_with_metadata("key") == KVValue("value", metadata, None)
@@ -306,6 +412,18 @@ async def test_many_keys_are_put_and_deleted_together(kv: KVNamespace) -> None:
         await kv.put_many([{"key": "a", "value": "b", "ttl": 60}])
     with pytest.raises(TypeError, match="several"):
         await kv.delete_many("k9")
+    await kv.put_many([])
+    await kv.delete_many([])
+    await kv.put_many([{"key": "k9", "value": "first"}, {"key": "k9", "value": "last"}])
+    assert await kv.get("k9") == "last"
+
+
+async def test_what_does_not_exist_can_be_deleted(kv: KVNamespace) -> None:
+    await kv.delete("missing")
+    await kv.put("key", "value")
+    await kv.delete("key")
+    await kv.delete("key")
+    assert await kv.list() == KVList([], True, None)
 
 
 # -- bulk get ----------------------------------------------------------------------------------
@@ -342,14 +460,34 @@ async def test_a_bad_bulk_get_is_refused(
         assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("keys", [5, b"key", None, ["key", 5], ["key", None]])
+async def test_what_is_neither_a_key_nor_several_is_refused(kv: KVNamespace, keys: Any) -> None:
+    for call in (kv.get, kv.get_with_metadata):
+        with pytest.raises(TypeError, match="str"):
+            await call(keys)
+
+
+async def test_a_bulk_get_may_name_a_key_twice_and_take_any_iterable(kv: KVNamespace) -> None:
+    await kv.put("a", "1")
+    found: Any = await kv.get(key for key in ("a", "b", "a"))  # type: ignore[arg-type]
+    assert list(found.items()) == [("a", "1"), ("b", None)]
+
+
+async def test_a_bulk_get_checks_its_cache_ttl(kv: KVNamespace) -> None:
+    with pytest.raises(ValueError, match="KV GET_BULK failed: 400 Invalid cache_ttl of 29"):
+        await kv.get(["key"], cache_ttl=29)
+    assert await kv.get(["key"], cache_ttl=30) == {"key": None}
+
+
 async def test_a_bulk_get_may_have_100_keys_and_25_mib(kv: KVNamespace) -> None:
     assert len(await kv.get([f"k{i}" for i in range(100)])) == 100
     await kv.put("a", bytes(13 * MIB))
     await kv.put("b", bytes(12 * MIB))
     assert len((await kv.get(["a", "b"]))["a"]) == 13 * MIB
     await kv.put("c", "x")
-    with pytest.raises(ValueError, match="413 Total size of request exceeds the limit of 25MB"):
-        await kv.get(["a", "b", "c"])
+    for call in (kv.get, kv.get_with_metadata):
+        with pytest.raises(ValueError, match="413 Total size of request exceeds the limit of 25MB"):
+            await call(["a", "b", "c"])
 
 
 # -- expiry ------------------------------------------------------------------------------------
@@ -376,6 +514,52 @@ async def test_the_time_to_live_wins_over_the_expiration(kv: KVNamespace) -> Non
     assert (await kv.list()).keys[0].expiration == NOW + 100
 
 
+async def test_a_whole_number_of_seconds_may_be_a_float(kv: KVNamespace) -> None:
+    await kv.put("ttl", "", expiration_ttl=60.0)  # type: ignore[arg-type]
+    await kv.put("until", "", expiration=NOW + 61.0)  # type: ignore[arg-type]
+    listed = [key.expiration for key in (await kv.list()).keys]
+    assert listed == [NOW + 60, NOW + 61]
+    assert [type(expiration) for expiration in listed] == [int, int]
+
+
+async def test_a_part_of_a_second_is_not_lost_to_whoever_puts_late_in_it(
+    kv: KVNamespace, clock: ManualClock
+) -> None:
+    clock.set(NOW * 1000 + 999)
+    await kv.put("key", "value", expiration_ttl=60)
+    assert (await kv.list()).keys[0].expiration == NOW + 60
+    await kv.put("key", "value", expiration=NOW + 60)
+
+
+async def test_an_expired_key_can_be_put_anew_and_deleted(
+    kv: KVNamespace, clock: ManualClock
+) -> None:
+    for key in ("put", "deleted"):
+        await kv.put(key, "old", metadata="old", expiration_ttl=60)
+    clock.set((NOW + 60) * 1000)
+    await kv.delete("deleted")
+    await kv.put("put", "new")
+    assert await kv.get_with_metadata(["put", "deleted"]) == {
+        "put": KVValue("new", None),
+        "deleted": KVValue(None, None),
+    }
+
+
+async def test_a_page_is_not_short_of_keys_that_have_expired(
+    kv: KVNamespace, clock: ManualClock
+) -> None:
+    await kv.put_many(
+        {"key": f"k{i}", "value": "", "expiration_ttl": 60 if i % 2 else 600} for i in range(10)
+    )
+    clock.set((NOW + 60) * 1000)
+    page = await kv.list(limit=3)
+    assert [key.name for key in page.keys] == ["k0", "k2", "k4"]
+    rest = await kv.list(limit=2, cursor=page.cursor)
+    # Only an expired key is left behind this page, so it is the last one.
+    assert [key.name for key in rest.keys] == ["k6", "k8"]
+    assert (rest.list_complete, rest.cursor) == (True, None)
+
+
 async def test_expired_keys_are_removed_in_the_background(
     state: State, kv: KVNamespace, clock: ManualClock
 ) -> None:
@@ -383,9 +567,22 @@ async def test_expired_keys_are_removed_in_the_background(
     await kv.put("later", "", expiration_ttl=120)
     await kv.put("forever", "")
     await clock.advance(seconds=61)
+    await chores_done(state)
     assert sorted(row[1] for row in await rows(state)) == ["forever", "later"]
     await clock.advance(seconds=60)
+    await chores_done(state)
     assert [row[1] for row in await rows(state)] == ["forever"]
+
+
+async def test_a_key_that_is_put_with_an_earlier_expiration_is_removed_in_time(
+    state: State, kv: KVNamespace, clock: ManualClock
+) -> None:
+    await kv.put("later", "", expiration_ttl=3600)
+    async with state.transaction() as tx:
+        await tx.kv("TEST").put("earlier", "", expiration_ttl=60)
+    await clock.advance(seconds=61)
+    await chores_done(state)
+    assert [row[1] for row in await rows(state)] == ["later"]
 
 
 async def test_keys_that_expired_while_nobody_was_there_are_removed_after_opening(
@@ -396,19 +593,44 @@ async def test_keys_that_expired_while_nobody_was_there_are_removed_after_openin
     clock.set(clock.now() + 3_600_000)
     async with bunflare.open(directory, clock=clock) as state:
         await clock.advance(milliseconds=1)
+        await chores_done(state)
         assert await rows(state) == []
 
 
-@pytest.mark.parametrize(
-    "sql",
-    [store._NEXT_EXPIRATION, store._REMOVE_EXPIRED.replace("LIMIT ?", "LIMIT 5")],
-)
-def test_no_key_that_does_not_expire_is_looked_at_for_it(tmp_path: Any, sql: str) -> None:
-    database = bunflare.get_database(tmp_path / "plan")
-    plan = database.view.all(f"EXPLAIN QUERY PLAN {sql}", (0,) if "?" in sql else ())
-    text = " ".join(str(row[3]) for row in plan)
-    assert "bunflare_kv_expiring" in text
-    assert "SCAN kv USING INDEX sqlite_autoindex" not in text
+@pytest.mark.parametrize("expiration", ["9e999", "-9e999", "1e300", "'soon'", "-1", "x'00'"])
+async def test_strange_expirations_of_other_programs_harm_nobody(
+    directory: Any, clock: ManualClock, expiration: str
+) -> None:
+    async with bunflare.open(directory, clock=clock) as state:
+        await state.database.write(
+            lambda tx: tx.run(f"INSERT INTO kv VALUES ('A', 'theirs', 'v', NULL, {expiration})")
+        )
+        await state.kv("A").put("ours", "v", expiration_ttl=60)
+    async with bunflare.open(directory, clock=clock) as state:
+        kv = state.kv("A")
+        past = expiration.startswith("-")
+        assert await kv.get("theirs") == (None if past else "v")
+        listed = [key.name for key in (await kv.list()).keys]
+        assert listed == (["ours"] if past else ["ours", "theirs"])
+        # They do not keep others from being removed.
+        await clock.advance(seconds=61)
+        await chores_done(state)
+        left = {row[1] for row in await rows(state)}
+        assert left == (set() if past else {"theirs"})
+
+
+async def plan(state: State, sql: str, *parameters: Any) -> list[str]:
+    found = state.database.view.all(f"EXPLAIN QUERY PLAN {sql}", parameters)
+    return [str(row[3]) for row in found]
+
+
+async def test_no_key_that_does_not_expire_is_looked_at_for_it(state: State) -> None:
+    assert await plan(state, store._NEXT_EXPIRATION) == [
+        "SEARCH kv USING COVERING INDEX bunflare_kv_expiring (expiration>?)"
+    ]
+    removing = await plan(state, store._REMOVE_EXPIRED, NOW, 500)
+    assert not [step for step in removing if step.startswith("SCAN")]
+    assert "SEARCH kv USING INDEX bunflare_kv_expiring (expiration>? AND expiration<?)" in removing
 
 
 # -- list --------------------------------------------------------------------------------------
@@ -501,6 +723,29 @@ async def test_pages_stay_right_while_keys_come_and_go(kv: KVNamespace) -> None:
     assert await names(kv, cursor="") == await names(kv)
 
 
+async def test_a_cursor_is_opaque_text_for_any_key(kv: KVNamespace) -> None:
+    keys = sorted(["a", "é\0", "\uffff", "\U0010ffff" * 128, "k" * 512, "\0"], key=str.encode)
+    await kv.put_many({"key": key, "value": ""} for key in keys)
+    seen: list[str] = []
+    cursor: str | None = None
+    for _ in keys:
+        page = await kv.list(limit=1, cursor=cursor)
+        seen += [key.name for key in page.keys]
+        cursor = page.cursor
+        assert cursor is None or (cursor.isascii() and cursor not in keys)
+    assert (seen, cursor) == (keys, None)
+
+
+async def test_every_prefix_of_a_key_finds_it(kv: KVNamespace) -> None:
+    key = "A%_\0\ud7ff\ue000\uffff🙂\U0010ffffb"
+    await kv.put(key, "")
+    for end in range(len(key) + 1):
+        assert await names(kv, prefix=key[:end]) == [key]
+        assert await names(kv, prefix=key[:end] + "\x01") == []
+    assert await names(kv, prefix=key.lower()) == []
+    assert await names(kv, prefix="k" * 512) == []
+
+
 async def test_listing_does_not_walk_through_large_values(state: State, kv: KVNamespace) -> None:
     await kv.put("large", bytes(3 * MIB), metadata={"size": "large"}, expiration_ttl=60)
     await kv.put("small", "x", metadata={"size": "small"})
@@ -509,21 +754,69 @@ async def test_listing_does_not_walk_through_large_values(state: State, kv: KVNa
         KVKey("large", NOW + 60, {"size": "large"}),
         KVKey("small", None, {"size": "small"}),
     ]
-    parameters = ("TEST", "", b"", NOW, 1001)
-    plan = state.database.view.all(f"EXPLAIN QUERY PLAN {store._LIST_WITH_LARGE}", parameters)
-    text = [str(row[3]) for row in plan]
-    assert any("MERGE" in line for line in text)
-    assert any(
-        "COVERING INDEX bunflare_kv_large" in line or "bunflare_kv_large" in line for line in text
-    )
-    assert not any("TEMP B-TREE" in line for line in text)
+    range_ = ("TEST", "", b"")
+    steps = await plan(state, store._LIST_WITH_LARGE, *range_, NOW, 1001)
+    assert any("MERGE" in step for step in steps)
+    assert any("bunflare_kv_large (namespace=? AND key>? AND key<?)" in step for step in steps)
+    assert not any(step.startswith("SCAN") or "TEMP B-TREE" in step for step in steps)
+    steps = await plan(state, store._ANY_LARGE, *range_)
+    assert steps == ["SEARCH kv USING INDEX bunflare_kv_large (namespace=? AND key>? AND key<?)"]
+    steps = await plan(state, store._LIST, *range_, NOW, 1001)
+    assert not any(step.startswith("SCAN") or "TEMP B-TREE" in step for step in steps)
+
+
+@pytest.mark.parametrize("neighbours", [0, 200])
+async def test_listing_reads_few_pages_however_large_the_values_are(
+    directory: Any, clock: ManualClock, neighbours: int
+) -> None:
+    """30 values of 3 MB are 22,000 pages, which a listing must not touch."""
+    async with bunflare.open(directory, durability="normal", clock=clock) as state:
+        kv = state.kv("A")
+        for number in range(30):
+            await kv.put(f"large {number:02}", bytes(3 * MIB), metadata=number)
+        await kv.put_many({"key": f"small {i:03}", "value": "v"} for i in range(neighbours))
+    async with bunflare.open(directory, clock=clock) as state:
+        view = state.database.view
+        assert isinstance(view, Reader)
+        view._connection.execute("PRAGMA mmap_size=0").fetchall()
+        before = view._connection.status(apsw.SQLITE_DBSTATUS_CACHE_MISS)[0]
+        page = await state.kv("A").list()
+        read = view._connection.status(apsw.SQLITE_DBSTATUS_CACHE_MISS)[0] - before
+        assert [key.metadata for key in page.keys[:30]] == list(range(30))
+        assert len(page.keys) == 30 + neighbours
+        assert read < 150
 
 
 async def test_limits_are_parameters(state: State) -> None:
-    kv = KVNamespace(state.database, "SMALL", limits=KVLimits(value_size=3))
-    await kv.put("key", "abc")
-    with pytest.raises(ValueError, match="limit of 3"):
-        await kv.put("key", "abcd")
+    limits = KVLimits(
+        key_size=10,
+        value_size=3,
+        metadata_size=5,
+        bulk_keys=2,
+        bulk_size=4,
+        list_keys=2,
+        expiration_ttl=5,
+        cache_ttl=7,
+    )
+    kv = KVNamespace(state.database, "SMALL", limits=limits)
+    await kv.put("key", "abc", metadata="123", expiration_ttl=5)
+    await kv.put("two", "abc")
+    for call, message in (
+        (lambda: kv.put("key", "abcd"), "limit of 3"),
+        (lambda: kv.put("key", "", metadata="1234"), "limit of 5"),
+        (lambda: kv.put("key", "", expiration_ttl=4), "at least 5"),
+        (lambda: kv.put("k" * 11, ""), "limit of 10"),
+        (lambda: kv.get("k" * 11), "limit of 10"),
+        (lambda: kv.get("key", cache_ttl=6), "at least 7"),
+        (lambda: kv.get(["a", "b", "c"]), "maximum of 2 keys"),
+        (lambda: kv.get(["key", "two"]), "exceeds the limit"),
+        (lambda: kv.list(limit=3), "limit of 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            await call()
+    await kv.put("third", "")
+    assert len(await names(kv, limit=None)) == 2
+    assert [key.name async for key in kv.scan()] == ["key", "third", "two"]
 
 
 # -- transactions ------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 import bunflare
+from tests.support import chores_done
 
 T = TypeVar("T")
 
@@ -77,6 +78,43 @@ class KVModel(RuleBasedStateMachine):
         self.run(self.kv.delete(key))
         self.model.pop(key, None)
 
+    @rule(names=st.lists(keys, max_size=3))
+    def delete_many(self, names: list[str]) -> None:
+        self.run(self.kv.delete_many(names))
+        for key in names:
+            self.model.pop(key, None)
+
+    @rule(key=keys, value=VALUES, seconds=st.integers(60, 200))
+    def put_until(self, key: str, value: bytes, seconds: int) -> None:
+        until = self.clock.now() // 1000 + seconds
+        self.run(self.kv.put(key, value, expiration=until))
+        self.model[key] = (value, None, until)
+
+    @rule(key=keys, other=keys, value=VALUES, fails=st.booleans())
+    def transact(self, key: str, other: str, value: bytes, fails: bool) -> None:
+        async def work() -> None:
+            async with self.state.transaction() as tx:
+                await tx.kv("MODEL").put(key, value)
+                await tx.kv("MODEL").delete(other)
+                if fails:
+                    raise ZeroDivisionError
+
+        try:
+            self.run(work())
+        except ZeroDivisionError:
+            return
+        self.model[key] = (value, None, None)
+        self.model.pop(other, None)
+
+    @rule(names=st.lists(keys, min_size=1, max_size=5, unique=True))
+    def get_many(self, names: list[str]) -> None:
+        live = self.live()
+        found = self.run(self.kv.get(names))
+        assert list(found) == names
+        for key in names:
+            expected = live[key][0].decode("utf-8", "replace") if key in live else None
+            assert found[key] == expected
+
     @rule(key=keys)
     def get(self, key: str) -> None:
         expected = self.live().get(key)
@@ -110,6 +148,7 @@ class KVModel(RuleBasedStateMachine):
     @rule(seconds=st.integers(1, 100))
     def time_passes(self, seconds: int) -> None:
         self.run(self.clock.advance(seconds=seconds))
+        self.run(chores_done(self.state))
 
     @rule()
     def reopen(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast, overload
+from typing import Any, Literal, NoReturn, cast, overload
 
 from ..clock import Clock, SystemClock
 from ..errors import KVTypeError
@@ -310,7 +310,7 @@ class KVNamespace:
         """All keys that start with ``prefix``, page by page."""
         cursor: str | None = None
         while True:
-            page = await self.list(prefix=prefix, cursor=cursor)
+            page = await self.list(prefix=prefix, limit=None, cursor=cursor)
             for key in page.keys:
                 yield key
             cursor = page.cursor
@@ -342,7 +342,7 @@ def _decoded(value: bytes | str, type: str) -> Any:
         case "text":
             return data.decode("utf-8", "replace")
         case "json":
-            return json.loads(data.decode("utf-8", "replace"))
+            return _parsed(data.decode("utf-8", "replace"))
         case "bytes" | "arrayBuffer":
             return data
         case "stream":
@@ -352,6 +352,21 @@ def _decoded(value: bytes | str, type: str) -> Any:
                 'Unknown response type. Possible types are "text", "arrayBuffer", "json", and '
                 '"stream".'
             )
+
+
+def _no_json(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not JSON")
+
+
+# Python's own reads NaN and Infinity, which are no JSON.
+_decode_json = json.JSONDecoder(parse_constant=_no_json).decode
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return _decode_json(text)
+    except RecursionError as error:
+        raise ValueError("the value is nested too deeply") from error
 
 
 async def _stream(data: bytes) -> AsyncIterator[bytes]:

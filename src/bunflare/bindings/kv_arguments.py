@@ -29,6 +29,9 @@ class KVLimits:
 
 LIMITS = KVLimits()
 
+# Beyond this the platform's numbers are no integers any more.
+_LATEST = 2**53 - 1
+
 
 class KVArguments:
     """Checks arguments before anything is read or written, and gives them their stored form."""
@@ -106,12 +109,18 @@ class KVArguments:
                     f"Invalid expiration_ttl of {expiration_ttl}. "
                     f"Expiration TTL must be at least {least}.",
                 )
+            if now + ttl > _LATEST:
+                refuse(
+                    "PUT",
+                    400,
+                    f"Invalid expiration_ttl of {expiration_ttl}. Please specify a smaller one.",
+                )
             return now + ttl
         if expiration is None:
             return None
         later = "integer greater than the current number of seconds since the UNIX epoch"
         until = _integer(expiration, "expiration", later)
-        if until <= now:
+        if until <= now or until > _LATEST:
             refuse("PUT", 400, f"Invalid expiration of {expiration}. Please specify {later}.")
         if until < now + least:
             refuse(

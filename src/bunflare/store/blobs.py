@@ -6,7 +6,10 @@ deletes the row unlinks it after that commit. So at any moment, whatever is kill
 whole file, and all that can be left over is a file without a row.
 
 Whoever is writing a file holds its lock until the row is committed; a file that can be locked and
-has no row is left over and may be swept.
+has no row is left over and may be swept. Between its making and its locking a file would look left
+over as well, so both are done with the lock of the directory shared, and whoever looks for
+left-over files takes that lock alone once it knows their names: by then each of them is locked, or
+never will be.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ import errno
 import fcntl
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -33,10 +38,11 @@ class Draft:
         self.name = secrets.token_hex(16)
         self.size = 0
         self._kept = False
-        self._descriptor = os.open(
-            self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
-        )
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        with _locked(directory, fcntl.LOCK_SH):
+            self._descriptor = os.open(
+                self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+            )
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
 
     @property
     def _path(self) -> Path:
@@ -121,6 +127,8 @@ def leftovers(directory: Path) -> list[str]:
         entries = list(os.scandir(directory))
     except FileNotFoundError:
         return []
+    with _locked(directory, fcntl.LOCK_EX):
+        pass  # all that was being made while we looked has its lock now
     return [entry.name for entry in entries if entry.is_file() and not _is_locked(entry.path)]
 
 
@@ -138,12 +146,26 @@ def _is_locked(path: str) -> bool:
     return False
 
 
+@contextmanager
+def _locked(directory: Path, how: int) -> Iterator[None]:
+    descriptor = _open_directory(directory)
+    try:
+        fcntl.flock(descriptor, how)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = _open_directory(directory)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _open_directory(directory: Path) -> int:
+    return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _translated(error: OSError, path: Path) -> DatabaseError:

@@ -4,14 +4,15 @@ A commit that happens to cross a limit would otherwise pay for it with two flush
 page writes. So a thread copies, beside the writes that go on. Those add to the log meanwhile, and
 only a log that was copied to its end is written anew from its beginning, in place, where a flush
 costs half of what it costs at the end of a growing file. So a second, short copy follows while our
-own writer stands still. Where other processes keep adding all the same, a higher limit holds them
-up too.
+own writer stands still. Where other processes keep adding or reading all the same, a higher limit
+holds all writers up until no reader needs the log any more.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ _WORTH_IT = 1_000
 _TOO_LONG = 16_000
 # How long other processes may hold up the rest, in seconds.
 _PATIENCE = 0.2
+_PAUSE_SECONDS = 0.002
 
 
 class Checkpointer:
@@ -102,13 +104,13 @@ class Checkpointer:
         """The short copy, while our writer stands still. Runs on a thread."""
         assert self._connection is not None
         try:
-            frames, copied = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            if frames == copied:
-                self._too_long = _TOO_LONG
-            elif frames >= self._too_long:
+            frames, _ = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            if frames >= self._too_long:
                 # Whoever reads for longer than our patience would else hold up every commit.
                 self._too_long = frames + _TOO_LONG
                 self._restart(self._connection)
+            elif frames < _TOO_LONG:
+                self._too_long = _TOO_LONG
         except apsw.BusyError:
             # Somebody else does the same, or reads for long; the next commit will try again.
             pass
@@ -118,12 +120,22 @@ class Checkpointer:
         self._busy = False
 
     def _restart(self, connection: apsw.Connection) -> None:
+        """Have the log begin anew, with all writers held up."""
         assert self._turnstile is not None
-        if self._turnstile.enter(_PATIENCE):
-            try:
-                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
-            finally:
-                self._turnstile.leave()
+        if not self._turnstile.enter(_PATIENCE):
+            return
+        try:
+            # Nobody commits now, so whoever reads moves on to the newest snapshot. SQLite would
+            # wait for the place where it noted the old one, which the new one may occupy.
+            deadline = time.monotonic() + _PATIENCE
+            frames, copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            while frames > copied and time.monotonic() < deadline:
+                time.sleep(_PAUSE_SECONDS)
+                frames, copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+            self._too_long = _TOO_LONG
+        finally:
+            self._turnstile.leave()
 
     def close(self) -> None:
         if self._connection is not None:

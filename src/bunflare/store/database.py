@@ -53,9 +53,7 @@ class Database:
         self._pid = os.getpid()
         self._refusal: str | None = None
         self._mutex = threading.RLock()
-        self._open_transaction: contextvars.ContextVar[_OpenTransaction | None] = (
-            contextvars.ContextVar("bunflare_transaction", default=None)
-        )
+        self._open_transaction = _no_transaction()
         self._running: _Running | None = None
         self._local: _Local | _Dormant = _Dormant(self)
         self._forking: list[object] = []
@@ -212,6 +210,7 @@ class Database:
                 "child: fork while nothing is being written and no other thread reads, or start "
                 "the process with the spawn method"
             )
+            self._open_transaction = _no_transaction()
             self._running.writer.abandon(self._refusal)
             _keep_for_ever(self._forking)
             self._running = None
@@ -223,6 +222,10 @@ class _OpenTransaction:
 
     def __init__(self) -> None:
         self.ended = False
+
+
+def _no_transaction() -> contextvars.ContextVar[_OpenTransaction | None]:
+    return contextvars.ContextVar("bunflare_transaction", default=None)
 
 
 class _Running:

@@ -140,6 +140,8 @@ class Writer:
             rest = list(self._waiting)
             self._waiting.clear()
         for operation in rest:
+            if isinstance(operation, Pause) and operation.function is not None:
+                continue  # nobody waits for it
             operation.error = StateError(self._refusal)
             deliver(operation)
 
