@@ -280,7 +280,8 @@ class _Running:
         connection = connect(self.path, self.durability, BusyWait(BUSY_TIMEOUT))
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
         connection.execute("PRAGMA query_only=1")
-        connection.execute("PRAGMA mmap_size=268435456")
+        # The whole file, however large: what is mapped is the system's own cache of it.
+        connection.execute(f"PRAGMA mmap_size={1 << 40}")
         reader = Reader(connection, self.path, self.index)
         with self._mutex:
             self._readers[threading.get_ident()] = reader

@@ -30,14 +30,16 @@ CREATE INDEX IF NOT EXISTS bunflare_kv_expiring ON kv (expiration)
   WHERE expiration IS NOT NULL
 """
 
-# `metadata` and `expiration` stand behind the value, so that reading them from a row walks through
-# the whole value. Listing takes them from here for the keys where that would hurt.
-LARGE = """
-CREATE INDEX IF NOT EXISTS bunflare_kv_large ON kv (namespace, key, expiration, metadata)
-  WHERE length(value) > 2000
+# Listing reads no rows: keys come from the index of the primary key, in their order, and what is to
+# be told beside them, where there is something, from here. Rows lie in the order of their first
+# writing, so that reading them would take a page of the file for each, and in a row `metadata` and
+# `expiration` stand behind the whole value.
+DESCRIBED = """
+CREATE INDEX IF NOT EXISTS bunflare_kv_described ON kv (namespace, key, expiration, metadata)
+  WHERE expiration IS NOT NULL OR metadata IS NOT NULL
 """
 
-SCHEMA = Schema("kv", (KV + ";" + EXPIRING + ";" + LARGE,))
+SCHEMA = Schema("kv", (KV + ";" + EXPIRING + ";" + DESCRIBED,))
 
 GET = "SELECT value, metadata, expiration FROM kv WHERE namespace = ? AND key = ?"
 
@@ -50,25 +52,13 @@ ON CONFLICT (namespace, key) DO UPDATE SET
 DELETE = "DELETE FROM kv WHERE namespace = ? AND key = ?"
 
 _LIST = """
-SELECT key, expiration, metadata FROM kv
-WHERE namespace = ?1 AND key >= ?2 AND key < ?3 AND (expiration IS NULL OR expiration > ?4)
-ORDER BY key LIMIT ?5
-"""
-
-_ANY_LARGE = """
-SELECT 1 FROM kv INDEXED BY bunflare_kv_large
-WHERE namespace = ?1 AND key >= ?2 AND key < ?3 AND length(value) > 2000 LIMIT 1
-"""
-
-_LIST_WITH_LARGE = """
-SELECT key, expiration, metadata FROM kv
-WHERE namespace = ?1 AND key >= ?2 AND key < ?3 AND length(value) <= 2000
-  AND (expiration IS NULL OR expiration > ?4)
-UNION ALL
-SELECT key, expiration, metadata FROM kv INDEXED BY bunflare_kv_large
-WHERE namespace = ?1 AND key >= ?2 AND key < ?3 AND length(value) > 2000
-  AND (expiration IS NULL OR expiration > ?4)
-ORDER BY key LIMIT ?5
+SELECT kv.key, described.expiration, described.metadata
+FROM kv LEFT JOIN kv AS described INDEXED BY bunflare_kv_described
+  ON described.namespace = kv.namespace AND described.key = kv.key
+  AND (described.expiration IS NOT NULL OR described.metadata IS NOT NULL)
+WHERE kv.namespace = ?1 AND kv.key >= ?2 AND kv.key < ?3
+  AND (described.expiration IS NULL OR described.expiration > ?4)
+ORDER BY kv.key LIMIT ?5
 """
 
 _NEXT_EXPIRATION = """
@@ -124,9 +114,7 @@ def list_keys(
 ) -> list[Row]:
     """``(key, expiration, metadata)`` of live keys from ``start`` on and below ``end``."""
     # SQLite orders every blob behind every text, so an empty one is the end of all keys.
-    range_ = (namespace, start, b"" if end is None else end)
-    sql = _LIST if view.one(_ANY_LARGE, range_) is None else _LIST_WITH_LARGE
-    return view.all(sql, (*range_, now, limit))
+    return view.all(_LIST, (namespace, start, b"" if end is None else end, now, limit))
 
 
 def next_expiration(view: View) -> float | None:

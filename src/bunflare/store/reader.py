@@ -30,6 +30,10 @@ _HOLD_SECONDS = 0.05
 _HOT_BYTES = 16 * 1024 * 1024
 _HOT_LARGEST = 64 * 1024
 _ROW_OVERHEAD = 400
+# Where more rows are read than fit, one in so many is remembered at its first reading.
+_SAMPLE = 8
+# What no row is.
+_UNKNOWN: Row = (object(),)
 
 
 class Reader:
@@ -47,6 +51,7 @@ class Reader:
         "_loop",
         "_path",
         "_seen",
+        "_skipped",
         "_thread",
         "_warm",
     )
@@ -66,6 +71,7 @@ class Reader:
         self._hot: dict[Query, Row | None] = {}
         self._warm: dict[Query, Row | None] = {}
         self._hot_size = 0
+        self._skipped = 0
 
     # -- rows ------------------------------------------------------------------------------
 
@@ -104,15 +110,20 @@ class Reader:
             return self.one(sql, parameters)
         query = (sql, parameters)
         if index.header() == self._seen:
-            try:
-                return self._hot[query]
-            except KeyError:
-                pass
-            if query in self._warm:
-                row = self._warm[query]
+            row = self._hot.get(query, _UNKNOWN)
+            if row is not _UNKNOWN:
+                return row
+            row = self._warm.get(query, _UNKNOWN)
+            if row is not _UNKNOWN:
                 self._remember(query, row)
                 return row
         row = self.one(sql, parameters)
+        if self._warm:
+            # More is read than fits, and most of it will not be read again in time; what is read
+            # often has its turn soon.
+            self._skipped = (self._skipped + 1) % _SAMPLE
+            if self._skipped:
+                return row
         self._remember(query, row)
         return row
 
