@@ -1,1 +1,1 @@
-"""Ratios of bunflare to a floor that is measured in the same run: ``make bench``."""
+"""Ratios against a floor that is measured in the same run: ``python -m benchmarks [GROUP …]``."""

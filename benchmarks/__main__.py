@@ -1,52 +1,83 @@
-"""``python -m benchmarks [group …]``: prints one Markdown table."""
+"""``python -m benchmarks [GROUP …]``: measure, and print ratios as Markdown.
+
+Without a group, all are measured. The exit code is 1 if something could not be measured; a ratio
+that was not reached is said in the table.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import importlib
+import os
+import platform
+import shutil
 import sys
-from collections.abc import Iterator
+import tempfile
+import traceback
+from pathlib import Path
 
-from . import cache, growth, kv, peers, serving, startup
-from .measure import Result
+from .report import Report, main_table, peer_table, tell
 
+#: Each group with its module.
 GROUPS = {
-    "kv": kv.run,
-    "cache": cache.run,
-    "http": serving.run,
-    "startup": startup.run,
-    "growth": growth.run,
+    "kv": "kv",
+    "cache": "cache",
+    "http": "serving",
+    "startup": "startup",
+    "growth": "growth",
 }
 
+# On the disk of the project, which is one that keeps what it is given: /tmp may be memory.
+_SCRATCH = Path(__file__).parent / ".bunflare"
 
-def main(chosen: list[str]) -> int:
-    unknown = set(chosen) - GROUPS.keys() - {"peers"}
+
+def main(arguments: list[str]) -> int:
+    unknown = [name for name in arguments if name not in GROUPS]
     if unknown:
-        print(f"no group {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}, peers")
+        tell(f"there is no group {' or '.join(unknown)}; the groups are {', '.join(GROUPS)}")
         return 2
-    missed = 0
-    print("| work | floor | ours | ratio | must reach | |\n|---|---:|---:|---:|---:|---|")
-    for name, run in GROUPS.items():
-        if not chosen or name in chosen:
-            for result in _results(run()):
-                missed += not result.met
-    if not chosen or "peers" in chosen:
-        print("\n| peer | work | a second |\n|---|---|---:|")
-        for peer, work, found in peers.run():
-            print(f"| {peer} | {work} | {'' if found is None else f'{found:,.0f}'} |")
-    return 1 if missed else 0
+    # Whatever directory the user works with stays out of this.
+    os.environ.pop("BUNFLARE_DIR", None)
+    whole = Report()
+    failed: list[str] = []
+    for group in arguments or GROUPS:
+        tell(f"-- {group}")
+        try:
+            report = _measure(group)
+        except Exception as error:
+            traceback.print_exc()
+            failed.append(f"{group}: {type(error).__name__}: {error}")
+            continue
+        whole.rows += report.rows
+        whole.peers += report.peers
+    print(f"{_machine()}. Ratios are medians of rounds in which all took turns.\n")
+    print(main_table(whole.rows))
+    if whole.peers:
+        print(f"\n{peer_table(whole.peers)}")
+    for failure in failed:
+        print(f"\n**Not measured**: {failure}")
+    return 1 if failed else 0
 
 
-def _results(results: Iterator[Result]) -> Iterator[Result]:
-    for result in results:
-        small = result.is_cost
-        floor, ours = (
-            f"{value:,.3g}{result.unit}" if small else f"{value:,.0f}{result.unit}"
-            for value in (result.floor, result.ours)
-        )
-        bar = f"≤ {result.bar:g}" if small else f"{result.bar:g}"
-        verdict = "met" if result.met else "**missed**"
-        print(f"| {result.work} | {floor} | {ours} | {result.ratio:.2f} | {bar} | {verdict} |")
-        sys.stdout.flush()
-        yield result
+def _measure(group: str) -> Report:
+    module = importlib.import_module(f".{GROUPS[group]}", __package__)
+    _SCRATCH.mkdir(exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f"{group}-", dir=_SCRATCH))
+    try:
+        report = asyncio.run(module.measure(scratch))
+        assert isinstance(report, Report)
+        return report
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _machine() -> str:
+    import apsw
+
+    return (
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors, "
+        f"Python {platform.python_version()}, SQLite {apsw.sqlite_lib_version()}"
+    )
 
 
 if __name__ == "__main__":

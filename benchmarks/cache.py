@@ -1,51 +1,52 @@
-"""The Cache API."""
+"""The Cache API as a library, on asyncio's own event loop."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
+import json
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import bunflare
-from bunflare.store.kv import PUT
+from bunflare import Response
 
-from . import floor
-from .measure import Rates, Result, scratch
+from .floor import NAMESPACE, Floor
+from .peers import miniflare
+from .report import Report
+
+_BODY = b"x" * 1024
+_HEADERS = {"cache-control": "max-age=3600", "content-type": "text/html;charset=utf-8"}
 
 
-def run() -> Iterator[Result]:
-    with asyncio.Runner() as runner, scratch() as directory:
+async def measure(scratch: Path) -> Report:
+    report = Report()
+    urls = [f"https://example.com/page/{number}" for number in range(1000)]
+    async with AsyncExitStack() as stack:
+        state = await stack.enter_async_context(bunflare.open(scratch / "ours"))
+        cache = await state.caches.open(NAMESPACE)
+        floor = Floor(scratch / "floor.sqlite")
+        stack.callback(floor.close)
+        mini = miniflare.start(scratch / "miniflare", stack)
 
-        async def opened() -> bunflare.State:
-            return bunflare.open(directory / "ours")
+        for url in urls:
+            await cache.put(url, Response(_BODY, headers=_HEADERS))
+        floor.store(urls, json.dumps(list(_HEADERS.items())), _BODY)
+        if mini is not None:
+            mini.store(urls)
 
-        state = runner.run(opened())
-        cache = state.caches.default
-        bare = floor.kv_table(directory / "floor.sqlite")
-        execute = bare.cursor().execute
-        urls = [f"https://example.com/{number}" for number in range(1000)]
-
-        async def fill() -> None:
+        async def match(urls: Sequence[str]) -> int:
             for url in urls:
-                headers = {"cache-control": "max-age=3600", "content-type": "text/html"}
-                await cache.put(url, bunflare.Response(b"x" * 1024, headers=headers))
-                execute(PUT, ("default", url, b"x" * 1024, None, None))
+                response = await cache.match(url)
+                assert response is not None
+                await response.bytes()
+            return len(urls)
 
-        runner.run(fill())
-        some = urls[:100] * 100
-
-        def floor_get() -> int:
-            for url in some:
-                execute(floor.GET, ("default", url)).fetchall()
-            return len(some)
-
-        async def ours() -> None:
-            for url in some:
-                assert await cache.match(url) is not None
-
-        def our_match() -> int:
-            runner.run(ours())
-            return len(some)
-
-        yield Rates(floor_get, our_match).result("Cache match, 1 KiB body", 0.5)
-        runner.run(state.close())
-        bare.close()
+        await report.compare(
+            "Cache match, 1 KiB body, read",
+            0.5,
+            lambda: urls,
+            floor.match,
+            match,
+            {miniflare.NAME: mini.match if mini else None},
+        )
+    return report

@@ -1,75 +1,129 @@
-"""What operations cost when there are a hundred times as many keys."""
+"""What an operation costs when there are a hundred times as many keys."""
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import random
-from collections.abc import Iterator
-from functools import partial
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import bunflare
-from bunflare.store.kv import PUT
+from bunflare import KVNamespace
 
-from . import floor
-from .measure import Rates, Result, scratch
+from .floor import NAMESPACE, PAGE, Floor, Pair, bulk_load, key_name, prefixes
+from .kv import fresh_values, get, list_pages, put
+from .measure import Contender, compare, contender
+from .report import Report, Row, rate, tell, times
 
-SMALL, LARGE = 100_000, 10_000_000
-_number = itertools.count(10**9)
+_FEW = 100_000
+_MANY = 10_000_000
+_MOST = 2.0
 
 
-async def _opened(directory: Path, count: int) -> bunflare.State:
-    """A state with that many keys; loaded by SQL, which takes minutes less than the API."""
-    async with bunflare.open(directory, durability="normal"):
-        pass
-    connection = floor.connect(directory / "data.sqlite")
-    connection.execute("PRAGMA synchronous=OFF")
-    connection.execute("PRAGMA cache_size=-1000000")
-    with connection:
-        connection.executemany(
-            PUT, (("N", f"key-{i:08}", b"%0100d" % i, None, None) for i in range(count))
+@dataclass(frozen=True, slots=True)
+class _File:
+    """As many keys, and both ways to them."""
+
+    count: int
+    kv: KVNamespace
+    floor: Floor
+
+    def key(self) -> str:
+        """Any key, each as likely as any other."""
+        return key_name(random.randrange(self.count))
+
+    def keys(self) -> list[str]:
+        return [self.key() for _ in range(2_000)]
+
+    def pairs(self) -> list[Pair]:
+        return [(self.key(), value) for value in fresh_values(100)]
+
+    def prefixes(self) -> list[str]:
+        return random.choices(prefixes(self.count), k=20)
+
+
+async def measure(scratch: Path) -> Report:
+    random.seed(0)
+    report = Report()
+    async with AsyncExitStack() as stack:
+        few, many = [
+            await _open(scratch / str(count) / "data.sqlite", count, stack)
+            for count in (_FEW, _MANY)
+        ]
+        await _compare(
+            report,
+            "KV get, uniformly random,",
+            lambda file: contender(file.keys, lambda keys: get(file.kv, keys)),
+            lambda file: contender(file.keys, file.floor.get),
+            few,
+            many,
         )
-    connection.close()
-    return bunflare.open(directory, durability="normal")
+        await _compare(
+            report,
+            "KV put, durable, one at a time,",
+            lambda file: contender(file.pairs, lambda pairs: put(file.kv, pairs)),
+            lambda file: contender(file.pairs, file.floor.put),
+            few,
+            many,
+        )
+        await _compare(
+            report,
+            f"KV list of {PAGE:,}",
+            lambda file: contender(file.prefixes, lambda starts: list_pages(file.kv, starts)),
+            lambda file: contender(file.prefixes, file.floor.list),
+            few,
+            many,
+        )
+    return report
 
 
-def run() -> Iterator[Result]:
-    with asyncio.Runner() as runner, scratch() as directory:
-        small = runner.run(_opened(directory / "small", SMALL))
-        large = runner.run(_opened(directory / "large", LARGE))
-        rng = random.Random(1)
+async def _open(path: Path, count: int, stack: AsyncExitStack) -> _File:
+    started = time.monotonic()
+    bulk_load(path, count)
+    tell(f"{count:,} keys loaded in {time.monotonic() - started:.0f} s")
+    state = await stack.enter_async_context(bunflare.open(path.parent))
+    floor = Floor(path, mapped=True)
+    stack.callback(floor.close)
+    return _File(count, state.kv(NAMESPACE), floor)
 
-        def gets(kv: bunflare.KVNamespace, count: int) -> int:
-            async def work() -> None:
-                for _ in range(5_000):
-                    assert await kv.get(f"key-{rng.randrange(count):08}") is not None
 
-            runner.run(work())
-            return 5_000
-
-        def puts(kv: bunflare.KVNamespace, count: int) -> int:
-            async def put() -> None:
-                await kv.put(f"key-{rng.randrange(count):08}", b"%0100d" % next(_number))
-
-            async def work() -> None:
-                for _ in range(20):
-                    await asyncio.gather(*(put() for _ in range(100)))
-
-            runner.run(work())
-            return 2_000
-
-        def lists(kv: bunflare.KVNamespace, count: int) -> int:
-            async def work() -> None:
-                for _ in range(50):
-                    page = await kv.list(prefix=f"key-{rng.randrange(count // 1000):05}")
-                    assert len(page.keys) == 1000
-
-            runner.run(work())
-            return 50
-
-        for name, work in (("get", gets), ("put", puts), ("list", lists)):
-            rates = Rates(partial(work, small.kv("N"), SMALL), partial(work, large.kv("N"), LARGE))
-            yield rates.cost(f"KV {name} at 100,000 keys, and at 10,000,000", 2.0)
-        for state in (small, large):
-            runner.run(state.close())
+async def _compare(
+    report: Report,
+    work: str,
+    ours: Callable[[_File], Contender],
+    bare: Callable[[_File], Contender],
+    few: _File,
+    many: _File,
+) -> None:
+    rates = await compare(
+        {
+            "few": ours(few),
+            "many": ours(many),
+            "bare few": bare(few),
+            "bare many": bare(many),
+        },
+        seconds=0.4,
+    )
+    cost = rates.ratio("few", "many")
+    report.add(
+        Row(
+            f"{work} cost at {many.count:,} keys to that at {few.count:,}",
+            rate(rates["few"]),
+            rate(rates["many"]),
+            times(cost),
+            f"at most {_MOST:g} x",
+            cost <= _MOST,
+        )
+    )
+    report.add(
+        Row(
+            "- the same of bare APSW, unawaited",
+            rate(rates["bare few"]),
+            rate(rates["bare many"]),
+            times(rates.ratio("bare few", "bare many")),
+            "–",
+            None,
+        )
+    )

@@ -1,185 +1,168 @@
-"""Workers KV."""
+"""Workers KV as a library, on asyncio's own event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import random
-from collections.abc import Iterator
-
-import apsw
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import bunflare
-from bunflare.store.kv import PUT
+from bunflare import KVNamespace
 
-from . import floor
-from .measure import Rates, Result, scratch
+from .floor import NAMESPACE, Floor, Pair, bulk_load, key_name, prefixes
+from .peers import disk_cache, miniflare
+from .report import Report
 
-_number = itertools.count()
+_HOT = 1_000
+_KEYS = 10_000
+_MANY = 1_000_000
+_AT_ONCE = 256
 
-
-def _value() -> bytes:
-    """100 bytes that were never written before: SQLite leaves out what changes nothing."""
-    return b"%0100d" % next(_number)
-
-
-def run() -> Iterator[Result]:
-    with asyncio.Runner() as runner, scratch() as directory:
-
-        async def opened() -> bunflare.State:
-            return bunflare.open(directory / "ours")
-
-        state = runner.run(opened())
-        kv = state.kv("N")
-        bare = floor.kv_table(directory / "floor.sqlite")
-        keys = floor.keys(10_000)
-
-        def fill() -> None:
-            with bare:
-                for key in keys:
-                    bare.execute(PUT, ("N", key, _value(), None, None))
-
-        fill()
-        runner.run(kv.put_many({"key": key, "value": _value()} for key in keys))
-        yield from _gets(runner, kv, bare, keys)
-        yield from _puts(runner, kv, bare, keys)
-        yield from _lists(runner, kv, bare, keys)
-        runner.run(state.close())
-        bare.close()
-    yield from _random()
+_numbers = itertools.count()
 
 
-def _gets(
-    runner: asyncio.Runner, kv: bunflare.KVNamespace, bare: apsw.Connection, keys: list[str]
-) -> Iterator[Result]:
-    hot = keys[:100] * 300
-    execute = bare.cursor().execute
-
-    def floor_get() -> int:
-        for key in hot:
-            execute(floor.GET, ("N", key)).fetchall()
-        return len(hot)
-
-    async def ours() -> None:
-        for key in hot:
-            await kv.get(key)
-
-    def our_get() -> int:
-        runner.run(ours())
-        return len(hot)
-
-    yield Rates(floor_get, our_get).result("KV get, 100 B, hot, awaited", 2.0)
+async def measure(scratch: Path) -> Report:
+    report = Report()
+    await _small(report, scratch)
+    await _large(report, scratch / "large")
+    return report
 
 
-def _puts(
-    runner: asyncio.Runner, kv: bunflare.KVNamespace, bare: apsw.Connection, keys: list[str]
-) -> Iterator[Result]:
-    some = itertools.cycle(keys)
-    execute = bare.cursor().execute
-    alone, at_once = 1_000, 256
+async def _small(report: Report, scratch: Path) -> None:
+    """Ten thousand keys, in a file of their own for each contender."""
+    async with AsyncExitStack() as stack:
+        state = await stack.enter_async_context(bunflare.open(scratch / "ours"))
+        assert state.database.durability == "full"
+        kv = state.kv(NAMESPACE)
+        floor = Floor(scratch / "floor.sqlite")
+        stack.callback(floor.close)
+        disk = disk_cache.start(scratch / "diskcache", stack)
+        mini = miniflare.start(scratch / "miniflare", stack)
 
-    def floor_put() -> int:
-        for _ in range(alone):
-            execute(PUT, ("N", next(some), _value(), None, None))
-        return alone
+        names = [key_name(number) for number in range(_KEYS)]
+        pairs = fresh_pairs(names)
+        few = fresh_pairs(random.Random(0).sample(names[:_HOT], _HOT))
+        many = fresh_pairs(random.Random(0).sample(names, _KEYS))
+        for filled in (floor, disk, mini):
+            if filled is not None:
+                filled.fill(pairs(_KEYS))
+        await kv.put_many([{"key": key, "value": value} for key, value in pairs(_KEYS)])
 
-    async def one_at_a_time() -> None:
-        for _ in range(alone):
-            await kv.put(next(some), _value())
-
-    def our_put() -> int:
-        runner.run(one_at_a_time())
-        return alone
-
-    async def worker(count: int) -> None:
-        for _ in range(count):
-            await kv.put(next(some), _value())
-
-    async def many_at_once() -> None:
-        await asyncio.gather(*(worker(50) for _ in range(at_once)))
-
-    def our_puts() -> int:
-        runner.run(many_at_once())
-        return at_once * 50
-
-    rates = Rates(floor_put, our_put, our_puts)
-    yield rates.result("KV put, durable, one at a time", 0.7)
-    yield rates.result("KV put, durable, 256 at once", 15.0, contender=2)
-
-
-def _lists(
-    runner: asyncio.Runner, kv: bunflare.KVNamespace, bare: apsw.Connection, keys: list[str]
-) -> Iterator[Result]:
-    execute = bare.cursor().execute
-    times = 50
-
-    def floor_list() -> int:
-        for number in range(times):
-            rows = execute(floor.LIST, ("N", f"key-{number * 100:08}", 1000)).fetchall()
-            assert len(rows) == 1000
-        return times
-
-    async def ours() -> None:
-        for number in range(times):
-            page = await kv.list(cursor=cursors[number])
-            assert len(page.keys) == 1000
-
-    def our_list() -> int:
-        runner.run(ours())
-        return times
-
-    async def find_cursors() -> list[str | None]:
-        found: list[str | None] = [None]
-        while len(found) < times:
-            # Where the floor begins too: a hundred keys further on.
-            found.append((await kv.list(limit=100, cursor=found[-1])).cursor)
-        return found
-
-    cursors = runner.run(find_cursors())
-    yield Rates(floor_list, our_list).result("KV list of 1,000", 0.5)
-
-
-def _random() -> Iterator[Result]:
-    """A million keys, and the floor reads the very file."""
-    count = 1_000_000
-    with asyncio.Runner() as runner, scratch() as directory:
-
-        async def opened() -> bunflare.State:
-            state = bunflare.open(directory, durability="normal")
-            kv = state.kv("N")
-            for start in range(0, count, 20_000):
-                await kv.put_many(
-                    {"key": f"key-{i:08}", "value": _value()} for i in range(start, start + 20_000)
-                )
-            return state
-
-        state = runner.run(opened())
-        kv = state.kv("N")
-        bare = floor.connect(directory / "data.sqlite")
-        execute = bare.cursor().execute
-        rng = random.Random(1)
-
-        def some() -> list[str]:
-            return [f"key-{rng.randrange(count):08}" for _ in range(20_000)]
-
-        batches = itertools.cycle([some() for _ in range(16)])
-
-        def floor_get() -> int:
-            for key in (batch := next(batches)):
-                execute(floor.GET, ("N", key)).fetchall()
-            return len(batch)
-
-        async def ours(batch: list[str]) -> None:
-            for key in batch:
-                await kv.get(key)
-
-        def our_get() -> int:
-            batch = next(batches)
-            runner.run(ours(batch))
-            return len(batch)
-
-        yield Rates(floor_get, our_get).result(
-            "KV get, 100 B, 1,000,000 keys, uniformly random", 0.8
+        await report.compare(
+            "KV get, 100 B, hot, awaited",
+            2.0,
+            lambda: names[:_HOT],
+            floor.get,
+            lambda keys: get(kv, keys),
+            {
+                disk_cache.NAME: disk.get if disk else None,
+                miniflare.NAME: mini.get if mini else None,
+            },
         )
-        runner.run(state.close())
-        bare.close()
+        await report.compare(
+            "KV put, durable, one at a time",
+            0.7,
+            lambda: few(200),
+            floor.put,
+            lambda batch: put(kv, batch),
+            {
+                disk_cache.NAME: disk.put if disk else None,
+                miniflare.NAME: mini.put if mini else None,
+            },
+            seconds=0.5,
+        )
+        await report.compare(
+            f"KV put, durable, {_AT_ONCE} at once",
+            15.0,
+            lambda: few(_AT_ONCE * 20),
+            lambda batch: floor.put(batch[: _AT_ONCE * 4]),
+            lambda batch: put_at_once(kv, batch),
+            {
+                miniflare.NAME: (lambda batch: mini.put_at_once(batch[: _AT_ONCE * 4]))
+                if mini
+                else None
+            },
+            seconds=0.5,
+        )
+        # The same where every put changes a page of its own: 4 KiB go to the disk for each.
+        await report.compare(
+            f"KV put, durable, {_AT_ONCE} at once, scattered over 10,000 keys",
+            None,
+            lambda: many(_AT_ONCE * 20),
+            lambda batch: floor.put(batch[: _AT_ONCE * 4]),
+            lambda batch: put_at_once(kv, batch),
+            seconds=0.5,
+        )
+        await report.compare(
+            "KV list of 1,000",
+            0.5,
+            lambda: prefixes(_KEYS),
+            floor.list,
+            lambda batch: list_pages(kv, batch),
+            {miniflare.NAME: mini.list if mini else None},
+        )
+
+
+async def _large(report: Report, directory: Path) -> None:
+    """A million keys, in one file for both."""
+    bulk_load(directory / "data.sqlite", _MANY)
+    async with bunflare.open(directory) as state:
+        floor = Floor(state.directory / "data.sqlite", mapped=True)
+        try:
+            await report.compare(
+                "KV get, 100 B, 1,000,000 keys, uniformly random",
+                0.8,
+                random_names(_MANY),
+                floor.get,
+                lambda keys: get(state.kv(NAMESPACE), keys),
+            )
+        finally:
+            floor.close()
+
+
+def fresh_pairs(names: Sequence[str]) -> Callable[[int], list[Pair]]:
+    """Makes pairs of keys, in turn, and fresh values."""
+    keys = itertools.cycle(names)
+    return lambda count: list(zip(keys, fresh_values(count), strict=False))
+
+
+def fresh_values(count: int) -> list[bytes]:
+    """Values of 100 B that were never there before.
+
+    SQLite writes nothing where nothing changes, so a value that comes twice would cost nothing.
+    """
+    return [b"%0100d" % next(_numbers) for _ in range(count)]
+
+
+def random_names(count: int, batch: int = 10_000) -> Callable[[], list[str]]:
+    """Makes batches of keys out of the first ``count``, each as likely as any other."""
+    randomness = random.Random(count)
+    return lambda: [key_name(randomness.randrange(count)) for _ in range(batch)]
+
+
+async def get(kv: KVNamespace, keys: Sequence[str]) -> int:
+    for key in keys:
+        await kv.get(key)
+    return len(keys)
+
+
+async def put(kv: KVNamespace, pairs: Sequence[Pair]) -> int:
+    for key, value in pairs:
+        await kv.put(key, value)
+    return len(pairs)
+
+
+async def put_at_once(kv: KVNamespace, pairs: Sequence[Pair]) -> int:
+    """As many tasks as that, each of which awaits its own puts one after the other."""
+    await asyncio.gather(*(put(kv, pairs[task::_AT_ONCE]) for task in range(_AT_ONCE)))
+    return len(pairs)
+
+
+async def list_pages(kv: KVNamespace, prefixes: Sequence[str]) -> int:
+    for prefix in prefixes:
+        page = await kv.list(prefix=prefix)
+        assert len(page.keys) == 1000
+    return len(prefixes)

@@ -1,85 +1,85 @@
-"""Measuring things in turns, so that a busy machine is busy for all of them.
+"""Measuring contenders against each other on a machine that others use too.
 
-A shared machine's speed drifts by a factor of two within seconds. So the works take turns in short
-slices, and a ratio is the median of the ratios within the rounds.
+The speed of a shared machine drifts by a factor of two within seconds. So contenders take turns in
+short slices, a round gives each of them one slice, rounds alternate their order, and what counts is
+the median over the rounds of the ratio *within* a round.
 """
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+import asyncio
+import gc
+import inspect
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from statistics import median
+from typing import TypeVar
 
-ROUNDS = 15
-# Between slices timers fire, snapshots are given up, and checkpoints end.
-_PAUSE_SECONDS = 0.06
+T = TypeVar("T")
+
+ROUNDS = 9
+SECONDS = 0.25
+# Between two slices: timers fire, snapshots are given up, checkpoints end.
+_PAUSE_SECONDS = 0.08
+
+#: Does a batch of work, and returns how many operations that were.
+Batch = Callable[[], int | Awaitable[int]]
+#: Makes the next batch. Not timed.
+Contender = Callable[[], Batch]
+
+
+def contender(prepare: Callable[[], T], work: Callable[[T], int | Awaitable[int]]) -> Contender:
+    """Does ``work`` on what ``prepare`` makes for each batch."""
+    return lambda: partial(work, prepare())
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """One line of the table."""
-
-    work: str
-    #: Of the floor and of bunflare, in the same unit; for a cost, what is less is better.
-    floor: float
-    ours: float
-    #: What ours/floor has to reach; for a cost, what it may not exceed.
-    bar: float
-    ratio: float
-    unit: str = "/s"
-    is_cost: bool = False
-
-    @property
-    def met(self) -> bool:
-        return self.ratio <= self.bar if self.is_cost else self.ratio >= self.bar
-
-
-def rate(work: Callable[[], int]) -> float:
-    """Operations a second of a function that says how many it made."""
-    started = time.perf_counter()
-    made = work()
-    return made / (time.perf_counter() - started)
-
-
 class Rates:
-    """Rates of works that took turns: the first is the floor."""
+    """Operations a second of each contender, round by round."""
 
-    def __init__(self, *works: Callable[[], int], rounds: int = ROUNDS) -> None:
-        self._rates: list[list[float]] = [[] for _ in works]
-        for work in works:
-            work()  # warm up
-        for number in range(rounds):
-            pairs = list(zip(works, self._rates, strict=True))
-            # Nobody is always the one who comes first.
-            for work, found in pairs if number % 2 else reversed(pairs):
-                time.sleep(_PAUSE_SECONDS)
-                found.append(rate(work))
+    by_name: dict[str, list[float]]
 
-    def result(self, work: str, bar: float, contender: int = 1) -> Result:
-        """How many times the floor's rate a work reached."""
-        floor, ours = self._rates[0], self._rates[contender]
-        ratio = median(mine / other for mine, other in zip(ours, floor, strict=True))
-        return Result(work, median(floor), median(ours), bar, ratio)
+    def __contains__(self, name: str) -> bool:
+        return name in self.by_name
 
-    def cost(self, work: str, bar: float) -> Result:
-        """How many times the first work's time the second one takes, in microseconds."""
-        little, much = self._rates
-        ratio = median(one / other for one, other in zip(little, much, strict=True))
-        return Result(
-            work, 1e6 / median(little), 1e6 / median(much), bar, ratio, unit=" µs", is_cost=True
-        )
+    def __getitem__(self, name: str) -> float:
+        return median(self.by_name[name])
+
+    def ratio(self, ours: str, floor: str) -> float:
+        """How many times faster ``ours`` is: the median over the rounds."""
+        pairs = zip(self.by_name[ours], self.by_name[floor], strict=True)
+        return median(mine / other for mine, other in pairs)
 
 
-@contextmanager
-def scratch() -> Iterator[Path]:
-    """A directory on the disk of the working directory, as a project's state would be."""
-    path = Path(tempfile.mkdtemp(prefix=".bench-", dir=Path.cwd()))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+async def compare(
+    contenders: Mapping[str, Contender], *, rounds: int = ROUNDS, seconds: float = SECONDS
+) -> Rates:
+    """Let the contenders take turns."""
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    order = list(contenders)
+    for name in order:
+        await _slice(contenders[name], seconds / 2)
+    # What these benchmarks themselves have made is not to be looked through while they measure.
+    gc.collect()
+    gc.freeze()
+    for _ in range(rounds):
+        for name in order:
+            await asyncio.sleep(_PAUSE_SECONDS)
+            rates[name].append(await _slice(contenders[name], seconds))
+        order.reverse()
+    return Rates(rates)
+
+
+async def _slice(contender: Contender, seconds: float) -> float:
+    operations = 0
+    spent = 0.0
+    while True:
+        batch = contender()
+        started = time.perf_counter()
+        done = batch()
+        operations += await done if inspect.isawaitable(done) else done
+        spent += time.perf_counter() - started
+        if spent >= seconds:
+            return operations / spent

@@ -1,115 +1,135 @@
-"""HTTP requests that do one KV get, against the bare server."""
+"""Requests over 32 connections: a Worker that does one KV get, beside servers that say hello."""
 
 from __future__ import annotations
 
-import os
+import asyncio
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
-from statistics import median
 
-from . import peers
-from .measure import Result, scratch
+import bunflare
 
-WRANGLER = 'name = "bench"\nmain = "entry.py"\n[[kv_namespaces]]\nbinding = "KV"\n'
-WORKER = """
+from .floor import NAMESPACE
+from .measure import Batch, compare
+from .peers import miniflare
+from .report import Report, tell
+from .servers import Server
+
+_CONNECTIONS = 32
+_SECONDS = 2
+_ROUNDS = 5
+
+_HERE = Path(__file__).parent
+_VALUE = "x" * 100
+_CONFIGURATION = f"""
+name = "benchmark"
+main = "entry.py"
+compatibility_date = "2026-11-01"
+compatibility_flags = ["python_workers"]
+
+[[kv_namespaces]]
+binding = "KV"
+id = "{NAMESPACE}"
+"""
+_WORKER = """
 from workers import Response, WorkerEntrypoint
+
 
 class Default(WorkerEntrypoint):
     async def fetch(self, request):
-        if request.method == "PUT":
-            await self.env.KV.put("key", "x" * 100)
         return Response(await self.env.KV.get("key"))
 """
-BARE = """
-async def app(scope, receive, send):
-    await send({"type": "http.response.start", "status": 200, "headers": [
-        (b"content-type", b"text/plain;charset=UTF-8"), (b"content-length", b"5"),
-        (b"date", b"Thu, 01 Jan 2026 00:00:00 GMT")]})
-    await send({"type": "http.response.body", "body": b"hello"})
-"""
-CONNECTIONS = 32
-SECONDS = 2
-ROUNDS = 5
+_REQUESTS = re.compile(r"Requests/sec:\s*([\d.]+)")
 
 
-@contextmanager
-def server(command: list[str], directory: Path, port: int) -> Iterator[str]:
-    """A server that answers on a port of this machine."""
-    process = subprocess.Popen(
-        command,
-        cwd=directory,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    address = f"http://127.0.0.1:{port}/"
-    try:
-        for _ in range(600):
-            try:
-                request = urllib.request.Request(address, method="PUT")
-                with urllib.request.urlopen(request, timeout=5):
-                    break
-            except OSError:
-                if process.poll() is not None:
-                    raise
-                time.sleep(0.05)
-        yield address
-    finally:
-        # With the processes that it has started itself.
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+async def measure(scratch: Path) -> Report:
+    report = Report()
+    if shutil.which("wrk") is None:
+        tell("wrk is not installed: a generator in Python makes the load, and is part of the limit")
+    await make_worker(scratch)
+    async with AsyncExitStack() as stack:
+        mini = miniflare.start(scratch / "miniflare", stack)
+        urls = {}
+        for name, command in (("ours", dev), ("uvicorn", uvicorn), ("granian", granian)):
+            server = start(name, command, scratch)
+            stack.callback(server.stop)
+            urls[name] = server.url
+        if mini is not None:
+            mini.fill([("key", _VALUE.encode())])
+            urls["miniflare"] = mini.url
+        rates = await compare(
+            {name: _load(url) for name, url in urls.items()}, rounds=_ROUNDS, seconds=_SECONDS
+        )
+    work = f"HTTP request that does one KV get, {_CONNECTIONS} connections, to"
+    report.at_least(f"{work} uvicorn's bare hello (the chosen server)", 0.7, rates, floor="uvicorn")
+    report.at_least(f"{work} granian's bare hello", None, rates, floor="granian")
+    if mini is not None:
+        report.at_least(f"{work} miniflare's with one KV get", 10.0, rates, floor="miniflare")
+    else:
+        report.peer(f"{work} miniflare's with one KV get", "miniflare", rates)
+    return report
 
 
-def load(address: str) -> float:
-    """Requests a second over 32 connections."""
-    wrk = shutil.which("wrk")
-    if wrk is None:
-        raise RuntimeError("the HTTP benchmark needs wrk, of the Debian package of that name")
-    command = [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", address]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "Non-2xx" not in output, output
-    found = re.search(r"Requests/sec:\s+([\d.]+)", output)
-    assert found is not None, output
-    return float(found[1])
+async def make_worker(directory: Path) -> None:
+    """A Worker that answers every request with what one KV get says."""
+    for name, text in (("wrangler.toml", _CONFIGURATION), ("entry.py", _WORKER)):
+        await asyncio.to_thread((directory / name).write_text, text)
+    async with bunflare.open(directory / ".bunflare") as state:
+        await state.kv(NAMESPACE).put("key", _VALUE)
 
 
-def run() -> Iterator[Result]:
-    scripts = Path(sys.executable).parent
-    with scratch() as directory:
-        (directory / "entry.py").write_text(WORKER)
-        (directory / "wrangler.toml").write_text(WRANGLER)
-        (directory / "bare.py").write_text(BARE)
-        quiet = ["--log-level", "critical"]
-        commands = {
-            "uvicorn": [str(scripts / "uvicorn"), "bare:app", "--port", "18701", "--no-access-log"]
-            + ["--no-date-header", "--no-server-header", "--http", "httptools", "--loop", "uvloop"]
-            + ["--lifespan", "off"],
-            "granian": [str(scripts / "granian"), "--interface", "asginl", "--port", "18702"]
-            + [*quiet, "--loop", "uvloop", "bare:app"],
-            "bunflare": [str(scripts / "bunflare"), "dev", "--port", "18703"],
-        }
-        rates: dict[str, list[float]] = {name: [] for name in commands}
-        for _ in range(ROUNDS):
-            for number, (name, command) in enumerate(commands.items()):
-                with server(command, directory, 18701 + number) as address:
-                    rates[name].append(load(address))
-    work = "HTTP request that does one KV get, of"
-    yield _result(f"{work} uvicorn's bare hello", rates["uvicorn"], rates["bunflare"], 0.7)
-    yield _result(f"{work} granian's, for the choice", rates["granian"], rates["bunflare"], 0.0)
-    with peers.miniflare(18704) as address:
-        if address is not None:
-            found = [load(address) for _ in range(ROUNDS)]
-            yield _result(f"{work} the same on miniflare", found, rates["bunflare"], 10.0)
+def start(name: str, command: Callable[[int, Path], list[str]], directory: Path) -> Server:
+    """A server in a process of its own, which has answered its first request."""
+    server = Server(name, lambda port: command(port, directory), directory)
+    server.wait(expect=_VALUE.encode())
+    return server
 
 
-def _result(work: str, floor: list[float], ours: list[float], bar: float) -> Result:
-    ratio = median(mine / other for mine, other in zip(ours, floor, strict=True))
-    return Result(work, median(floor), median(ours), bar, ratio)
+def dev(port: int, directory: Path) -> list[str]:
+    """`bunflare dev` with the Worker of `make_worker`."""
+    program = str(Path(sys.executable).with_name("bunflare"))
+    return [program, "dev", "--port", str(port), "--config", str(directory / "wrangler.toml")]
+
+
+def uvicorn(port: int, _: Path) -> list[str]:
+    """The bare server, told to do as little as `bunflare dev` tells it."""
+    options = "--http httptools --loop uvloop --lifespan off --log-level warning --no-access-log"
+    more = "--no-server-header --no-proxy-headers"
+    module = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "benchmarks.hello:app",
+        "--app-dir",
+        str(_HERE.parent),
+    ]
+    return [*module, "--port", str(port), *options.split(), *more.split()]
+
+
+def granian(port: int, _: Path) -> list[str]:
+    """The other server that was to choose from."""
+    program = str(Path(sys.executable).with_name("granian"))
+    options = "--interface asginl --workers 1 --loop uvloop --log-level warning --no-access-log"
+    where = ["--host", "127.0.0.1", "--port", str(port), "--working-dir", str(_HERE.parent)]
+    return [program, *where, *options.split(), "benchmarks.hello:app"]
+
+
+def _load(url: str) -> Callable[[], Batch]:
+    """As many requests as are answered in a while."""
+    if shutil.which("wrk") is not None:
+        command = ["wrk", "-t1", f"-c{_CONNECTIONS}", f"-d{_SECONDS}s", url]
+    else:
+        command = [sys.executable, str(_HERE / "load.py"), url, str(_CONNECTIONS), str(_SECONDS)]
+
+    def run() -> int:
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found = _REQUESTS.search(said)
+        if found is None or not float(found[1]) or "Non-2xx" in said or "Socket errors" in said:
+            raise RuntimeError(f"{' '.join(command)}: {said}")
+        return round(float(found[1]) * _SECONDS)
+
+    return lambda: run

@@ -1,32 +1,62 @@
-// A Worker with KV on miniflare: `node miniflare.mjs PORT DIRECTORY`.
+// A Worker with KV under miniflare: node miniflare.mjs PORT DIRECTORY
+//
+// GET answers with one key's value; POST {work, ...} does a batch of KV operations inside the Worker.
 import { Miniflare } from "miniflare";
 
 const [port, directory] = process.argv.slice(2);
 
-const mf = new Miniflare({
+const script = `
+async function batch(kv, { work, keys, pairs, prefixes }) {
+  switch (work) {
+    case "get":
+      for (const key of keys) await kv.get(key);
+      return keys.length;
+    case "put":
+      for (const [key, value] of pairs) await kv.put(key, value);
+      return pairs.length;
+    case "put_at_once":
+      await Promise.all(Array.from({ length: 256 }, async (_, task) => {
+        for (let i = task; i < pairs.length; i += 256) await kv.put(...pairs[i]);
+      }));
+      return pairs.length;
+    case "list":
+      for (const prefix of prefixes) await kv.list({ prefix });
+      return prefixes.length;
+    case "store":
+      await Promise.all(keys.map((url) => caches.default.put(url, new Response("x".repeat(1024), {
+        headers: { "cache-control": "max-age=3600" },
+      }))));
+      return keys.length;
+    case "match":
+      for (const url of keys) await (await caches.default.match(url)).arrayBuffer();
+      return keys.length;
+  }
+}
+
+export default {
+  async fetch(request, env) {
+    if (request.method === "POST") {
+      return new Response(String(await batch(env.KV, await request.json())));
+    }
+    return new Response(await env.KV.get("key"));
+  },
+};
+`;
+
+const miniflare = new Miniflare({
+  modules: true,
+  script,
+  compatibilityDate: "2026-06-01",
   host: "127.0.0.1",
   port: Number(port),
-  modules: true,
   kvNamespaces: ["KV"],
-  kvPersist: directory,
-  script: `
-    export default {
-      async fetch(request, env) {
-        const path = new URL(request.url).pathname;
-        if (path === "/") {
-          const value = await env.KV.get("key");
-          if (value === null) await env.KV.put("key", "x".repeat(100));
-          return new Response(value);
-        }
-        const count = 2000;
-        const started = Date.now();
-        for (let i = 0; i < count; i++) {
-          if (path === "/get") await env.KV.get("key");
-          else await env.KV.put("key" + (i % 100), String(Math.random()).padStart(100, "x"));
-        }
-        return new Response(String((count * 1000) / (Date.now() - started)));
-      },
-    };
-  `,
+  kvPersist: `${directory}/kv`,
+  cachePersist: `${directory}/cache`,
 });
-await mf.ready;
+console.log(`Ready on ${await miniflare.ready}`);
+for (const signal of ["SIGINT", "SIGTERM"]) {
+  process.on(signal, async () => {
+    await miniflare.dispose();
+    process.exit(0);
+  });
+}

@@ -71,10 +71,8 @@ class _KVKeyDraft:
 
     __slots__ = ("expiration", "metadata", "name")
 
-    def __init__(self, name: str, expiration: int | None, metadata: Any) -> None:
-        self.name = name
-        self.expiration = expiration
-        self.metadata = metadata
+    def __init__(self, row: Row) -> None:
+        self.name, self.expiration, self.metadata = row
 
 
 class KVNamespace:
@@ -294,7 +292,7 @@ class KVNamespace:
         )
         complete = len(rows) <= limit
         del rows[limit:]
-        drafts = [_KVKeyDraft(*row) for row in rows]
+        drafts = list(map(_KVKeyDraft, rows))
         for draft in drafts:
             if draft.metadata is not None:
                 draft.metadata = _metadata(draft.metadata)

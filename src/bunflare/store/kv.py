@@ -51,6 +51,16 @@ ON CONFLICT (namespace, key) DO UPDATE SET
 
 DELETE = "DELETE FROM kv WHERE namespace = ? AND key = ?"
 
+# Most namespaces have nothing beside their keys.
+_LIST_NAMES = """
+SELECT key, NULL, NULL FROM kv
+WHERE namespace = ?1 AND key >= ?2 AND key < ?3 AND NOT EXISTS (
+  SELECT 1 FROM kv INDEXED BY bunflare_kv_described
+  WHERE namespace = ?1 AND key >= ?2 AND key < ?3
+    AND (expiration IS NOT NULL OR metadata IS NOT NULL)
+) ORDER BY key LIMIT ?4
+"""
+
 _LIST = """
 SELECT kv.key, described.expiration, described.metadata
 FROM kv LEFT JOIN kv AS described INDEXED BY bunflare_kv_described
@@ -114,7 +124,8 @@ def list_keys(
 ) -> list[Row]:
     """``(key, expiration, metadata)`` of live keys from ``start`` on and below ``end``."""
     # SQLite orders every blob behind every text, so an empty one is the end of all keys.
-    return view.all(_LIST, (namespace, start, b"" if end is None else end, now, limit))
+    range_ = (namespace, start, b"" if end is None else end)
+    return view.all(_LIST_NAMES, (*range_, limit)) or view.all(_LIST, (*range_, now, limit))
 
 
 def next_expiration(view: View) -> float | None:
