@@ -7,6 +7,13 @@
 
 from .bindings.cache import Cache, CacheStorage
 from .bindings.kv import KVKey, KVLimits, KVList, KVNamespace, KVValue
+from .bindings.r2 import R2Bucket
+from .bindings.r2_care import R2Check, R2Problem
+from .bindings.r2_conditions import R2Conditional
+from .bindings.r2_multipart import R2MultipartUpload
+from .bindings.r2_objects import R2Object, R2ObjectBody, R2Objects, R2UploadedPart
+from .bindings.r2_options import R2Checksums, R2HTTPMetadata, R2Limits, R2Range
+from .bindings.r2_writing import R2PutOptions
 from .clock import Clock, ManualClock, SystemClock
 from .errors import (
     BodyUsedError,
@@ -28,6 +35,9 @@ from .errors import (
     KVError,
     KVTypeError,
     KVValueError,
+    R2Error,
+    R2TypeError,
+    R2ValueError,
     StateError,
     StoredError,
     ValueCorrupt,
@@ -75,6 +85,23 @@ __all__ = [
     "KVValue",
     "KVValueError",
     "ManualClock",
+    "R2Bucket",
+    "R2Check",
+    "R2Checksums",
+    "R2Conditional",
+    "R2Error",
+    "R2HTTPMetadata",
+    "R2Limits",
+    "R2MultipartUpload",
+    "R2Object",
+    "R2ObjectBody",
+    "R2Objects",
+    "R2Problem",
+    "R2PutOptions",
+    "R2Range",
+    "R2TypeError",
+    "R2UploadedPart",
+    "R2ValueError",
     "Request",
     "Response",
     "State",

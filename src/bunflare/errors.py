@@ -113,5 +113,26 @@ class CacheValueError(CacheError, ValueError):
     """An argument of a Cache API operation is outside the platform's limits."""
 
 
+class R2Error(BunflareError):
+    """R2 refused an operation.
+
+    ``code`` is the platform's number of the error (None where its runtime itself refuses), and
+    ``action`` the method that was called.
+    """
+
+    def __init__(self, message: str, code: int | None = None, action: str | None = None) -> None:
+        super().__init__(message if code is None else f"{action}: {message} ({code})")
+        self.code = code
+        self.action = action
+
+
+class R2TypeError(R2Error, TypeError):
+    """An argument of an R2 operation has a wrong type."""
+
+
+class R2ValueError(R2Error, ValueError):
+    """An argument of an R2 operation is outside the platform's limits, or does not fit."""
+
+
 class WorkerError(BunflareError):
     """A Worker cannot be loaded or answered something that is not a response."""

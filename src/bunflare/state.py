@@ -12,10 +12,12 @@ from typing import Literal, Self
 
 from .bindings.cache import CacheStorage, cache_chore, sweep_chore
 from .bindings.kv import KVNamespace, kv_chore
+from .bindings.r2 import R2Bucket, r2_chores
 from .clock import Clock, SystemClock
 from .errors import StateError
 from .store.database import Database, open_database
 from .store.directory import DIRECTORY_NAME, ENVIRONMENT_VARIABLE, project_root
+from .store.r2_settle import Settler
 from .store.session import Session, TransactionSession
 from .timer import Timer
 
@@ -23,14 +25,19 @@ from .timer import Timer
 class _Systems:
     """The bindings over one session."""
 
-    def __init__(self, session: Session, clock: Clock, timer: Timer) -> None:
+    def __init__(self, session: Session, settler: Settler, clock: Clock, timer: Timer) -> None:
         self._session = session
+        self._settler = settler
         self._clock = clock
         self._timer = timer
 
     def kv(self, namespace: str) -> KVNamespace:
         """The Workers KV namespace of that name. It need not exist before."""
         return KVNamespace(self._session, namespace, self._clock, self._timer)
+
+    def r2(self, bucket: str) -> R2Bucket:
+        """The R2 bucket of that name. It need not exist before."""
+        return R2Bucket(self._session, self._settler, bucket, self._clock, self._timer)
 
 
 class StateTransaction(_Systems):
@@ -41,8 +48,15 @@ class State(_Systems):
     """What `bunflare.open` gives. Close it with ``await state.close()`` or use ``async with``."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
-        timer = Timer(clock, (kv_chore(database), cache_chore(database), sweep_chore(database)))
-        super().__init__(database, clock, timer)
+        settler = Settler(database)
+        chores = (
+            kv_chore(database),
+            cache_chore(database),
+            sweep_chore(database),
+            *r2_chores(database, settler),
+        )
+        timer = Timer(clock, chores)
+        super().__init__(database, settler, clock, timer)
         self._database = database
         self._closed = False
         try:
@@ -81,7 +95,8 @@ class State(_Systems):
         """
         async with self._database.transaction() as tx:
             session = TransactionSession(tx, self._database.path)
-            yield StateTransaction(session, self._clock, self._timer)
+            yield StateTransaction(session, self._settler, self._clock, self._timer)
+        await self._settler.drain()
 
     async def close(self) -> None:
         """Wait for what is being written, and close. Does nothing if closed already."""
@@ -92,6 +107,7 @@ class State(_Systems):
         self._closed = True
         try:
             await self._timer.close()
+            await self._settler.close()
         finally:
             await self._database.release()
 

@@ -18,6 +18,7 @@ import errno
 import fcntl
 import os
 import secrets
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,18 +27,28 @@ from typing import Self
 
 from ..errors import DatabaseError, DatabaseFull
 
+_COPY_STEP = 64 * 1024 * 1024
+_READ_STEP = 1024 * 1024
+_KERNEL_REFUSES = (errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM)
+
+# Whether a read can be told not to wait for the disk; and how much the kernel reads ahead at least.
+_CAN_TELL = hasattr(os, "RWF_NOWAIT")
+_PROBE_STEP = 64 * 1024
+
 
 class Draft:
     """A file in the making. Its methods block; call them on a thread."""
 
-    __slots__ = ("_descriptor", "_directory", "_kept", "name", "size")
+    __slots__ = ("_descriptor", "_directory", "_mutex", "kept", "name", "size")
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(mode=0o700, exist_ok=True)
         self._directory = directory
         self.name = secrets.token_hex(16)
         self.size = 0
-        self._kept = False
+        self.kept = False
+        # Who gives up waiting for a thread that writes closes the file beside it.
+        self._mutex = threading.Lock()
         with _locked(directory, fcntl.LOCK_SH):
             self._descriptor = os.open(
                 self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
@@ -52,33 +63,50 @@ class Draft:
         """Append ``data``."""
         left = memoryview(data)
         try:
-            while left:
-                written = os.write(self._descriptor, left)
-                self.size += written
-                left = left[written:]
+            with self._mutex:
+                while left:
+                    written = os.write(self._descriptor, left)
+                    self.size += written
+                    left = left[written:]
         except OSError as error:
             raise _translated(error, self._path) from error
+
+    def append(self, source: int, offset: int, length: int) -> None:
+        """Append so many bytes of the file behind the descriptor ``source``."""
+        try:
+            with self._mutex:
+                for copied in copied_range(source, self._descriptor, offset, length):
+                    self.size += copied
+        except OSError as error:
+            raise _translated(error, self._path) from error
+
+    def stamp(self, mtime: int) -> None:
+        """Set the file's time of modification, in nanoseconds."""
+        with self._mutex:
+            os.utime(self._descriptor, ns=(mtime, mtime))
 
     def sync(self) -> None:
         """Have the file and its name on disk."""
         try:
-            os.fsync(self._descriptor)
+            with self._mutex:
+                os.fsync(self._descriptor)
             _sync_directory(self._directory)
         except OSError as error:
             raise _translated(error, self._path) from error
 
     def keep(self) -> None:
         """A committed row names the file now."""
-        self._kept = True
+        self.kept = True
 
     def close(self) -> None:
         """Let go of the file, and remove it if no row names it."""
-        if self._descriptor < 0:
-            return
-        if not self._kept:
-            self._path.unlink(missing_ok=True)
-        os.close(self._descriptor)
-        self._descriptor = -1
+        with self._mutex:
+            if self._descriptor < 0:
+                return
+            if not self.kept:
+                self._path.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def __enter__(self) -> Self:
         return self
@@ -97,14 +125,32 @@ class OpenFile:
 
     __slots__ = ("_descriptor", "size")
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, file: Path | int) -> None:
         self._descriptor = -1
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.size = os.fstat(self._descriptor).st_size
+        if isinstance(file, Path):
+            file = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptor = file
+        self.size = os.fstat(file).st_size
+
+    @property
+    def descriptor(self) -> int:
+        return self._descriptor
 
     def read(self, offset: int, length: int) -> bytes:
-        """At most ``length`` bytes from ``offset``. Blocks; for more than a page use a thread."""
+        """At most ``length`` bytes from ``offset``. Blocks, unless they are `cached`."""
         return os.pread(self._descriptor, length, offset)
+
+    def cached(self, offset: int, length: int) -> bool:
+        """Whether these bytes seem to be in memory, so that to read them will not block."""
+        if not _CAN_TELL:
+            return False
+        page = bytearray(1)
+        try:
+            for position in (*range(offset, offset + length, _PROBE_STEP), offset + length - 1):
+                os.preadv(self._descriptor, (page,), position, os.RWF_NOWAIT)
+        except OSError:  # of which one kind says no, and another that it is not told here
+            return False
+        return True
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -114,6 +160,34 @@ class OpenFile:
     def __del__(self) -> None:
         # A response that nobody read to its end is ordinary, not a leak worth a warning.
         self.close()
+
+
+def copied_range(source: int, target: int, offset: int, length: int) -> Iterator[int]:
+    """Append a range of one file to another, within the kernel if that can; sizes as it goes on.
+
+    On file systems that share blocks among files nothing is copied at all.
+    """
+    end = offset + length
+    kernel = hasattr(os, "copy_file_range")
+    while offset < end:
+        wanted = min(end - offset, _COPY_STEP)
+        copied = 0
+        if kernel:
+            try:
+                copied = os.copy_file_range(source, target, wanted, offset)
+            except OSError as error:
+                if error.errno not in _KERNEL_REFUSES:
+                    raise
+                kernel = False
+        if not kernel:
+            left = memoryview(os.pread(source, min(wanted, _READ_STEP), offset))
+            copied = len(left)
+            while left:
+                left = left[os.write(target, left) :]
+        if not copied:
+            raise OSError(errno.EIO, "the file ends before its time")
+        offset += copied
+        yield copied
 
 
 def remove(path: Path) -> None:

@@ -45,6 +45,8 @@ BUSY_TIMEOUT = 10.0
 class Database:
     """One open ``data.sqlite``. Get it from `open_database` or `get_database`."""
 
+    immediate = True
+
     def __init__(self, directory: Directory, durability: Durability) -> None:
         self.directory = directory
         self.durability = durability

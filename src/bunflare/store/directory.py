@@ -47,6 +47,16 @@ class Directory:
         return self.path / "cache"
 
     @property
+    def r2(self) -> Path:
+        """The objects of R2: ``r2/<bucket>/<key>``."""
+        return self.path / "r2"
+
+    @property
+    def r2_staging(self) -> Path:
+        """Objects, and parts of such, that are being written or not in their places yet."""
+        return self.path / "r2-staging"
+
+    @property
     def turnstile(self) -> Path:
         """The file whose lock decides which process writes next."""
         return self.path / "writer.lock"

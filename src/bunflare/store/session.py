@@ -24,6 +24,10 @@ class Session(Protocol):
     """What a binding is built on."""
 
     @property
+    def immediate(self) -> bool:
+        """Whether a write is on disk when it returns, and not only when something else ends."""
+
+    @property
     def view(self) -> View: ...
 
     async def write(self, function: Callable[..., T], *args: object, heavy: bool = False) -> T:
@@ -37,6 +41,8 @@ class TransactionSession:
     """Reads and writes inside an open transaction; nothing is on disk before that commits."""
 
     __slots__ = ("_path", "_transaction")
+
+    immediate = False
 
     def __init__(self, transaction: Transaction, path: Path) -> None:
         self._transaction = transaction

@@ -1,0 +1,279 @@
+"""What R2 answers with: objects, with and without their bytes, and pages of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ..errors import R2TypeError
+from ..store.blobs import OpenFile
+from ..store.r2 import ObjectRow
+from ..web import Blob, Headers
+from ..web.body import Body, BodyStream
+from .r2_options import (
+    R2Checksums,
+    R2HTTPMetadata,
+    R2Range,
+    from_iso,
+    load_http_metadata,
+)
+from .r2_ssec import Keystream, Ssec
+
+_CHUNK = 1024 * 1024
+# Bytes that are read in one go where they are wanted as a whole.
+_AT_ONCE = 16 * 1024 * 1024
+
+_NO_HEADERS = Headers()
+
+
+@dataclass(frozen=True, slots=True)
+class R2Object:
+    """An object's metadata.
+
+    ``http_metadata`` and ``custom_metadata`` are None in a listing that did not ask for them;
+    ``range`` is the part that was read, and None where nothing was.
+    """
+
+    key: str
+    #: Another one for each time that the key is written.
+    version: str
+    #: Bytes.
+    size: int
+    #: Hexadecimal MD5 of the bytes; ``…-N`` of an object that was uploaded in N parts.
+    etag: str
+    #: `etag` in the quotes that HTTP wants.
+    http_etag: str
+    checksums: R2Checksums
+    uploaded: datetime
+    http_metadata: R2HTTPMetadata | None
+    custom_metadata: dict[str, str] | None
+    range: R2Range | None
+    #: "Standard" or "InfrequentAccess".
+    storage_class: str
+    #: Hexadecimal MD5 of the customer's key that it is encrypted with, if it is.
+    ssec_key_md5: str | None
+
+    def write_http_metadata(self, headers: Headers) -> None:
+        """Set the headers that are kept with the object (``Content-Type`` and its like)."""
+        metadata = self.http_metadata
+        if metadata is None:
+            raise R2TypeError(
+                f"HTTP metadata unknown for key `{self.key}`. Did you forget to add 'httpMetadata' "
+                "to `include` when listing?"
+            )
+        for name in (
+            "content_type",
+            "content_language",
+            "content_disposition",
+            "content_encoding",
+            "cache_control",
+        ):
+            value = getattr(metadata, name)
+            if value is not None:
+                headers.set(name.replace("_", "-"), value)
+        if metadata.cache_expiry is not None:
+            from email.utils import format_datetime
+
+            headers.set("expires", format_datetime(metadata.cache_expiry, usegmt=True))
+
+
+class R2ObjectBody(R2Object):
+    """An object with its bytes, which can be read once and stay those of this version."""
+
+    __slots__ = ("_content",)
+
+    _content: Content
+
+    @property
+    def body(self) -> BodyStream:
+        """The bytes as a stream; as the body of a `Response` they are sent as they are read."""
+        stream = self._content.body
+        assert stream is not None
+        return stream
+
+    @property
+    def body_used(self) -> bool:
+        """Whether somebody has begun to read."""
+        return self._content.body_used
+
+    def take(self) -> bytes | AsyncIterator[bytes]:
+        """Use the body up: its bytes if they are known, or their stream."""
+        return self._content.take()
+
+    async def bytes(self) -> bytes:
+        """All bytes."""
+        return await self._content.bytes()
+
+    async def array_buffer(self) -> memoryview:
+        """All bytes as what Python has for an ArrayBuffer."""
+        return memoryview(await self._content.bytes())
+
+    async def text(self) -> str:
+        """The bytes as UTF-8; what is invalid becomes U+FFFD, a byte order mark is dropped."""
+        return await self._content.text()
+
+    async def json(self) -> Any:
+        """The bytes as JSON."""
+        return json.loads(await self._content.text())
+
+    async def blob(self) -> Blob:
+        """The bytes as a `Blob` of the object's content type."""
+        metadata = self.http_metadata
+        kind = metadata.content_type if metadata is not None else None
+        return Blob(await self._content.bytes(), kind or "")
+
+
+@dataclass(frozen=True, slots=True)
+class R2Objects:
+    """A page of a listing. ``cursor`` is None on the last one."""
+
+    objects: list[R2Object]
+    truncated: bool
+    cursor: str | None
+    delimited_prefixes: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class R2UploadedPart:
+    """A part of a multipart upload, as `complete` wants it back."""
+
+    part_number: int
+    etag: str
+
+
+class Content(Body):
+    """The bytes of an object, to be read once."""
+
+    __slots__ = ()
+
+    def __init__(self, content: bytes | FileStream) -> None:
+        self._body = content
+        self._used = False
+        self._reader = None
+        self._headers = _NO_HEADERS
+
+    async def bytes(self) -> bytes:
+        content = self.take()
+        return await content.read() if isinstance(content, FileStream) else await _all(content)
+
+
+async def _all(content: bytes | AsyncIterator[bytes]) -> bytes:
+    if isinstance(content, bytes):
+        return content
+    return b"".join([chunk async for chunk in content])
+
+
+class FileStream:
+    """A range of a file as chunks, read on a thread where the disk would have to be waited for."""
+
+    __slots__ = ("_file", "_keystream", "_left", "_offset")
+
+    def __init__(
+        self, file: OpenFile, offset: int, length: int, keystream: Keystream | None
+    ) -> None:
+        self._file = file
+        self._offset = offset
+        self._left = length
+        self._keystream = keystream
+
+    def __aiter__(self) -> FileStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._left <= 0:
+            self._file.close()
+            raise StopAsyncIteration
+        return await self._next(_CHUNK)
+
+    async def _next(self, most: int) -> bytes:
+        length = min(self._left, most)
+        if self._keystream is None and self._file.cached(self._offset, length):
+            chunk = self._file.read(self._offset, length)
+        else:
+            chunk = await asyncio.to_thread(self._read, self._offset, length)
+        if not chunk:
+            raise OSError("the file of an object has become shorter while it was read")
+        self._offset += len(chunk)
+        self._left -= len(chunk)
+        return chunk
+
+    def _read(self, offset: int, length: int) -> bytes:
+        chunk = self._file.read(offset, length)
+        return chunk if self._keystream is None else self._keystream.apply(chunk)
+
+    def plain(self) -> tuple[OpenFile, int, int] | None:
+        """The file, and which range of it, if its bytes are what is to be read."""
+        return None if self._keystream is not None else (self._file, self._offset, self._left)
+
+    async def read(self) -> bytes:
+        """All that is left."""
+        chunks = []
+        while self._left > 0:
+            chunks.append(await self._next(_AT_ONCE))
+        self._file.close()
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def aclose(self) -> None:
+        self._left = 0
+        self._file.close()
+
+
+_ALL_METADATA = frozenset({"http_metadata", "custom_metadata"})
+
+
+def object_of(
+    key: str,
+    row: ObjectRow,
+    range: R2Range | None = None,
+    include: frozenset[str] = _ALL_METADATA,
+) -> R2Object:
+    return R2Object(*_fields(key, row, range, include))
+
+
+def object_body_of(
+    key: str, row: ObjectRow, range: R2Range, content: bytes | FileStream
+) -> R2ObjectBody:
+    found = R2ObjectBody(*_fields(key, row, range, _ALL_METADATA))
+    object.__setattr__(found, "_content", Content(content))
+    return found
+
+
+def _fields(
+    key: str, row: ObjectRow, range: R2Range | None, include: frozenset[str]
+) -> tuple[Any, ...]:
+    etag = row.etag
+    ssec = None if row.ssec is None or not row.own else Ssec.load(row.ssec).key_md5
+    custom: dict[str, str] | None = None
+    if "custom_metadata" in include:
+        custom = {} if row.custom_metadata is None else json.loads(row.custom_metadata) or {}
+    return (
+        key,
+        row.version or f"{row.etag}-{row.uploaded}",
+        row.size,
+        etag,
+        f'"{etag}"',
+        _checksums(row),
+        from_iso(row.uploaded),
+        load_http_metadata(row.http_metadata) if "http_metadata" in include else None,
+        custom,
+        range,
+        (row.storage_class if row.own else None) or "Standard",
+        ssec,
+    )
+
+
+def _checksums(row: ObjectRow) -> R2Checksums:
+    md5 = None
+    if len(row.etag) == 32:
+        try:
+            md5 = bytes.fromhex(row.etag)
+        except ValueError:
+            md5 = None
+    if row.checksums is None or not row.own:
+        return R2Checksums(md5)
+    stored = {name: bytes.fromhex(digest) for name, digest in json.loads(row.checksums).items()}
+    return R2Checksums(**{"md5": md5, **stored})
