@@ -211,7 +211,7 @@ class R2Bucket:
         disk, and a reader of the old one goes on reading that.
         """
         key = key_of(key, "put", self._limits)
-        writing = Writing(options, self._limits)
+        writing = Writing.of(options, self._limits)
         content = known(value, "put")
         if not isinstance(content, bytes):
             content, rest = await gathered(content, SMALL)
@@ -228,7 +228,7 @@ class R2Bucket:
         row = writing.row(secrets.token_hex(16), mtime, len(data), found)
         keystream = writing.keystream()
         stored = data if keystream is None else keystream.apply(data)
-        job = Job(self._name, key, row.version, stored)
+        job = Job(self._name, key, row, stored)
         return await self._write(key, row, stored, writing.condition, job)
 
     async def _put_large(
@@ -260,7 +260,7 @@ class R2Bucket:
         self, key: str, row: ObjectRow, staged: Staged, condition: Condition | None
     ) -> R2Object | None:
         """Make what was staged the object."""
-        job = Job(self._name, key, row.version, None)
+        job = Job(self._name, key, row)
         return await self._write(key, row, None, condition, job, staged.draft.keep)
 
     async def _write(
@@ -298,7 +298,7 @@ class R2Bucket:
             refuse(
                 "delete", 10029, f"At most {self._limits.delete_keys} keys can be deleted at once."
             )
-        jobs = [Job(self._name, key, None, None) for key in dict.fromkeys(names)]
+        jobs = [Job(self._name, key, None) for key in dict.fromkeys(names)]
         found = await self._session.write(
             store.delete,
             self._name,
@@ -360,7 +360,7 @@ class R2Bucket:
     ) -> R2Object | None:
         """`put` a file. ``progress`` is called with the bytes done and those of the whole."""
         key = key_of(key, "put", self._limits)
-        writing = Writing(options, self._limits)
+        writing = Writing.of(options, self._limits)
         file = await asyncio.to_thread(Path(path).open, "rb")
         try:
             size = os.fstat(file.fileno()).st_size
@@ -419,7 +419,7 @@ class R2Bucket:
             if data is not None:
                 mtime = self._clock.now() * 1_000_000 + secrets.randbelow(1_000_000)
                 copied = renewed(row, secrets.token_hex(16), mtime)
-                job = Job(self._name, target, copied.version, data)
+                job = Job(self._name, target, copied, data)
                 return await self._write(target, copied, data, None, job)
             file = self._open(source, row)
             if file is None:

@@ -139,7 +139,7 @@ class R2MultipartUpload:
         chosen = self._chosen(wanted)
         row, staged = await self._joined(upload, chosen)
         try:
-            job = Job(self._bucket, self.key, row.version, None)
+            job = Job(self._bucket, self.key, row)
 
             def committed() -> None:
                 staged.draft.keep()
