@@ -21,16 +21,16 @@ from ..clock import Clock
 from ..errors import R2Error, R2TypeError
 from ..store import r2 as store
 from ..store.blobs import OpenFile
-from ..store.database import Database
 from ..store.r2 import SMALL, ObjectRow
 from ..store.r2_settle import Job, Settler, mark_of
 from ..store.session import Session
-from ..timer import Chore, Timer
+from ..timer import Timer
 from ..web import Blob, Headers
 from . import r2_care, r2_files, r2_list
 from .r2_care import R2Check
+from .r2_chores import UPLOAD_LIFETIME
 from .r2_conditions import Condition, R2Conditional, condition_of
-from .r2_multipart import R2MultipartUpload, create, uploads_chore
+from .r2_multipart import R2MultipartUpload, create
 from .r2_objects import (
     FileStream,
     R2Object,
@@ -333,7 +333,7 @@ class R2Bucket:
             ssec_key_of(ssec_key),
         )
         if self._timer is not None:
-            self._timer.at(now + self._limits.upload_lifetime * 1000)
+            self._timer.at(now + UPLOAD_LIFETIME)
         return self.resume_multipart_upload(key, upload_id)
 
     def resume_multipart_upload(self, key: str, upload_id: str) -> R2MultipartUpload:
@@ -467,22 +467,3 @@ class R2Bucket:
 
 
 _TOO_LARGE = "Your proposed upload exceeds the maximum allowed object size."
-
-
-def r2_chores(database: Database, settler: Settler, limits: R2Limits = LIMITS) -> tuple[Chore, ...]:
-    """What has to be done for R2 after a crash, and for uploads that nobody completes."""
-    staging = settler.files.staging
-    recovered = not staging.is_dir() and not store.unsettled(database.view, 1)
-
-    def due() -> float | None:
-        return None if recovered else 0.0
-
-    async def act(_: int) -> None:
-        nonlocal recovered
-        await settler.recover()
-        recovered = True
-
-    return (
-        Chore("the recovery of R2's files", due, act),
-        uploads_chore(database, staging, limits),
-    )

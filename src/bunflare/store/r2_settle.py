@@ -172,6 +172,8 @@ class Settler:
             while queue.jobs:
                 batch, queue.jobs = queue.jobs, []
                 failure: Exception | None = None
+                # The disk is given another chance when it has had some time.
+                self._cost *= 1 - _COST_WEIGHT
                 try:
                     lock = await self._lock()
                     await _in_thread(partial(_carry_out, self.files, *self._plan(batch), lock))
