@@ -12,8 +12,8 @@ from tests.support import files
 
 MIB = 1024 * 1024
 
-#: A bucket whose parts may be as short as 50 bytes, and whose objects are 1,000 bytes at most.
-SMALL = R2Limits(least_part_size=50, object_size=1000)
+#: A bucket whose parts may be as short as 50 bytes, and whose objects are 300,000 bytes at most.
+SMALL = R2Limits(least_part_size=50, object_size=300_000)
 
 #: Of the data directory itself, and of no bucket.
 OURS = {"data.sqlite", "data.sqlite-wal", "data.sqlite-shm", "writer.lock", ".gitignore"}
