@@ -5,15 +5,11 @@
 ...     await state.kv("GREETINGS").put("hello", "world")
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .bindings.cache import Cache, CacheStorage
 from .bindings.kv import KVKey, KVLimits, KVList, KVNamespace, KVValue
-from .bindings.r2 import R2Bucket
-from .bindings.r2_care import R2Check, R2Problem
-from .bindings.r2_conditions import R2Conditional
-from .bindings.r2_multipart import R2MultipartUpload
-from .bindings.r2_objects import R2Object, R2ObjectBody, R2Objects, R2UploadedPart
-from .bindings.r2_options import R2Checksums, R2HTTPMetadata, R2Limits, R2Range
-from .bindings.r2_writing import R2PutOptions
 from .clock import Clock, ManualClock, SystemClock
 from .errors import (
     BodyUsedError,
@@ -49,7 +45,45 @@ from .state import State, StateTransaction, open  # noqa: A004
 from .store.database import Database, get_database
 from .web import Blob, File, FormData, Headers, Request, Response
 
+if TYPE_CHECKING:
+    from .bindings.r2 import R2Bucket
+    from .bindings.r2_care import R2Check, R2Problem
+    from .bindings.r2_conditions import R2Conditional
+    from .bindings.r2_multipart import R2MultipartUpload
+    from .bindings.r2_objects import R2Object, R2ObjectBody, R2Objects, R2UploadedPart
+    from .bindings.r2_options import R2Checksums, R2HTTPMetadata, R2Limits, R2Range
+    from .bindings.r2_writing import R2PutOptions
+
 __version__ = "0.1.0"
+
+# A program pays for the systems that it uses: the names of the others are looked up here when they
+# are asked for.
+_LATER = {
+    "R2Bucket": "bindings.r2",
+    "R2Check": "bindings.r2_care",
+    "R2Checksums": "bindings.r2_options",
+    "R2Conditional": "bindings.r2_conditions",
+    "R2HTTPMetadata": "bindings.r2_options",
+    "R2Limits": "bindings.r2_options",
+    "R2MultipartUpload": "bindings.r2_multipart",
+    "R2Object": "bindings.r2_objects",
+    "R2ObjectBody": "bindings.r2_objects",
+    "R2Objects": "bindings.r2_objects",
+    "R2Problem": "bindings.r2_care",
+    "R2PutOptions": "bindings.r2_writing",
+    "R2Range": "bindings.r2_options",
+    "R2UploadedPart": "bindings.r2_objects",
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value
+
 
 __all__ = [
     "Blob",

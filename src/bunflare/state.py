@@ -8,26 +8,56 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from .bindings.cache import CacheStorage, cache_chore, sweep_chore
 from .bindings.kv import KVNamespace, kv_chore
-from .bindings.r2 import R2Bucket, r2_chores
+from .bindings.r2_chores import recovery_chore, uploads_chore
 from .clock import Clock, SystemClock
 from .errors import StateError
 from .store.database import Database, open_database
 from .store.directory import DIRECTORY_NAME, ENVIRONMENT_VARIABLE, project_root
-from .store.r2_settle import Settler
 from .store.session import Session, TransactionSession
 from .timer import Timer
+
+if TYPE_CHECKING:
+    from .bindings.r2 import R2Bucket
+    from .store.r2_settle import Settler
+
+
+class _Services:
+    """What bindings of one state share, each made when it is first needed.
+
+    Modules are imported with them: a program pays for the systems that it uses.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._settler: Settler | None = None
+
+    def settler(self) -> Settler:
+        if self._settler is None:
+            from .store.r2_settle import Settler
+
+            self._settler = Settler(self._database)
+        return self._settler
+
+    async def drain(self) -> None:
+        """Wait for what follows the commits that were made."""
+        if self._settler is not None:
+            await self._settler.drain()
+
+    async def close(self) -> None:
+        if self._settler is not None:
+            await self._settler.close()
 
 
 class _Systems:
     """The bindings over one session."""
 
-    def __init__(self, session: Session, settler: Settler, clock: Clock, timer: Timer) -> None:
+    def __init__(self, session: Session, services: _Services, clock: Clock, timer: Timer) -> None:
         self._session = session
-        self._settler = settler
+        self._services = services
         self._clock = clock
         self._timer = timer
 
@@ -37,7 +67,10 @@ class _Systems:
 
     def r2(self, bucket: str) -> R2Bucket:
         """The R2 bucket of that name. It need not exist before."""
-        return R2Bucket(self._session, self._settler, bucket, self._clock, self._timer)
+        from .bindings.r2 import R2Bucket
+
+        settler = self._services.settler()
+        return R2Bucket(self._session, settler, bucket, self._clock, self._timer)
 
 
 class StateTransaction(_Systems):
@@ -48,15 +81,16 @@ class State(_Systems):
     """What `bunflare.open` gives. Close it with ``await state.close()`` or use ``async with``."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
-        settler = Settler(database)
+        services = _Services(database)
         chores = (
             kv_chore(database),
             cache_chore(database),
             sweep_chore(database),
-            *r2_chores(database, settler),
+            recovery_chore(database, services.settler),
+            uploads_chore(database),
         )
         timer = Timer(clock, chores)
-        super().__init__(database, settler, clock, timer)
+        super().__init__(database, services, clock, timer)
         self._database = database
         self._closed = False
         try:
@@ -95,8 +129,8 @@ class State(_Systems):
         """
         async with self._database.transaction() as tx:
             session = TransactionSession(tx, self._database.path)
-            yield StateTransaction(session, self._settler, self._clock, self._timer)
-        await self._settler.drain()
+            yield StateTransaction(session, self._services, self._clock, self._timer)
+        await self._services.drain()
 
     async def close(self) -> None:
         """Wait for what is being written, and close. Does nothing if closed already."""
@@ -107,7 +141,7 @@ class State(_Systems):
         self._closed = True
         try:
             await self._timer.close()
-            await self._settler.close()
+            await self._services.close()
         finally:
             await self._database.release()
 

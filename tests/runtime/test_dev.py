@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import os
@@ -31,15 +32,19 @@ binding = "KV"
 id = "the-id"
 [[r2_buckets]]
 binding = "BUCKET"
+bucket_name = "files"
+[ai]
+binding = "AI"
 """
 
 
 class Server:
     """A running ``bunflare dev``."""
 
-    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+    def __init__(self, process: subprocess.Popen[str], port: int, project: Path) -> None:
         self.process = process
         self.port = port
+        self.directory = project / ".bunflare"
 
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
@@ -80,7 +85,7 @@ def dev(project: Path, *arguments: str, **environment: str) -> Iterator[Server]:
         if not line.startswith("Ready on http://127.0.0.1:"):
             process.kill()
             raise AssertionError(line + process.communicate()[1])
-        yield Server(process, int(line.rsplit(":", 1)[1]))
+        yield Server(process, int(line.rsplit(":", 1)[1]), project)
     finally:
         process.kill()
         process.communicate()
@@ -96,7 +101,7 @@ def project(path: Path, source: str, wrangler: str = WRANGLER) -> Path:
 WORKER = """
 import asyncio
 from js import caches
-from workers import Response, WorkerEntrypoint, env, wait_until
+from workers import Headers, Response, WorkerEntrypoint, env, wait_until
 import helper
 
 log = []
@@ -168,8 +173,38 @@ class Default(WorkerEntrypoint):
     async def nothing(self, request):
         return "not a response"
 
+    async def model(self, request):
+        return Response(str(await self.env.AI.run("model")))
+
     async def bucket(self, request):
-        return Response(str(await self.env.BUCKET.get("key")))
+        bucket = self.env.BUCKET
+        if request.method == "PUT":
+            put = await bucket.put(
+                "a/b.txt",
+                request.body,
+                {"httpMetadata": request.headers, "customMetadata": {"fooBar": "1"}},
+            )
+            return Response(put.httpEtag)
+        found = await bucket.get("a/b.txt", {"range": request.headers, "onlyIf": request.headers})
+        if not hasattr(found, "body"):
+            return Response(None, status=304)
+        assert found.customMetadata.fooBar == found["customMetadata"]["fooBar"] == "1"
+        assert found.uploaded.tzinfo is None
+        assert found.checksums.toJSON().md5 == found.etag
+        page = await bucket.list({"delimiter": "/", "include": ["httpMetadata"]})
+        assert page.delimitedPrefixes == ["a/"]
+        assert not hasattr(page, "cursor")
+        [listed] = (await bucket.list(prefix="a/")).objects
+        assert listed.key == "a/b.txt"
+        upload = await bucket.createMultipartUpload("parts")
+        part = await bucket.resumeMultipartUpload("parts", upload.uploadId).uploadPart(1, b"part")
+        whole = await upload.complete([part])
+        assert bytes(await (await bucket.get("parts")).arrayBuffer()) == b"part"
+        assert (await (await bucket.get(whole.key)).bytes()).tobytes() == b"part"
+        headers = Headers()
+        found.writeHttpMetadata(headers)
+        headers.set("x-range", f"{found.range.offset}-{found.range.length}")
+        return Response(found.body, headers=headers)
 
     async def later(self, request):
         async def work():
@@ -308,9 +343,24 @@ def test_a_worker_that_fails_says_where_and_goes_on(worker: Server) -> None:
 
 
 def test_a_binding_that_is_not_offered_fails_when_it_is_used(worker: Server) -> None:
-    status, _, body = worker.fetch("/bucket")
+    status, _, body = worker.fetch("/model")
     assert status == 500
-    assert b'the binding "BUCKET" (r2_buckets) is not available' in body
+    assert b'the binding "AI" (ai) is not available' in body
+
+
+def test_a_bucket_takes_a_request_and_gives_a_response(worker: Server) -> None:
+    data = b"0123456789" * 100_000
+    status, _, etag = worker.fetch(
+        "/bucket", method="PUT", body=data, headers={"Content-Type": "text/x-digits"}
+    )
+    assert (status, etag) == (200, f'"{hashlib.md5(data).hexdigest()}"'.encode())
+    assert (worker.directory / "r2/files/a/b.txt").read_bytes() == data
+    status, headers, body = worker.fetch("/bucket")
+    assert (status, headers["content-type"], body) == (200, "text/x-digits", data)
+    _, headers, body = worker.fetch("/bucket", headers={"Range": "bytes=11-13"})
+    assert (headers["x-range"], body) == ("11-3", b"123")
+    status, _, _ = worker.fetch("/bucket", headers={"If-None-Match": etag.decode()})
+    assert status == 304
 
 
 def test_repeated_headers_and_statuses_without_a_body(worker: Server) -> None:

@@ -21,16 +21,16 @@ from ..clock import Clock
 from ..errors import R2Error, R2TypeError
 from ..store import r2 as store
 from ..store.blobs import OpenFile
-from ..store.database import Database
 from ..store.r2 import SMALL, ObjectRow
 from ..store.r2_settle import Job, Settler, mark_of
 from ..store.session import Session
-from ..timer import Chore, Timer
+from ..timer import Timer
 from ..web import Blob, Headers
 from . import r2_care, r2_files, r2_list
 from .r2_care import R2Check
+from .r2_chores import UPLOAD_LIFETIME
 from .r2_conditions import Condition, R2Conditional, condition_of
-from .r2_multipart import R2MultipartUpload, create, uploads_chore
+from .r2_multipart import R2MultipartUpload, create
 from .r2_objects import (
     FileStream,
     R2Object,
@@ -211,7 +211,7 @@ class R2Bucket:
         disk, and a reader of the old one goes on reading that.
         """
         key = key_of(key, "put", self._limits)
-        writing = Writing(options, self._limits)
+        writing = Writing.of(options, self._limits)
         content = known(value, "put")
         if not isinstance(content, bytes):
             content, rest = await gathered(content, SMALL)
@@ -228,7 +228,7 @@ class R2Bucket:
         row = writing.row(secrets.token_hex(16), mtime, len(data), found)
         keystream = writing.keystream()
         stored = data if keystream is None else keystream.apply(data)
-        job = Job(self._name, key, row.version, stored)
+        job = Job(self._name, key, row, stored)
         return await self._write(key, row, stored, writing.condition, job)
 
     async def _put_large(
@@ -260,7 +260,7 @@ class R2Bucket:
         self, key: str, row: ObjectRow, staged: Staged, condition: Condition | None
     ) -> R2Object | None:
         """Make what was staged the object."""
-        job = Job(self._name, key, row.version, None)
+        job = Job(self._name, key, row)
         return await self._write(key, row, None, condition, job, staged.draft.keep)
 
     async def _write(
@@ -298,7 +298,7 @@ class R2Bucket:
             refuse(
                 "delete", 10029, f"At most {self._limits.delete_keys} keys can be deleted at once."
             )
-        jobs = [Job(self._name, key, None, None) for key in dict.fromkeys(names)]
+        jobs = [Job(self._name, key, None) for key in dict.fromkeys(names)]
         found = await self._session.write(
             store.delete,
             self._name,
@@ -333,7 +333,7 @@ class R2Bucket:
             ssec_key_of(ssec_key),
         )
         if self._timer is not None:
-            self._timer.at(now + self._limits.upload_lifetime * 1000)
+            self._timer.at(now + UPLOAD_LIFETIME)
         return self.resume_multipart_upload(key, upload_id)
 
     def resume_multipart_upload(self, key: str, upload_id: str) -> R2MultipartUpload:
@@ -360,7 +360,7 @@ class R2Bucket:
     ) -> R2Object | None:
         """`put` a file. ``progress`` is called with the bytes done and those of the whole."""
         key = key_of(key, "put", self._limits)
-        writing = Writing(options, self._limits)
+        writing = Writing.of(options, self._limits)
         file = await asyncio.to_thread(Path(path).open, "rb")
         try:
             size = os.fstat(file.fileno()).st_size
@@ -419,7 +419,7 @@ class R2Bucket:
             if data is not None:
                 mtime = self._clock.now() * 1_000_000 + secrets.randbelow(1_000_000)
                 copied = renewed(row, secrets.token_hex(16), mtime)
-                job = Job(self._name, target, copied.version, data)
+                job = Job(self._name, target, copied, data)
                 return await self._write(target, copied, data, None, job)
             file = self._open(source, row)
             if file is None:
@@ -467,22 +467,3 @@ class R2Bucket:
 
 
 _TOO_LARGE = "Your proposed upload exceeds the maximum allowed object size."
-
-
-def r2_chores(database: Database, settler: Settler, limits: R2Limits = LIMITS) -> tuple[Chore, ...]:
-    """What has to be done for R2 after a crash, and for uploads that nobody completes."""
-    staging = settler.files.staging
-    recovered = not staging.is_dir() and not store.unsettled(database.view, 1)
-
-    def due() -> float | None:
-        return None if recovered else 0.0
-
-    async def act(_: int) -> None:
-        nonlocal recovered
-        await settler.recover()
-        recovered = True
-
-    return (
-        Chore("the recovery of R2's files", due, act),
-        uploads_chore(database, staging, limits),
-    )

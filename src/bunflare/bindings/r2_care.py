@@ -222,7 +222,7 @@ async def _take_over(
             row.storage_class if row is not None and own else None,
             row.ssec if row is not None and own else None,
         )
-        job = Job(bucket, key, new.version, None)
+        job = Job(bucket, key, new)
 
         def committed() -> None:
             staged.draft.keep()

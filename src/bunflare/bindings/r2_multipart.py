@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, NoReturn
 
 from ..clock import Clock
@@ -21,7 +20,6 @@ from ..store.r2 import ObjectRow
 from ..store.r2_settle import Job, Settler
 from ..store.r2_uploads import Part, Upload
 from ..store.session import Session
-from ..timer import Chore
 from .r2_objects import R2Object, R2UploadedPart, object_of
 from .r2_options import (
     R2Limits,
@@ -34,8 +32,6 @@ from .r2_options import (
 )
 from .r2_ssec import Keystream, Ssec, SsecKey, check_key, ssec_key_of
 from .r2_staging import Staged, finished, known, stage
-
-_SWEEP = 20
 
 
 async def create(
@@ -139,7 +135,7 @@ class R2MultipartUpload:
         chosen = self._chosen(wanted)
         row, staged = await self._joined(upload, chosen)
         try:
-            job = Job(self._bucket, self.key, row.version, None)
+            job = Job(self._bucket, self.key, row)
 
             def committed() -> None:
                 staged.draft.keep()
@@ -270,19 +266,3 @@ def _invalid_part() -> NoReturn:
     raise R2Error(
         "One or more of the specified parts could not be found.", 10025, "completeMultipartUpload"
     )
-
-
-def uploads_chore(session: Session, staging: Path, limits: R2Limits) -> Chore:
-    """Forgets uploads, with the parts of those that were never ended, when they are too old."""
-    lifetime = limits.upload_lifetime * 1000
-
-    def due() -> float | None:
-        first = store.oldest(session.view)
-        return None if first is None else first + lifetime
-
-    async def act(now: int) -> None:
-        until = now - lifetime
-        while await session.write(store.remove_expired, staging, until, _SWEEP) == _SWEEP:
-            pass
-
-    return Chore("the removal of abandoned multipart uploads", due, act)

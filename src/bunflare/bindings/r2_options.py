@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class R2Limits:
-    """What the platform allows. Sizes in bytes, times in seconds."""
+    """What the platform allows. Sizes in bytes."""
 
     key_size: int = 1024
     object_size: int = 5 * 1024**3 - 5 * 1024**2
@@ -30,7 +30,6 @@ class R2Limits:
     parts: int = 10_000
     list_keys: int = 1000
     delete_keys: int = 1000
-    upload_lifetime: int = 7 * 24 * 3600
 
 
 LIMITS = R2Limits()

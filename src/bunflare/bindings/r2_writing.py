@@ -10,6 +10,7 @@ from ..store.r2 import ObjectRow
 from ..web import Headers
 from .r2_conditions import Condition, R2Conditional, condition_of
 from .r2_options import (
+    LIMITS,
     R2HTTPMetadata,
     R2Limits,
     check_digest,
@@ -53,6 +54,10 @@ class Writing:
         "ssec_key",
         "storage_class",
     )
+
+    @classmethod
+    def of(cls, options: R2PutOptions, limits: R2Limits) -> Writing:
+        return cls(options, limits) if options else _PLAIN
 
     def __init__(self, options: R2PutOptions, limits: R2Limits) -> None:
         unknown = options.keys() - R2PutOptions.__annotations__.keys()
@@ -104,6 +109,9 @@ class Writing:
             None if self.storage_class == "Standard" else self.storage_class,
             None if self.ssec is None else self.ssec.dump(),
         )
+
+
+_PLAIN = Writing({}, LIMITS)
 
 
 def renewed(row: ObjectRow, version: str, mtime: int) -> ObjectRow:

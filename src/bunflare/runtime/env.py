@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from ..config import Config
 from ..errors import WorkerError
 from ..state import State
-from .facade import KV, BindingFacade
+from .facade import KV, R2, BindingFacade
 
 
 class Env:
@@ -56,6 +56,9 @@ def make_env(config: Config, state: State) -> Env:
     for namespace in config.kv_namespaces:
         name = namespace.preview_id or namespace.id or namespace.binding
         values[namespace.binding] = BindingFacade(state.kv(name), KV)
+    for bucket in config.r2_buckets:
+        name = bucket.preview_bucket_name or bucket.bucket_name or bucket.binding
+        values[bucket.binding] = BindingFacade(state.r2(name), R2)
     for name, kind in config.bindings_elsewhere():
         values[name] = UnavailableBinding(name, kind)
     return Env(values)

@@ -10,11 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import datetime
 from functools import cache
 from inspect import iscoroutine
 from typing import Any
 
 from ..bindings.kv import KVKey, KVList
+from ..bindings.r2_multipart import R2MultipartUpload
+from ..bindings.r2_objects import R2Object, R2Objects
+from ..bindings.r2_options import R2Checksums, R2HTTPMetadata, R2Range
 
 _HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
@@ -46,6 +50,8 @@ class Edge:
     wire_names: frozenset[str] = frozenset()
     #: Fields that JavaScript leaves undefined, where Python says None.
     undefined: Mapping[type, frozenset[str]] = field(default_factory=dict)
+    #: Results that have methods, or can be read once: they are shown as the binding itself is.
+    shown: tuple[type, ...] = ()
 
 
 class BindingFacade:
@@ -66,6 +72,9 @@ class BindingFacade:
         # The next look-up finds it without coming here.
         self.__dict__[name] = call
         return call
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name)
 
     def _call(self, method: Callable[..., Any], options_at: int | None) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -89,12 +98,17 @@ class BindingFacade:
         return value if value is None or value.__class__ is str else self._result(value)
 
     def _result(self, value: Any) -> Any:
+        if isinstance(value, self._edge.shown):
+            return BindingFacade(value, self._edge)
         if isinstance(value, bytes | bytearray):
             return memoryview(value)
         if isinstance(value, Mapping):
             return JsDict({name: self._result(item) for name, item in value.items()})
         if isinstance(value, list):
             return [self._result(item) for item in value]
+        if isinstance(value, datetime):
+            # What the SDK makes of a Date: local time, without saying so.
+            return value.astimezone().replace(tzinfo=None)
         if is_dataclass(value) and not isinstance(value, type):
             return self._object(value)
         return value
@@ -126,6 +140,10 @@ def camel(name: str) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
+def _names(kind: type) -> frozenset[str]:
+    return frozenset(one.name for one in fields(kind))
+
+
 KV = Edge(
     options_at={"get": 1, "get_with_metadata": 1, "put": 2, "list": 0},
     wire_names=frozenset({"list_complete"}),
@@ -133,4 +151,14 @@ KV = Edge(
         KVKey: frozenset({"expiration", "metadata"}),
         KVList: frozenset({"cursor"}),
     },
+)
+
+R2 = Edge(
+    options_at={"get": 1, "put": 2, "list": 0, "create_multipart_upload": 1, "upload_part": 2},
+    undefined={
+        R2Objects: frozenset({"cursor"}),
+        R2Range: _names(R2Range),
+        R2HTTPMetadata: _names(R2HTTPMetadata),
+    },
+    shown=(R2Object, R2Checksums, R2MultipartUpload),
 )

@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS bunflare_r2_unsettled (
   version TEXT,              -- of the object whose file has yet to follow; NULL: it was deleted
   data BLOB,                 -- the file's bytes; NULL: they are in the staged file of that name
   PRIMARY KEY (bucket, key)
-)
+) WITHOUT ROWID
 """
 
 
@@ -121,6 +121,8 @@ INSERT INTO bunflare_r2_unsettled (bucket, key, version, data) VALUES (?, ?, ?, 
 ON CONFLICT (bucket, key) DO UPDATE SET version = excluded.version, data = excluded.data
 """
 
+_VERSION = "SELECT bunflare_version FROM r2_objects WHERE bucket = ? AND key = ?"
+
 _DELETE = "DELETE FROM r2_objects WHERE bucket = ? AND key = ? RETURNING 1"
 
 _LIST = f"""
@@ -161,6 +163,12 @@ def current(view: View, bucket: str, key: str) -> ObjectRow | None:
     """`head`, for one look that nobody will repeat."""
     row = view.one(_HEAD, (bucket, key))
     return None if row is None else ObjectRow._make(row)
+
+
+def version(view: View, bucket: str, key: str) -> str | None:
+    """The version of an object of ours; None if there is none."""
+    row = view.one(_VERSION, (bucket, key))
+    return None if row is None else row[0]
 
 
 def put(

@@ -27,6 +27,10 @@ _TAKEN = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST, errno.ENOTEMPT
 _ABSENT = (*_TAKEN, errno.ENOENT, errno.ENXIO, errno.ENAMETOOLONG)
 
 
+# From so many files on, it is quicker to flush the whole volume than each of them.
+_SYNC_ALL = 32
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """By what the file of a version is known."""
@@ -53,6 +57,7 @@ class R2Files:
         self._root = str(root)
         self.staging = staging
         self._folding: bool | None = None
+        self._buckets: dict[str, str] = {}
 
     @property
     def folding(self) -> bool:
@@ -69,7 +74,11 @@ class R2Files:
 
     def bucket(self, bucket: str) -> str:
         """The directory of a bucket."""
-        return f"{self._root}/{paths.bucket_name(bucket, self.folding)}"
+        directory = self._buckets.get(bucket)
+        if directory is None:
+            directory = f"{self._root}/{paths.bucket_name(bucket, self.folding)}"
+            self._buckets[bucket] = directory
+        return directory
 
     # -- finding ---------------------------------------------------------------------------
 
@@ -139,7 +148,6 @@ class R2Files:
 
         ``taken`` says that its first path is some other object's.
         """
-        second = paths.second(key, self.folding)
         if not taken:
             try:
                 self._place(bucket, paths.first(key, self.folding), mark, data)
@@ -147,29 +155,45 @@ class R2Files:
                 if error.errno not in _TAKEN:
                     raise
             else:
-                _unlink(f"{self.bucket(bucket)}/{second[0]}")
+                other = f"{self.bucket(bucket)}/{paths.second(key, self.folding)[0]}"
+                if os.path.lexists(other):
+                    _unlink(other)
                 return
-        self._place(bucket, second, mark, data)
+        self._place(bucket, paths.second(key, self.folding), mark, data)
 
     def _place(self, bucket: str, path: paths.Path, mark: Mark, data: bytes | None) -> None:
-        directory = self._enter(bucket, path[:-1])
+        if len(path) > 1:
+            directory = self._enter(bucket, path[:-1])
+            try:
+                self._put(path[-1], mark, data, directory)
+            finally:
+                os.close(directory)
+            return
+        target = f"{self.bucket(bucket)}/{path[0]}"
         try:
-            if data is None:
+            self._put(target, mark, data, None)
+        except FileNotFoundError:
+            os.close(self._enter(bucket, ()))
+            self._put(target, mark, data, None)
+
+    def _put(self, target: str, mark: Mark, data: bytes | None, directory: int | None) -> None:
+        staged = f"{self.staging}/{mark.version}"
+        if data is not None:
+            try:
+                _write(target, mark, data, directory)
+            except FileExistsError:
+                # Not in place: a reader may be in the middle of the old one.
+                _unlink(staged)
                 try:
-                    os.rename(self.staging / mark.version, path[-1], dst_dir_fd=directory)
+                    _write(staged, mark, data)
                 except FileNotFoundError:
-                    return  # it was renamed before
+                    self.staging.mkdir(mode=0o700, exist_ok=True)
+                    _write(staged, mark, data)
             else:
-                try:
-                    _write(path[-1], mark, data, directory)
-                except FileExistsError:
-                    # Not in place: a reader may be in the middle of the old one.
-                    staged = self.staging / mark.version
-                    _unlink(str(staged))
-                    _write(str(staged), mark, data)
-                    os.rename(staged, path[-1], dst_dir_fd=directory)
-        finally:
-            os.close(directory)
+                return
+        elif not os.path.lexists(staged):
+            return  # it was put in its place before
+        os.rename(staged, target, dst_dir_fd=directory)
 
     def holds(self, bucket: str, key: str, mark: Mark, data: bytes | None) -> bool:
         """Whether the version's file is in its place, with these bytes if they are known."""
@@ -213,28 +237,27 @@ class R2Files:
 
     # -- safety ----------------------------------------------------------------------------
 
-    def sync(self, bucket: str, key: str, seen: set[tuple[str, ...]]) -> None:
-        """Have the file of a key, or that there is none, on disk with the directories above.
-
-        ``seen`` remembers which directories need it no more.
-        """
-        root = self.bucket(bucket)
-        for path in (paths.first(key, self.folding), paths.second(key, self.folding)):
-            descriptor = _open(root, path)
-            if descriptor is not None:
-                _sync(descriptor)
-        parents = paths.first(key, self.folding)[:-1]
-        for depth in range(len(parents) + 1):
-            where = (root, *parents[:depth])
-            if where not in seen:
-                seen.add(where)
-                directory = _walk(root, where[1:])
-                if directory is not None:
-                    _sync(directory)
-        if (self._root,) not in seen:
-            seen.add((self._root,))
-            for above in (self._root, str(Path(self._root).parent)):
-                _sync(os.open(above, _ENTER & ~os.O_NOFOLLOW))
+    def sync(self, keys: set[tuple[str, str]]) -> None:
+        """Have the files of these buckets' keys, or that there are none, on disk."""
+        if len(keys) >= _SYNC_ALL and _sync_volume(self._root):
+            return
+        seen: set[tuple[str, ...]] = set()
+        for bucket, key in keys:
+            root = self.bucket(bucket)
+            for path in (paths.first(key, self.folding), paths.second(key, self.folding)):
+                descriptor = _open(root, path)
+                if descriptor is not None:
+                    _sync(descriptor)
+            parents = paths.first(key, self.folding)[:-1]
+            for depth in range(len(parents) + 1):
+                where = (root, *parents[:depth])
+                if where not in seen:
+                    seen.add(where)
+                    directory = _walk(root, where[1:])
+                    if directory is not None:
+                        _sync(directory)
+        for above in (self._root, str(Path(self._root).parent)):
+            _sync(os.open(above, _ENTER & ~os.O_NOFOLLOW))
 
     def _enter(self, bucket: str, names: paths.Path) -> int:
         """A descriptor of a directory of a bucket, made if it is not there."""
@@ -329,6 +352,21 @@ def _unlink(path: str) -> None:
     except OSError as error:
         if error.errno not in (*_ABSENT, errno.EPERM):
             raise
+
+
+def _sync_volume(path: str) -> bool:
+    """Have all that was written to a volume on disk; whether that can be asked for."""
+    import ctypes
+
+    try:
+        syncfs = ctypes.CDLL(None).syncfs
+    except (OSError, AttributeError):
+        return False
+    descriptor = os.open(path, _ENTER & ~os.O_NOFOLLOW)
+    try:
+        return bool(syncfs(descriptor) == 0)
+    finally:
+        os.close(descriptor)
 
 
 def _sync(descriptor: int) -> None:

@@ -18,9 +18,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 
 _NAME_SIZE = 255
 _STEM_SIZE = 180
+_REMEMBERED = 1024
 
 # `%`, control characters, and what some system refuses in a name.
 _UNSAFE = re.compile(r"""[%\x00-\x1f\x7f<>:"|?*\\/]""")
@@ -31,6 +33,7 @@ _ESCAPE = re.compile(r"%([0-9A-F]{2})")
 Path = tuple[str, ...]
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def first(key: str, folding: bool = False) -> Path:
     """The path of a key within its bucket's directory, as the names along it."""
     if "/" not in key:
@@ -38,6 +41,7 @@ def first(key: str, folding: bool = False) -> Path:
     return tuple(_name(part, folding) for part in key.split("/"))
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def second(key: str, folding: bool = False) -> Path:
     """Where the object lies if something else is in the way of its first path."""
     return (_fitted(_escaped(key, folding), suffix="%"),)

@@ -20,6 +20,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import time
 from functools import partial
 from weakref import WeakKeyDictionary
 
@@ -36,20 +37,39 @@ _FLUSH_OBJECTS = 2048
 _FLUSH_BYTES = 16 * 1024 * 1024
 _FLUSH_BATCH = 256
 _FLUSH_SECONDS = 2.0
+# What a file may cost on average before files leave the event loop's thread.
+_SLOW_SECONDS = 0.0005
+_COST_WEIGHT = 0.1
 
 
 class Job:
     """A key that was written or deleted, and a promise that its file follows."""
 
-    __slots__ = ("bucket", "data", "done", "key", "loop", "version")
+    __slots__ = (
+        "bucket",
+        "data",
+        "done",
+        "header",
+        "key",
+        "loop",
+        "mtime",
+        "size",
+        "version",
+    )
 
-    def __init__(self, bucket: str, key: str, version: str | None, data: bytes | None) -> None:
+    def __init__(
+        self, bucket: str, key: str, row: r2.ObjectRow | None, data: bytes | None = None
+    ) -> None:
         self.bucket = bucket
         self.key = key
         #: None if it was deleted.
-        self.version = version
+        self.version = None if row is None else row.version
+        self.size = 0 if row is None else row.size
+        self.mtime = 0 if row is None else row.mtime or 0
         #: None if the bytes are in the staged file.
         self.data = data
+        #: What the database's header was when the row had just been committed.
+        self.header: object = None
         self.loop = asyncio.get_running_loop()
         self.done: asyncio.Future[None] = self.loop.create_future()
 
@@ -72,12 +92,14 @@ class _Step:
 class _Queue:
     """What one event loop has to settle."""
 
-    __slots__ = ("flush", "jobs", "size", "task", "unflushed")
+    __slots__ = ("flush", "jobs", "settled", "size", "started", "task")
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
+        self.started = False
         self.task: asyncio.Task[None] | None = None
-        self.unflushed = 0
+        #: What was settled, but may not be on disk.
+        self.settled: list[r2.Unsettled] = []
         self.size = 0
         self.flush: asyncio.TimerHandle | None = None
 
@@ -91,23 +113,35 @@ class Settler:
         self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue] = WeakKeyDictionary()
         self._flushing: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._cost = 0.0
 
     # -- at once ---------------------------------------------------------------------------
 
     def submit(self, *jobs: Job) -> None:
-        """Settle these soon, together with what else is waiting. From any thread."""
+        """Settle these soon, together with what else is waiting. From any thread.
+
+        To be called when their rows have just been committed, with nothing in between.
+        """
+        header = self._database.header()
+        try:
+            current: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            current = None
         for job in jobs:
-            call_soon(job.loop, partial(self._enqueue, job))
+            job.header = header
+            if job.loop is current:
+                self._enqueue(job)
+            else:
+                call_soon(job.loop, partial(self._enqueue, job))
 
     def _enqueue(self, job: Job) -> None:
         if job.loop.is_closed():
-            return  # its entry stays, for whoever flushes
+            return  # its entry stays, for whoever recovers
         queue = self._queue()
         queue.jobs.append(job)
-        queue.unflushed += 1
-        queue.size += len(job.data or b"")
-        if queue.task is None:
-            queue.task = job.loop.create_task(self._work(queue))
+        if not queue.started:
+            queue.started = True
+            job.loop.call_soon(self._start, queue)
 
     def _queue(self) -> _Queue:
         loop = asyncio.get_running_loop()
@@ -116,80 +150,130 @@ class Settler:
             queue = self._queues[loop] = _Queue()
         return queue
 
+    def _start(self, queue: _Queue) -> None:
+        """Settle on the spot, while that is quick; else on a thread."""
+        if self._cost < _SLOW_SECONDS and (lock := self._lock_at_once()) is not None:
+            batch, queue.jobs = queue.jobs, []
+            failure: Exception | None = None
+            started = time.perf_counter()
+            try:
+                _carry_out(self.files, *self._plan(batch), lock)
+            except Exception as error:
+                failure = error
+            took = (time.perf_counter() - started) / len(batch)
+            self._cost += (took - self._cost) * _COST_WEIGHT
+            self._finish(queue, batch, failure)
+            queue.started = False
+        else:
+            queue.task = asyncio.get_running_loop().create_task(self._work(queue))
+
     async def _work(self, queue: _Queue) -> None:
         try:
             while queue.jobs:
                 batch, queue.jobs = queue.jobs, []
+                failure: Exception | None = None
+                # The disk is given another chance when it has had some time.
+                self._cost *= 1 - _COST_WEIGHT
                 try:
-                    await self._settle(batch)
-                except Exception:
-                    # Their rows and bytes are safe; the next flush tries again.
-                    _log.exception("files of R2 could not be put in their places yet")
+                    lock = await self._lock()
+                    await _in_thread(partial(_carry_out, self.files, *self._plan(batch), lock))
+                except Exception as error:
+                    failure = error
                 finally:
-                    for job in batch:
-                        if not job.done.done():
-                            job.done.set_result(None)
+                    self._finish(queue, batch, failure)
         finally:
+            queue.started = False
             queue.task = None
-            self._plan_flush(queue)
 
-    async def _settle(self, batch: list[Job]) -> None:
-        lock = await self._lock()
-        try:
-            steps: list[_Step] = []
-            overtaken: list[str] = []
-            for job in batch:
-                row = r2.current(self._database.view, job.bucket, job.key)
-                if job.version is None:
-                    if row is None:
-                        steps.append(_Step(job.bucket, job.key, None, None, False))
-                elif row is not None and row.own and row.version == job.version:
-                    steps.append(self._step(job.bucket, job.key, row, job.data))
-                elif job.data is None:
+    def _finish(self, queue: _Queue, batch: list[Job], failure: Exception | None) -> None:
+        if failure is not None:
+            # Their rows and bytes are safe; recovery puts them in their places.
+            _log.error("files of R2 could not be put in their places yet", exc_info=failure)
+        for job in batch:
+            if failure is None:
+                queue.settled.append(r2.Unsettled(job.bucket, job.key, job.version, None))
+                queue.size += len(job.data or b"")
+            if not job.done.done():
+                job.done.set_result(None)
+        self._plan_flush(queue)
+
+    def _plan(self, batch: list[Job]) -> tuple[list[_Step], list[str]]:
+        """What to do, now that the lock is taken, and which staged files nobody needs any more."""
+        steps: list[_Step] = []
+        overtaken: list[str] = []
+        view = self._database.view
+        header = self._database.header()
+        last = {(job.bucket, job.key): job for job in batch}
+        for job in batch:
+            place = (job.bucket, job.key)
+            # Nobody else can have written since, if nobody has written anything.
+            version = job.version
+            if last[place] is not job:
+                version = last[place].version
+            elif job.header != header:
+                version = r2.version(view, *place)
+            if version != job.version:
+                if job.version is not None and job.data is None:
                     overtaken.append(job.version)
-            work = partial(_carry_out, self.files, steps, overtaken, lock)
-        except BaseException:
-            os.close(lock)
-            raise
-        await _in_thread(work)
+            elif job.version is None:
+                steps.append(_Step(*place, None, None, False))
+            else:
+                taken = self._is_taken(*place)
+                mark = Mark(job.version, job.size, job.mtime)
+                steps.append(_Step(*place, mark, job.data, taken))
+        return steps, overtaken
 
-    def _step(self, bucket: str, key: str, row: r2.ObjectRow, data: bytes | None) -> _Step:
+    def _is_taken(self, bucket: str, key: str) -> bool:
+        """Whether another program has put an object where the first path of this one leads."""
         path = "/".join(paths.first(key, self.files.folding))
-        taken = path != key and r2.is_foreign(self._database.view, bucket, path)
-        assert row.version is not None
-        return _Step(bucket, key, mark_of(row), data, taken)
+        return path != key and r2.is_foreign(self._database.view, bucket, path)
 
-    async def _lock(self) -> int:
-        """A descriptor that holds the lock of all settling, to be closed on the thread."""
-        directory = self._database.directory.r2
-        directory.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    def _lock_at_once(self) -> int | None:
+        """A descriptor that holds the lock of all settling, to be closed; None if it is taken."""
+        directory = str(self._database.directory.r2)
+        try:
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self._database.directory.r2.mkdir(mode=0o700, exist_ok=True)
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            waiting = asyncio.get_running_loop().run_in_executor(
-                None, fcntl.flock, descriptor, fcntl.LOCK_EX
-            )
-            try:
-                await asyncio.shield(waiting)
-            except asyncio.CancelledError:
-                waiting.add_done_callback(lambda _: os.close(descriptor))
-                raise
+            os.close(descriptor)
+            return None
+        return descriptor
+
+    async def _lock(self) -> int:
+        """`_lock_at_once`, waited for on a thread."""
+        descriptor = self._lock_at_once()
+        if descriptor is not None:
+            return descriptor
+        descriptor = os.open(self._database.directory.r2, os.O_RDONLY | os.O_CLOEXEC)
+        waiting = asyncio.get_running_loop().run_in_executor(
+            None, fcntl.flock, descriptor, fcntl.LOCK_EX
+        )
+        try:
+            await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            waiting.add_done_callback(lambda _: os.close(descriptor))
+            raise
         return descriptor
 
     async def drain(self) -> None:
         """Wait until what was submitted in this event loop has been settled."""
         queue = self._queues.get(asyncio.get_running_loop())
-        # A task that this one waits for may be followed by another.
-        while queue is not None and queue.task is not None:
-            await asyncio.wait([queue.task])
+        while queue is not None and queue.started:
+            if queue.jobs:
+                await asyncio.wait([queue.jobs[-1].done])
+            elif queue.task is not None:
+                await asyncio.wait([queue.task])
 
     # -- for good --------------------------------------------------------------------------
 
     def _plan_flush(self, queue: _Queue) -> None:
-        if self._closed or not queue.unflushed:
+        if self._closed or not queue.settled:
             return
-        if queue.unflushed >= _FLUSH_OBJECTS or queue.size >= _FLUSH_BYTES:
+        if len(queue.settled) >= _FLUSH_OBJECTS or queue.size >= _FLUSH_BYTES:
             self._begin_flush(queue)
         elif queue.flush is None:
             loop = asyncio.get_running_loop()
@@ -199,36 +283,23 @@ class Settler:
         if queue.flush is not None:
             queue.flush.cancel()
             queue.flush = None
-        queue.unflushed = queue.size = 0
         if not self._flushing and not self._closed:
-            task = asyncio.get_running_loop().create_task(self._flush_quietly())
+            task = asyncio.get_running_loop().create_task(self._flush(queue))
             self._flushing.add(task)
             task.add_done_callback(self._flushing.discard)
 
-    async def _flush_quietly(self) -> None:
+    async def _flush(self, queue: _Queue) -> None:
+        """Have the files of what was settled in this event loop on disk."""
+        settled, queue.settled = queue.settled, []
+        queue.size = 0
         try:
-            await self.flush()
+            await _in_thread(partial(self.files.sync, {(one.bucket, one.key) for one in settled}))
+            for start in range(0, len(settled), _FLUSH_BATCH):
+                batch = settled[start : start + _FLUSH_BATCH]
+                await self._database.write(r2.settled, batch)
         except Exception:
-            _log.exception("files of R2 could not be flushed; trying again with the next ones")
-
-    async def flush(self) -> None:
-        """Have the files of all that is unsettled on disk, and nothing unsettled any more."""
-        while rows := r2.unsettled(self._database.view, _FLUSH_BATCH):
-            lock = await self._lock()
-            try:
-                steps: list[_Step] = []
-                for one in rows:
-                    row = r2.current(self._database.view, one.bucket, one.key)
-                    if row is None:
-                        steps.append(_Step(one.bucket, one.key, None, None, False))
-                    elif row.own and row.version == one.version:
-                        steps.append(self._step(one.bucket, one.key, row, one.data))
-                work = partial(_make_sure, self.files, steps, lock)
-            except BaseException:
-                os.close(lock)
-                raise
-            await _in_thread(work)
-            await self._database.write(r2.settled, rows)
+            # They stay unsettled, which costs no more than space.
+            _log.exception("files of R2 could not be flushed")
 
     async def recover(self) -> None:
         """Finish what a crash has interrupted, and remove the staged files that it has left."""
@@ -239,6 +310,21 @@ class Settler:
             if not r2.awaits_file(view, name) and not r2_uploads.names_file(view, name):
                 await asyncio.to_thread(blobs.remove, staging / name)
 
+    async def flush(self) -> None:
+        """Have every file of the directory in its place and on disk, whoever has written it."""
+        while rows := r2.unsettled(self._database.view, _FLUSH_BATCH):
+            lock = await self._lock()
+            steps: list[_Step] = []
+            for one in rows:
+                row = r2.current(self._database.view, one.bucket, one.key)
+                if row is None:
+                    steps.append(_Step(one.bucket, one.key, None, None, False))
+                elif row.own and row.version == one.version:
+                    taken = self._is_taken(one.bucket, one.key)
+                    steps.append(_Step(one.bucket, one.key, mark_of(row), one.data, taken))
+            await _in_thread(partial(_make_sure, self.files, steps, lock))
+            await self._database.write(r2.settled, rows)
+
     async def close(self) -> None:
         """Settle and flush what is under way."""
         await self.drain()
@@ -248,8 +334,8 @@ class Settler:
             queue.flush.cancel()
         if self._flushing:
             await asyncio.wait(self._flushing)
-        if queue is not None and queue.unflushed:
-            await self._flush_quietly()
+        if queue is not None and queue.settled:
+            await self._flush(queue)
 
 
 def mark_of(row: r2.ObjectRow) -> Mark:
@@ -280,13 +366,12 @@ def _carry_out(files: R2Files, steps: list[_Step], overtaken: list[str], lock: i
 
 def _make_sure(files: R2Files, steps: list[_Step], lock: int) -> None:
     try:
-        synced: set[tuple[str, ...]] = set()
         for step in steps:
             if step.mark is None:
                 files.remove(step.bucket, step.key)
             elif not files.holds(step.bucket, step.key, step.mark, step.data):
                 files.place(step.bucket, step.key, step.mark, step.data, step.taken)
-            files.sync(step.bucket, step.key, synced)
+        files.sync({(step.bucket, step.key) for step in steps})
     finally:
         os.close(lock)
 
