@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ OURS = {"data.sqlite", "data.sqlite-wal", "data.sqlite-shm", "writer.lock", ".gi
 
 
 def bucket_with(state: State, name: str, limits: R2Limits) -> R2Bucket:
-    return R2Bucket(state._session, state._settler, name, state._clock, state._timer, limits)
+    bucket = copy.copy(state.r2(name))
+    bucket._limits = limits
+    return bucket
 
 
 async def chunks(*parts: Any) -> AsyncIterator[Any]:

@@ -73,7 +73,6 @@ def test_the_limits_are_the_platforms() -> None:
     assert limits.least_part_size == 5 * 1024**2
     assert limits.parts == 10_000
     assert limits.list_keys == limits.delete_keys == 1000
-    assert limits.upload_lifetime == 7 * 86_400
 
 
 # -- sizes -------------------------------------------------------------------------------------
