@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -222,21 +223,19 @@ async def test_files_are_copied_under_any_key(bucket: R2Bucket, tmp_path: Path) 
         assert (tmp_path / "target").read_bytes() == source.read_bytes()
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("keys")
-
-
 @hypothesis.given(
     keys=st.lists(KEYS, min_size=1, max_size=6, unique=True),
     large=st.booleans(),
     order=st.randoms(use_true_random=False),
 )
-async def test_any_key_works(shared: Path, keys: list[str], large: bool, order: Any) -> None:
-    directory = shared / ".bunflare"
+async def test_any_key_works(
+    tmp_path_factory: pytest.TempPathFactory, keys: list[str], large: bool, order: Any
+) -> None:
+    root = tmp_path_factory.mktemp("keys")
+    directory = root / ".bunflare"
     async with bunflare.open(directory, durability="normal") as state:
         bucket = state.r2("bucket")
-        before = outside(shared, directory)
+        before = outside(root, directory)
         expected: dict[str, bytes] = {}
         for _ in range(2):
             order.shuffle(keys)
@@ -253,7 +252,8 @@ async def test_any_key_works(shared: Path, keys: list[str], large: bool, order: 
         await check(bucket, expected, directory)
         await bucket.delete(list(expected))
         await check(bucket, {}, directory)
-        assert outside(shared, directory) == before
+        assert outside(root, directory) == before
+    shutil.rmtree(root)
 
 
 async def test_a_lone_surrogate_becomes_a_replacement_character(bucket: R2Bucket) -> None:
