@@ -134,7 +134,7 @@ class R2Bucket:
         if not row.own:
             return None
         descriptor = self._settler.files.open(self._name, key, mark_of(row))
-        return None if descriptor is None else OpenFile(descriptor)
+        return None if descriptor is None else OpenFile(descriptor, row.size)
 
     def _body(
         self,

@@ -245,35 +245,40 @@ def object_body_of(
 def _fields(
     key: str, row: ObjectRow, range: R2Range | None, include: frozenset[str]
 ) -> tuple[Any, ...]:
-    etag = row.etag
-    ssec = None if row.ssec is None or not row.own else Ssec.load(row.ssec).key_md5
-    custom: dict[str, str] | None = None
-    if "custom_metadata" in include:
-        custom = {} if row.custom_metadata is None else json.loads(row.custom_metadata) or {}
+    size, etag, uploaded, http, custom, version, own_etag, _, checksums, storage_class, ssec = row
+    if own_etag != etag or version is None:
+        # What stands here is not about this object: another program has written over it.
+        checksums = storage_class = ssec = None
     return (
         key,
-        row.version or f"{row.etag}-{row.uploaded}",
-        row.size,
+        version or f"{etag}-{uploaded}",
+        size,
         etag,
         f'"{etag}"',
-        _checksums(row),
-        from_iso(row.uploaded),
-        load_http_metadata(row.http_metadata) if "http_metadata" in include else None,
-        custom,
+        _checksums(etag, checksums),
+        from_iso(uploaded),
+        load_http_metadata(http)
+        if include is _ALL_METADATA or "http_metadata" in include
+        else None,
+        _custom(custom) if include is _ALL_METADATA or "custom_metadata" in include else None,
         range,
-        (row.storage_class if row.own else None) or "Standard",
-        ssec,
+        storage_class or "Standard",
+        None if ssec is None else Ssec.load(ssec).key_md5,
     )
 
 
-def _checksums(row: ObjectRow) -> R2Checksums:
+def _custom(text: str | None) -> dict[str, str]:
+    return {} if text is None else json.loads(text) or {}
+
+
+def _checksums(etag: str, stored: str | None) -> R2Checksums:
     md5 = None
-    if len(row.etag) == 32:
+    if len(etag) == 32:
         try:
-            md5 = bytes.fromhex(row.etag)
+            md5 = bytes.fromhex(etag)
         except ValueError:
             md5 = None
-    if row.checksums is None or not row.own:
+    if stored is None:
         return R2Checksums(md5)
-    stored = {name: bytes.fromhex(digest) for name, digest in json.loads(row.checksums).items()}
-    return R2Checksums(**{"md5": md5, **stored})
+    given = {name: bytes.fromhex(digest) for name, digest in json.loads(stored).items()}
+    return R2Checksums(**{"md5": md5, **given})

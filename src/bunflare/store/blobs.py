@@ -31,9 +31,11 @@ _COPY_STEP = 64 * 1024 * 1024
 _READ_STEP = 1024 * 1024
 _KERNEL_REFUSES = (errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM)
 
-# Whether a read can be told not to wait for the disk; and how much the kernel reads ahead at least.
+# Whether a read can be told not to wait for the disk; and how far apart one asks, since pages come
+# and go in larger numbers.
 _CAN_TELL = hasattr(os, "RWF_NOWAIT")
-_PROBE_STEP = 64 * 1024
+_PROBE_STEP = 512 * 1024
+_PROBE = (bytearray(1),)
 
 
 class Draft:
@@ -125,12 +127,12 @@ class OpenFile:
 
     __slots__ = ("_descriptor", "size")
 
-    def __init__(self, file: Path | int) -> None:
+    def __init__(self, file: Path | int, size: int | None = None) -> None:
         self._descriptor = -1
         if isinstance(file, Path):
             file = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         self._descriptor = file
-        self.size = os.fstat(file).st_size
+        self.size = os.fstat(file).st_size if size is None else size
 
     @property
     def descriptor(self) -> int:
@@ -144,10 +146,10 @@ class OpenFile:
         """Whether these bytes seem to be in memory, so that to read them will not block."""
         if not _CAN_TELL:
             return False
-        page = bytearray(1)
         try:
-            for position in (*range(offset, offset + length, _PROBE_STEP), offset + length - 1):
-                os.preadv(self._descriptor, (page,), position, os.RWF_NOWAIT)
+            for position in range(offset, offset + length, _PROBE_STEP):
+                os.preadv(self._descriptor, _PROBE, position, os.RWF_NOWAIT)
+            os.preadv(self._descriptor, _PROBE, offset + length - 1, os.RWF_NOWAIT)
         except OSError:  # of which one kind says no, and another that it is not told here
             return False
         return True

@@ -84,10 +84,13 @@ class R2Files:
 
     def open(self, bucket: str, key: str, mark: Mark) -> int | None:
         """A descriptor of the file that holds this version's bytes, if it is found."""
-        for descriptor in self._candidates(bucket, key):
-            if mark.fits(os.fstat(descriptor)):
-                return descriptor
-            os.close(descriptor)
+        root = self.bucket(bucket)
+        for path in (paths.first(key, self.folding), paths.second(key, self.folding)):
+            descriptor = _open(root, path)
+            if descriptor is not None:
+                if mark.fits(os.fstat(descriptor)):
+                    return descriptor
+                os.close(descriptor)
         return self.open_staged(mark.version)
 
     def open_staged(self, version: str) -> int | None:
@@ -193,7 +196,12 @@ class R2Files:
                 return
         elif not os.path.lexists(staged):
             return  # it was put in its place before
-        os.rename(staged, target, dst_dir_fd=directory)
+        try:
+            os.rename(staged, target, dst_dir_fd=directory)
+        except OSError:
+            if data is not None:
+                _unlink(staged)
+            raise
 
     def holds(self, bucket: str, key: str, mark: Mark, data: bytes | None) -> bool:
         """Whether the version's file is in its place, with these bytes if they are known."""

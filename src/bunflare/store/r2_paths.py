@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import re
 from functools import lru_cache
+from urllib.parse import unquote
 
 _NAME_SIZE = 255
 _STEM_SIZE = 180
@@ -28,7 +29,6 @@ _REMEMBERED = 1024
 _UNSAFE = re.compile(r"""[%\x00-\x1f\x7f<>:"|?*\\/]""")
 _UNSAFE_FOLDED = re.compile(r"""[%\x00-\x1f\x7f<>:"|?*\\/A-Z]|[^\x00-\x7f]""")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
-_ESCAPE = re.compile(r"%([0-9A-F]{2})")
 
 Path = tuple[str, ...]
 
@@ -98,12 +98,4 @@ def _fitted(name: str, suffix: str = "") -> str:
 
 
 def _unescaped(name: str) -> str:
-    data = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), name)
-    if data == name:
-        return name
-    # Bytes beyond ASCII were escaped one by one.
-    return re.sub(
-        r"[\x80-\xff]+",
-        lambda match: match[0].encode("latin-1").decode(errors="replace"),
-        data,
-    )
+    return "" if name == "%-" else unquote(name, errors="replace")
