@@ -14,6 +14,7 @@ KEYS = st.one_of(
     st.text(max_size=40),
     st.text(alphabet="aA./%\\ ~-0\x00:éÉ", max_size=12),
     st.text(alphabet="ab", min_size=200, max_size=600),
+    st.text(alphabet="a/", min_size=50, max_size=300),
 )
 FOLDING = st.booleans()
 
@@ -85,6 +86,7 @@ def test_no_two_keys_share_a_path(one: str, other: str, folding: bool) -> None:
 @given(KEYS, FOLDING)
 def test_every_path_stays_within_the_bucket_and_fits_its_names(key: str, folding: bool) -> None:
     for path in (paths.first(key, folding), paths.second(key, folding)):
+        assert len(path) <= 61
         for name in path:
             assert name not in ("", ".", "..")
             assert 0 < len(name.encode()) <= 255

@@ -39,6 +39,7 @@ def page(fetch: Fetch, prefix: str, delimiter: str, start: str, limit: int) -> P
     found = Page()
     end = after_prefix(prefix) if prefix else None
     position: str | None = max(start, prefix)
+    resume = ""
     look = _FIRST_LOOK if delimiter else limit + 1
     while position is not None:
         look = min(look, limit - len(found) + 1)
@@ -46,15 +47,18 @@ def page(fetch: Fetch, prefix: str, delimiter: str, start: str, limit: int) -> P
         position = None if len(rows) < look else rows[-1][0] + "\0"
         for key, row in rows:
             if len(found) == limit:
-                found.next = key
+                # Not at this key: others may come before it until then.
+                found.next = resume
                 return found
             cut = key.find(delimiter, len(prefix)) if delimiter else -1
             if cut < 0:
                 found.objects.append((key, row))
+                resume = key + "\0"
                 continue
             shared = key[: cut + len(delimiter)]
             found.prefixes.append(shared)
             position = after_prefix(shared)
+            resume = position or ""
             look = _FIRST_LOOK // 4
             break
         look *= 4

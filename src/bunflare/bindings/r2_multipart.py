@@ -94,6 +94,8 @@ class R2MultipartUpload:
         """
         number = part_number_of(part_number, self._limits)
         secret = ssec_key_of(ssec_key)
+        if value is None:
+            raise R2TypeError("uploadPart() needs the bytes of a part, not None")
         content = known(value, "uploadPart")
         upload = self._open("uploadPart")
         check_key(secret, upload.ssec, "uploadPart")

@@ -330,6 +330,9 @@ ALGORITHMS = {
 }
 
 
+_HEX = re.compile(r"[0-9a-fA-F]*")
+
+
 def digest_of(**given: object) -> tuple[str, bytes] | None:
     """The one digest that was given: the algorithm's name, and the digest."""
     found = [(name, value) for name, value in given.items() if value is not None]
@@ -342,10 +345,9 @@ def digest_of(**given: object) -> tuple[str, bytes] | None:
     if isinstance(value, str):
         if len(value) != 2 * size:
             raise R2TypeError(f"{label} is {2 * size} hex characters, not {len(value)}")
-        try:
-            return name, bytes.fromhex(value)
-        except ValueError:
-            raise R2TypeError(f"Provided {label} wasn't a valid hex string") from None
+        if _HEX.fullmatch(value) is None:
+            raise R2TypeError(f"Provided {label} wasn't a valid hex string")
+        return name, bytes.fromhex(value)
     if not isinstance(value, bytes | bytearray | memoryview):
         raise R2TypeError(f"{name} must be bytes or a hex str, not {type(value).__name__}")
     data = bytes(value)
@@ -379,13 +381,15 @@ _STORAGE_CLASSES = ("Standard", "InfrequentAccess")
 def storage_class_of(value: object, action: str) -> str:
     if value is None:
         return "Standard"
+    if not isinstance(value, str):
+        raise R2TypeError(f"storage_class must be a str, not {type(value).__name__}")
     if value not in _STORAGE_CLASSES:
         refuse(
             action,
             10029,
             f"The storage class must be one of {', '.join(_STORAGE_CLASSES)}, not {value!r}.",
         )
-    return str(value)
+    return value
 
 
 def limit_of(value: object, limits: R2Limits) -> int:

@@ -4,7 +4,8 @@ A key whose parts are ordinary names lies at that very path, so that ``r2/<bucke
 one expects. Everything else is escaped, as ``%`` and the two hexadecimal digits of each byte:
 ``%`` itself, control characters, what Windows refuses in names, parts that are empty or made of
 dots, device names, and spaces and dots at a part's end. A part that would be too long for a file's
-name keeps its beginning and ends in ``%~`` and a digest; an empty part is ``%-``.
+name keeps its beginning and ends in ``%~`` and a digest; an empty part is ``%-``. Where too many
+parts would be directories within each other, the slashes are escaped too.
 
 That is not enough where ``a`` and ``a/b`` are both keys: ``a`` cannot be a file and a directory.
 Whichever finds its place taken goes to its second path, which is flat, and ends in a ``%`` as no
@@ -24,6 +25,8 @@ from urllib.parse import unquote
 _NAME_SIZE = 255
 _STEM_SIZE = 180
 _REMEMBERED = 1024
+# Directories within each other: beyond this, many tools stumble.
+_DEEPEST = 60
 
 # `%`, control characters, and what some system refuses in a name.
 _UNSAFE = re.compile(r"""[%\x00-\x1f\x7f<>:"|?*\\/]""")
@@ -38,6 +41,8 @@ def first(key: str, folding: bool = False) -> Path:
     """The path of a key within its bucket's directory, as the names along it."""
     if "/" not in key:
         return (_name(key, folding),)
+    if key.count("/") > _DEEPEST:
+        return (_fitted(_safe_end(_escaped(key, folding))),)
     return tuple(_name(part, folding) for part in key.split("/"))
 
 
@@ -74,12 +79,14 @@ def _name(part: str, folding: bool) -> str:
         return part
     if not part:
         return "%-"
-    name = _escaped(part, folding)
-    if name[-1] in ". ":
-        name = f"{name[:-1]}%{ord(name[-1]):02X}"
+    name = _safe_end(_escaped(part, folding))
     if _DEVICE.fullmatch(name):
         name = f"%{ord(name[0]):02X}{name[1:]}"
     return _fitted(name)
+
+
+def _safe_end(name: str) -> str:
+    return f"{name[:-1]}%{ord(name[-1]):02X}" if name[-1] in ". " else name
 
 
 def _escaped(text: str, folding: bool) -> str:
