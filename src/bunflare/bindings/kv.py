@@ -75,6 +75,16 @@ class _KVKeyDraft:
         self.name, self.expiration, self.metadata = row
 
 
+class _KVNameDraft:
+    """A `KVKey` in the making that has no more than its name."""
+
+    __slots__ = ("expiration", "metadata", "name")
+
+    def __init__(self, row: tuple[str]) -> None:
+        (self.name,) = row
+        self.expiration = self.metadata = None
+
+
 class KVNamespace:
     """A namespace of keys. Made by `State.kv`."""
 
@@ -282,27 +292,20 @@ class KVNamespace:
         self._check.length(prefix, "GET")
         limit = self._check.limit(limit)
         start = prefix if not cursor else max(prefix, after_cursor(cursor))
-        rows = store.list_keys(
-            self._session.view,
-            self._namespace,
-            start,
-            after_prefix(prefix) if prefix else None,
-            self._clock.now() / 1000,
-            limit + 1,
-        )
-        complete = len(rows) <= limit
-        del rows[limit:]
-        drafts = list(map(_KVKeyDraft, rows))
-        for draft in drafts:
-            if draft.metadata is not None:
-                draft.metadata = _metadata(draft.metadata)
-            if draft.expiration is not None:
-                until = store.seconds(draft.expiration)
-                draft.expiration = None if until is None else int(until)
-            draft.__class__ = KVKey  # type: ignore[assignment]
-        return KVList(
-            cast("list[KVKey]", drafts), complete, None if complete else cursor_of(rows[-1][0])
-        )
+        end = after_prefix(prefix) if prefix else None
+        range_ = (self._namespace, start, end)
+        view = self._session.view
+        names = store.list_names(view, *range_, limit + 1)
+        if names:
+            complete = len(names) <= limit
+            del names[limit:]
+            keys = _named(names)
+        else:
+            rows = store.list_keys(view, *range_, self._clock.now() / 1000, limit + 1)
+            complete = len(rows) <= limit
+            del rows[limit:]
+            keys = _described(rows)
+        return KVList(keys, complete, None if complete else cursor_of(keys[-1].name))
 
     async def scan(self, prefix: str | None = None) -> AsyncIterator[KVKey]:
         """All keys that start with ``prefix``, page by page."""
@@ -328,6 +331,25 @@ class KVNamespace:
         if row is None or (row[2] is not None and self._expired(row[2])):
             return None
         return row
+
+
+def _named(rows: list[tuple[str]]) -> list[KVKey]:
+    drafts = list(map(_KVNameDraft, rows))
+    for draft in drafts:
+        draft.__class__ = KVKey  # type: ignore[assignment]
+    return cast("list[KVKey]", drafts)
+
+
+def _described(rows: list[Row]) -> list[KVKey]:
+    drafts = list(map(_KVKeyDraft, rows))
+    for draft in drafts:
+        if draft.metadata is not None:
+            draft.metadata = _metadata(draft.metadata)
+        if draft.expiration is not None:
+            until = store.seconds(draft.expiration)
+            draft.expiration = None if until is None else int(until)
+        draft.__class__ = KVKey  # type: ignore[assignment]
+    return cast("list[KVKey]", drafts)
 
 
 _ENTRY_NAMES = {"key", "value", "expiration", "expiration_ttl", "metadata"}

@@ -53,7 +53,7 @@ DELETE = "DELETE FROM kv WHERE namespace = ? AND key = ?"
 
 # Most namespaces have nothing beside their keys.
 _LIST_NAMES = """
-SELECT key, NULL, NULL FROM kv
+SELECT key FROM kv
 WHERE namespace = ?1 AND key >= ?2 AND key < ?3 AND NOT EXISTS (
   SELECT 1 FROM kv INDEXED BY bunflare_kv_described
   WHERE namespace = ?1 AND key >= ?2 AND key < ?3
@@ -119,13 +119,23 @@ def delete_many(tx: Transaction, namespace: str, keys: list[str]) -> None:
         delete(tx, namespace, key)
 
 
+def list_names(
+    view: View, namespace: str, start: str, end: str | None, limit: int
+) -> list[tuple[str]]:
+    """Keys from ``start`` on and below ``end``; none if any of these has more than its name."""
+    return view.all(_LIST_NAMES, (namespace, start, _end(end), limit))
+
+
 def list_keys(
     view: View, namespace: str, start: str, end: str | None, now: float, limit: int
 ) -> list[Row]:
     """``(key, expiration, metadata)`` of live keys from ``start`` on and below ``end``."""
+    return view.all(_LIST, (namespace, start, _end(end), now, limit))
+
+
+def _end(end: str | None) -> str | bytes:
     # SQLite orders every blob behind every text, so an empty one is the end of all keys.
-    range_ = (namespace, start, b"" if end is None else end)
-    return view.all(_LIST_NAMES, (*range_, limit)) or view.all(_LIST, (*range_, now, limit))
+    return b"" if end is None else end
 
 
 def next_expiration(view: View) -> float | None:
