@@ -149,7 +149,7 @@ async def test_metadata_has_at_most_8192_bytes(bucket: R2Bucket, directory: Path
             bucket.create_multipart_upload("new", custom_metadata=large),
         ):
             with pytest.raises(ValueError, match=message) as caught:
-                await work  # type: ignore[misc]
+                await work
             assert code_of(caught.value) == 10012
     assert objects_on_disk(directory) == {"key": b"kept"}
 

@@ -478,7 +478,7 @@ async def test_many_bodies_that_nobody_reads_are_no_leak(bucket: R2Bucket) -> No
         await opened(bucket, "key")
         stream = (await opened(bucket, "key")).body.__aiter__()
         await anext(stream)
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
     assert len(list(Path("/proc/self/fd").iterdir())) <= before + 5
 
 
