@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,23 +74,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path | None]:
-    """A disk of 12 MiB; None where none can be mounted."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(disk)]
-    mounted = (
-        shutil.which("mount") is not None
-        and subprocess.run(command, capture_output=True, check=False).returncode == 0
-    )
-    try:
-        yield disk if mounted else None
-    finally:
-        if mounted:
-            subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_a_full_disk_undoes_the_write_and_nothing_else(

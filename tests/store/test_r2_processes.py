@@ -1,0 +1,217 @@
+"""Several processes on one bucket: each reader sees whole versions, and no write is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+import bunflare
+from bunflare import R2ObjectBody
+from tests.bindings.r2_tools import beside, objects_on_disk
+from tests.support import child
+
+SECONDS = 1.5
+
+COMMON = """
+import asyncio, hashlib, json, os, random, sys, time, bunflare
+from pathlib import Path
+
+directory, me, size, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+word = f"{me}:{{:08}} "
+
+def value(number):
+    text = word.format(number).encode()
+    return text * (size // len(text) + 1)
+
+def number_of(body):
+    '''Which version a body is; fails if it is not one and whole.'''
+    text = body[: body.index(b" ") + 1]
+    assert body == text * (len(body) // len(text)) and len(body) >= size, body[:50]
+    return text.decode().strip()
+
+async def pieces(body):
+    for place in range(0, len(body), 30_000):
+        yield body[place : place + 30_000]
+
+def say(line):
+    print(json.dumps(line), flush=True)
+
+async def main():
+    async with bunflare.open(directory) as state:
+        bucket = state.r2("bucket")
+        say("ready")
+        sys.stdin.readline()
+        await work(state, bucket, time.monotonic() + seconds)
+"""
+
+WRITER = (
+    COMMON
+    + """
+async def work(state, bucket, end):
+    number, last = 0, None
+    while time.monotonic() < end:
+        number += 1
+        body = value(number)
+        if number % 7 == 0:
+            await bucket.delete("dir/key")
+        elif number % 3 == 0:
+            upload = await bucket.create_multipart_upload("dir/key")
+            part = await upload.upload_part(1, pieces(body))
+            last = await upload.complete([part])
+        else:
+            last = await bucket.put("dir/key", pieces(body) if number % 2 else body)
+        if number % 7:
+            assert last.size == len(body)
+    # The last word is a put, so that there is something to be found.
+    last = await bucket.put("dir/key", value(number + 1))
+    say({"version": last.version, "writes": number})
+asyncio.run(main())
+"""
+)
+
+READER = (
+    COMMON
+    + """
+async def work(state, bucket, end):
+    reads = missing = 0
+    seen = set()
+    file = Path(directory) / "r2" / "bucket" / "dir" / "key"
+    while time.monotonic() < end:
+        await asyncio.sleep(0)
+        found = await bucket.get("dir/key")
+        if found is None:
+            missing += 1
+        else:
+            # A while goes by before it is read, or between its pieces.
+            await asyncio.sleep(random.choice([0, 0.001]))
+            body = b""
+            async for piece in found.body:
+                body += piece
+                if random.random() < 0.1:
+                    await asyncio.sleep(0.0005)
+            assert len(body) == found.size
+            if "-" not in found.etag:
+                assert hashlib.md5(body).hexdigest() == found.etag
+            else:
+                whole = hashlib.md5(hashlib.md5(body).digest()).hexdigest()
+                assert found.etag == f"{whole}-1"
+            seen.add(number_of(body))
+            reads += 1
+            # A part of it, of whatever it is by now.
+            found = await bucket.get("dir/key", range={"offset": 0, "length": 11})
+            if found is not None:
+                assert len(await found.bytes()) == 11
+        # Whoever only knows the file sees whole versions as well.
+        try:
+            number_of(file.read_bytes())
+        except FileNotFoundError:
+            pass
+        page = await bucket.list()
+        assert [item.key for item in page.objects] in ([], ["dir/key"])
+    say({"reads": reads, "missing": missing, "versions": len(seen)})
+asyncio.run(main())
+"""
+)
+
+COUNTER = (
+    COMMON
+    + """
+async def work(state, bucket, end):
+    for _ in range(size):
+        while True:
+            found = await bucket.get("counter")
+            number = str(int(await found.text()) + 1)
+            if await bucket.put("counter", number, only_if={"etag_matches": found.etag}):
+                break
+    say("counted")
+asyncio.run(main())
+"""
+)
+
+
+@pytest.mark.parametrize("size", [1000, 300_000])
+async def test_readers_and_writers_of_one_key_see_whole_versions(
+    directory: Path, size: int
+) -> None:
+    async with bunflare.open(directory) as state:
+        await state.r2("bucket").put("other", "value")
+        await state.r2("bucket").delete("other")
+    with ExitStack() as stack:
+        programs = {
+            name: stack.enter_context(
+                child(WRITER if name.startswith("w") else READER, directory, name, size, SECONDS)
+            )
+            for name in ("w1", "w2", "r1", "r2")
+        }
+        for program in programs.values():
+            assert json.loads(program.line()) == "ready"
+        for program in programs.values():
+            program.tell("go")
+        reports = {name: json.loads(program.line(SECONDS)) for name, program in programs.items()}
+        for program in programs.values():
+            assert await asyncio.to_thread(program.process.wait, 30) == 0
+    for name in ("r1", "r2"):
+        assert reports[name]["reads"] > 10, reports
+        assert reports[name]["versions"] > 3, reports
+    assert all(reports[name]["writes"] > 10 for name in ("w1", "w2")), reports
+    async with bunflare.open(directory) as state:
+        bucket = state.r2("bucket")
+        found = await bucket.get("dir/key")
+        assert isinstance(found, R2ObjectBody)
+        # One of the two was the last to write.
+        assert found.version in {reports[name]["version"] for name in ("w1", "w2")}
+        body = await found.bytes()
+        assert hashlib.md5(body).hexdigest() == found.etag
+        looked = await bucket.check(digests=True)
+        assert (looked.objects, looked.problems, looked.strangers) == (1, [], [])
+    assert objects_on_disk(directory) == {"dir/key": body}
+    assert beside(directory) == {}
+
+
+async def test_no_increment_of_two_processes_is_lost(directory: Path) -> None:
+    each = 60
+    async with bunflare.open(directory) as state:
+        bucket = state.r2("bucket")
+        await bucket.put("counter", "0")
+        with ExitStack() as stack:
+            programs = [
+                stack.enter_context(child(COUNTER, directory, name, each, 0)) for name in "ab"
+            ]
+            for program in programs:
+                assert json.loads(program.line()) == "ready"
+            for program in programs:
+                program.tell("go")
+            for program in programs:
+                assert json.loads(program.line()) == "counted"
+        found = await bucket.get("counter")
+        assert isinstance(found, R2ObjectBody)
+        assert await found.text() == str(2 * each)
+
+
+async def test_a_put_is_seen_by_other_processes_at_once(directory: Path) -> None:
+    source = """
+    import asyncio, sys, bunflare
+    async def main():
+        async with bunflare.open(sys.argv[1]) as state:
+            bucket = state.r2("bucket")
+            for line in sys.stdin:
+                found = await bucket.get(line.strip())
+                print("none" if found is None else await found.text(), flush=True)
+    asyncio.run(main())
+    """
+    async with bunflare.open(directory) as state:
+        bucket = state.r2("bucket")
+        with child(source, directory) as other:
+            for number in range(20):
+                key = f"key{number % 3}"
+                await bucket.put(key, f"value {number}")
+                other.tell(key)
+                assert other.line() == f"value {number}"
+                await bucket.delete(key)
+                other.tell(key)
+                assert other.line() == "none"
