@@ -224,9 +224,9 @@ async def _take_over(
         )
         job = Job(bucket, key, new)
 
-        def committed() -> None:
+        def committed(elsewhere: list[str]) -> None:
             staged.draft.keep()
-            settler.submit(job)
+            settler.submit([job], elsewhere)
 
         def as_seen(current: ObjectRow | None) -> bool:
             return current == row

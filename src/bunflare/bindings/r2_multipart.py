@@ -139,9 +139,9 @@ class R2MultipartUpload:
         try:
             job = Job(self._bucket, self.key, row)
 
-            def committed() -> None:
+            def committed(elsewhere: list[str]) -> None:
                 staged.draft.keep()
-                self._settler.submit(job)
+                self._settler.submit([job], elsewhere)
 
             staging = self._settler.files.staging
             if not await self._session.write(
