@@ -266,7 +266,7 @@ class R2Bucket:
             row = writing.row(staged.draft.name, staged.mtime, staged.size, staged.digests)
             return await self._publish(key, row, staged, writing.condition)
         finally:
-            await staged.close()
+            await self._session.when_over(staged.close)
 
     async def _publish(
         self, key: str, row: ObjectRow, staged: Staged, condition: Condition | None
@@ -439,7 +439,7 @@ class R2Bucket:
             copied = renewed(row, staged.draft.name, staged.mtime)
             return await self._publish(target, copied, staged, None)
         finally:
-            await staged.close()
+            await self._session.when_over(staged.close)
 
     # -- care ------------------------------------------------------------------------------
 

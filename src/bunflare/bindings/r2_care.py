@@ -234,7 +234,7 @@ async def _take_over(
         if not await session.write(store.put, bucket, key, new, None, as_seen, committed):
             return None
     finally:
-        await staged.close()
+        await session.when_over(staged.close)
     await job.done
     return object_of(key, new)
 

@@ -122,7 +122,7 @@ class R2MultipartUpload:
                 store.put_part, self._settler.files.staging, upload, part, staged.draft.keep
             )
         finally:
-            await staged.close()
+            await self._session.when_over(staged.close)
         if not added:
             _no_such_upload("uploadPart")
         return R2UploadedPart(number, part.etag)
@@ -150,7 +150,7 @@ class R2MultipartUpload:
                 self._open(action)
                 _invalid_part()
         finally:
-            await staged.close()
+            await self._session.when_over(staged.close)
         if self._session.immediate:
             await job.done
         return object_of(self.key, row)
