@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS bunflare_r2_unsettled (
   version TEXT,              -- of the object whose file has yet to follow; NULL: it was deleted
   data BLOB,                 -- the file's bytes; NULL: they are in the staged file of that name
   PRIMARY KEY (bucket, key)
-) WITHOUT ROWID
+)
 """
 
 
