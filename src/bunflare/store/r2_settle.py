@@ -33,7 +33,7 @@ from .r2_files import Mark, R2Files
 _log = logging.getLogger("bunflare")
 
 # How much may be unsettled before it is flushed without waiting for quieter times.
-_FLUSH_OBJECTS = 2048
+_FLUSH_OBJECTS = 4096
 _FLUSH_BYTES = 16 * 1024 * 1024
 _FLUSH_BATCH = 256
 _FLUSH_SECONDS = 2.0
