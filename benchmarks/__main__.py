@@ -6,7 +6,6 @@ that was not reached is said in the table.
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import os
 import platform
@@ -15,6 +14,8 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
+
+import uvloop
 
 from .report import Report, main_table, peer_table, tell
 
@@ -64,7 +65,8 @@ def _measure(group: str) -> Report:
     _SCRATCH.mkdir(exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f"{group}-", dir=_SCRATCH))
     try:
-        report = asyncio.run(module.measure(scratch))
+        # The event loop that `bunflare dev` runs Workers on.
+        report = uvloop.run(module.measure(scratch))
         assert isinstance(report, Report)
         return report
     finally:
@@ -76,7 +78,7 @@ def _machine() -> str:
 
     return (
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors, "
-        f"Python {platform.python_version()}, SQLite {apsw.sqlite_lib_version()}"
+        f"Python {platform.python_version()} on uvloop, SQLite {apsw.sqlite_lib_version()}"
     )
 
 
