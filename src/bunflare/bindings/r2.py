@@ -111,24 +111,39 @@ class R2Bucket:
         condition = None if only_if is None else condition_of(only_if)
         wanted = None if range is None else range_of(range)
         secret = None if ssec_key is None else ssec_key_of(ssec_key)
+        found = await self._find(key, condition)
+        if found is None:
+            return None
+        row, content = found
+        if content is None:
+            return object_of(key, row)
+        return self._body(key, row, wanted, secret, content)
+
+    async def _find(
+        self, key: str, condition: Condition | None = None
+    ) -> tuple[ObjectRow, bytes | OpenFile | None] | None:
+        """An object's row and its bytes, or where they are; None for them if that is all.
+
+        Between a look at the row and one at the file, another version may have come, or the file
+        have moved to its place, which it does once for each version.
+        """
         missed: ObjectRow | None = None
+        misses = 0
         while True:
             found = store.get(self._session.view, self._name, key)
             if found is None:
                 return None
             row, data = found
             if condition is not None and not condition(row):
-                return object_of(key, row)
-            file = None
-            if data is None:
-                file = self._open(key, row)
-                if file is None:
-                    # Replaced between the two looks, or the file is not what the row says.
-                    if missed != row:
-                        missed = row
-                        continue
-                    file, row = await r2_care.open_odd(self._settler.files, self._name, key, row)
-            return self._body(key, row, wanted, secret, data, file)
+                return row, None
+            content = data if data is not None else self._open(key, row)
+            if content is not None:
+                return row, content
+            misses = misses + 1 if row == missed else 1
+            missed = row
+            if misses == _MISSES or not row.own:
+                file, row = await r2_care.open_odd(self._settler.files, self._name, key, row)
+                return row, file
 
     def _open(self, key: str, row: ObjectRow) -> OpenFile | None:
         if not row.own:
@@ -142,8 +157,7 @@ class R2Bucket:
         row: ObjectRow,
         wanted: R2Range | None,
         secret: SsecKey | None,
-        data: bytes | None,
-        file: OpenFile | None,
+        found: bytes | OpenFile,
     ) -> R2ObjectBody:
         offset, length = (0, row.size) if wanted is None else resolved(wanted, row.size, "get")
         keystream = None
@@ -152,19 +166,17 @@ class R2Bucket:
             check_key(secret, None if ssec is None else ssec.key_md5, "get")
             if secret is not None and ssec is not None:
                 keystream = Keystream(secret, ssec, offset)
-        content: bytes | FileStream
-        if data is None:
-            assert file is not None
-            if length <= SMALL and (not length or file.cached(offset, length)):
-                data = file.read(offset, length)
-                file.close()
-                content = data if keystream is None else keystream.apply(data)
-            else:
-                content = FileStream(file, offset, length, keystream)
+        if isinstance(found, bytes):
+            content = found if wanted is None else found[offset : offset + length]
+        elif length <= SMALL and (not length or found.cached(offset, length)):
+            content = found.read(offset, length)
+            found.close()
         else:
-            content = data if wanted is None else data[offset : offset + length]
-            if keystream is not None:
-                content = keystream.apply(content)
+            return object_body_of(
+                key, row, R2Range(offset, length), FileStream(found, offset, length, keystream)
+            )
+        if keystream is not None:
+            content = keystream.apply(content)
         return object_body_of(key, row, R2Range(offset, length), content)
 
     async def list(
@@ -410,31 +422,24 @@ class R2Bucket:
         """
         source = key_of(source, "copy", self._limits)
         target = key_of(target, "copy", self._limits)
-        missed: ObjectRow | None = None
-        while True:
-            found = store.get(self._session.view, self._name, source)
-            if found is None:
-                return None
-            row, data = found
-            if data is not None:
-                mtime = self._clock.now() * 1_000_000 + secrets.randbelow(1_000_000)
-                copied = renewed(row, secrets.token_hex(16), mtime)
-                job = Job(self._name, target, copied, data)
-                return await self._write(target, copied, data, None, job)
-            file = self._open(source, row)
-            if file is None:
-                if missed != row:
-                    missed = row
-                    continue
-                file, row = await r2_care.open_odd(self._settler.files, self._name, source, row)
-            staged = await r2_files.stage_copy(
-                self._settler.files.staging, file, row.size, self._clock.now
-            )
-            try:
-                copied = renewed(row, staged.draft.name, staged.mtime)
-                return await self._publish(target, copied, staged, None)
-            finally:
-                await staged.close()
+        found = await self._find(source)
+        if found is None:
+            return None
+        row, content = found
+        if isinstance(content, bytes):
+            mtime = self._clock.now() * 1_000_000 + secrets.randbelow(1_000_000)
+            copied = renewed(row, secrets.token_hex(16), mtime)
+            job = Job(self._name, target, copied, content)
+            return await self._write(target, copied, content, None, job)
+        assert content is not None
+        staged = await r2_files.stage_copy(
+            self._settler.files.staging, content, row.size, self._clock.now
+        )
+        try:
+            copied = renewed(row, staged.draft.name, staged.mtime)
+            return await self._publish(target, copied, staged, None)
+        finally:
+            await staged.close()
 
     # -- care ------------------------------------------------------------------------------
 
@@ -465,5 +470,8 @@ class R2Bucket:
             raise R2Error("the files of a bucket cannot be looked after inside a transaction")
         return self._session
 
+
+# Looks for a file after which it is held to be missing, while its row stays what it is.
+_MISSES = 3
 
 _TOO_LARGE = "Your proposed upload exceeds the maximum allowed object size."

@@ -22,6 +22,8 @@ from . import r2_paths as paths
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _ENTER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAMELESS = os.O_WRONLY | os.O_CLOEXEC | getattr(os, "O_TMPFILE", 0)
+_NO_NAMELESS = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.EPERM, errno.EXDEV)
 # What says that something else is in the way of a path.
 _TAKEN = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST, errno.ENOTEMPTY, errno.EMLINK)
 _ABSENT = (*_TAKEN, errno.ENOENT, errno.ENXIO, errno.ENAMETOOLONG)
@@ -58,6 +60,7 @@ class R2Files:
         self.staging = staging
         self._folding: bool | None = None
         self._buckets: dict[str, str] = {}
+        self._nameless = hasattr(os, "O_TMPFILE") and Path("/proc/self/fd").is_dir()
 
     @property
     def folding(self) -> bool:
@@ -182,18 +185,14 @@ class R2Files:
     def _put(self, target: str, mark: Mark, data: bytes | None, directory: int | None) -> None:
         staged = f"{self.staging}/{mark.version}"
         if data is not None:
-            try:
-                _write(target, mark, data, directory)
-            except FileExistsError:
-                # Not in place: a reader may be in the middle of the old one.
-                _unlink(staged)
-                try:
-                    _write(staged, mark, data)
-                except FileNotFoundError:
-                    self.staging.mkdir(mode=0o700, exist_ok=True)
-                    _write(staged, mark, data)
-            else:
+            if self._nameless and self._put_new(target, mark, data, directory):
                 return
+            _unlink(staged)
+            try:
+                _write(staged, mark, data)
+            except FileNotFoundError:
+                self.staging.mkdir(mode=0o700, exist_ok=True)
+                _write(staged, mark, data)
         elif not os.path.lexists(staged):
             return  # it was put in its place before
         try:
@@ -202,6 +201,30 @@ class R2Files:
             if data is not None:
                 _unlink(staged)
             raise
+
+    def _put_new(self, target: str, mark: Mark, data: bytes, directory: int | None) -> bool:
+        """Make a file that has its name only when it is whole; whether that could be done.
+
+        This is quicker than to rename one, but cannot take the place of another.
+        """
+        where = target.rpartition("/")[0] if directory is None else "."
+        try:
+            descriptor = os.open(where, _NAMELESS, 0o600, dir_fd=directory)
+            try:
+                _fill(descriptor, mark, data)
+                # Any `src_dir_fd` makes this follow the link; it has no other meaning here.
+                own = f"/proc/self/fd/{descriptor}"
+                os.link(own, target, src_dir_fd=descriptor, dst_dir_fd=directory)
+            finally:
+                os.close(descriptor)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_NAMELESS:
+                raise
+            self._nameless = False
+            return False
+        return True
 
     def holds(self, bucket: str, key: str, mark: Mark, data: bytes | None) -> bool:
         """Whether the version's file is in its place, with these bytes if they are known."""
@@ -288,18 +311,22 @@ class R2Files:
         return directory
 
 
-def _write(path: str, mark: Mark, data: bytes, directory: int | None = None) -> None:
-    descriptor = os.open(path, _CREATE, 0o600, dir_fd=directory)
+def _write(path: str, mark: Mark, data: bytes) -> None:
+    descriptor = os.open(path, _CREATE, 0o600)
     try:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(descriptor, left) :]
-        os.utime(descriptor, ns=(mark.mtime, mark.mtime))
+        _fill(descriptor, mark, data)
     except BaseException:
-        os.unlink(path, dir_fd=directory)
+        _unlink(path)
         raise
     finally:
         os.close(descriptor)
+
+
+def _fill(descriptor: int, mark: Mark, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]
+    os.utime(descriptor, ns=(mark.mtime, mark.mtime))
 
 
 def _walk(root: str, names: paths.Path) -> int | None:

@@ -49,7 +49,6 @@ class Job:
         "bucket",
         "data",
         "done",
-        "header",
         "key",
         "loop",
         "mtime",
@@ -68,8 +67,6 @@ class Job:
         self.mtime = 0 if row is None else row.mtime or 0
         #: None if the bytes are in the staged file.
         self.data = data
-        #: What the database's header was when the row had just been committed.
-        self.header: object = None
         self.loop = asyncio.get_running_loop()
         self.done: asyncio.Future[None] = self.loop.create_future()
 
@@ -118,17 +115,12 @@ class Settler:
     # -- at once ---------------------------------------------------------------------------
 
     def submit(self, *jobs: Job) -> None:
-        """Settle these soon, together with what else is waiting. From any thread.
-
-        To be called when their rows have just been committed, with nothing in between.
-        """
-        header = self._database.header()
+        """Settle these soon, together with what else is waiting. From any thread."""
         try:
             current: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
             current = None
         for job in jobs:
-            job.header = header
             if job.loop is current:
                 self._enqueue(job)
             else:
@@ -157,7 +149,7 @@ class Settler:
             failure: Exception | None = None
             started = time.perf_counter()
             try:
-                _carry_out(self.files, *self._plan(batch), lock)
+                _carry_out(self.files, *self._plan(batch, lock), lock)
             except Exception as error:
                 failure = error
             took = (time.perf_counter() - started) / len(batch)
@@ -176,7 +168,8 @@ class Settler:
                 self._cost *= 1 - _COST_WEIGHT
                 try:
                     lock = await self._lock()
-                    await _in_thread(partial(_carry_out, self.files, *self._plan(batch), lock))
+                    steps, overtaken = self._plan(batch, lock)
+                    await _in_thread(partial(_carry_out, self.files, steps, overtaken, lock))
                 except Exception as error:
                     failure = error
                 finally:
@@ -197,30 +190,25 @@ class Settler:
                 job.done.set_result(None)
         self._plan_flush(queue)
 
-    def _plan(self, batch: list[Job]) -> tuple[list[_Step], list[str]]:
+    def _plan(self, batch: list[Job], lock: int) -> tuple[list[_Step], list[str]]:
         """What to do, now that the lock is taken, and which staged files nobody needs any more."""
         steps: list[_Step] = []
         overtaken: list[str] = []
         view = self._database.view
-        header = self._database.header()
-        last = {(job.bucket, job.key): job for job in batch}
-        for job in batch:
-            place = (job.bucket, job.key)
-            # Nobody else can have written since, if nobody has written anything.
-            version = job.version
-            if last[place] is not job:
-                version = last[place].version
-            elif job.header != header:
-                version = r2.version(view, *place)
-            if version != job.version:
-                if job.version is not None and job.data is None:
-                    overtaken.append(job.version)
-            elif job.version is None:
-                steps.append(_Step(*place, None, None, False))
-            else:
-                taken = self._is_taken(*place)
-                mark = Mark(job.version, job.size, job.mtime)
-                steps.append(_Step(*place, mark, job.data, taken))
+        try:
+            for job in batch:
+                place = (job.bucket, job.key)
+                if r2.version(view, *place) != job.version:
+                    if job.version is not None and job.data is None:
+                        overtaken.append(job.version)
+                elif job.version is None:
+                    steps.append(_Step(*place, None, None, False))
+                else:
+                    mark = Mark(job.version, job.size, job.mtime)
+                    steps.append(_Step(*place, mark, job.data, self._is_taken(*place)))
+        except BaseException:
+            os.close(lock)
+            raise
         return steps, overtaken
 
     def _is_taken(self, bucket: str, key: str) -> bool:
@@ -314,16 +302,23 @@ class Settler:
         """Have every file of the directory in its place and on disk, whoever has written it."""
         while rows := r2.unsettled(self._database.view, _FLUSH_BATCH):
             lock = await self._lock()
-            steps: list[_Step] = []
-            for one in rows:
-                row = r2.current(self._database.view, one.bucket, one.key)
-                if row is None:
-                    steps.append(_Step(one.bucket, one.key, None, None, False))
-                elif row.own and row.version == one.version:
-                    taken = self._is_taken(one.bucket, one.key)
-                    steps.append(_Step(one.bucket, one.key, mark_of(row), one.data, taken))
+            try:
+                steps = [step for one in rows if (step := self._step(one)) is not None]
+            except BaseException:
+                os.close(lock)
+                raise
             await _in_thread(partial(_make_sure, self.files, steps, lock))
             await self._database.write(r2.settled, rows)
+
+    def _step(self, one: r2.Unsettled) -> _Step | None:
+        """What is left to do for a key; None if its row has come from another program since."""
+        row = r2.current(self._database.view, one.bucket, one.key)
+        if row is None:
+            return _Step(one.bucket, one.key, None, None, False)
+        if not row.own or row.version != one.version:
+            return None
+        taken = self._is_taken(one.bucket, one.key)
+        return _Step(one.bucket, one.key, mark_of(row), one.data, taken)
 
     async def close(self) -> None:
         """Settle and flush what is under way."""
