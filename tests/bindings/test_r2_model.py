@@ -257,6 +257,9 @@ class R2Model(RuleBasedStateMachine):
     def time_passes(self, days: int) -> None:
         self.run(self.clock.advance(days=days))
         self.run(chores_done(self.state))
+        # What fell due while a state was just opening is done a moment later.
+        self.run(self.clock.advance(milliseconds=1))
+        self.run(chores_done(self.state))
         for upload in self.running:
             if upload.created + WEEK <= self.clock.now():
                 upload.over = True
