@@ -22,6 +22,7 @@ from .report import Report, main_table, peer_table, tell
 #: Each group with its module.
 GROUPS = {
     "kv": "kv",
+    "r2": "r2",
     "cache": "cache",
     "http": "serving",
     "startup": "startup",

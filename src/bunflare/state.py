@@ -127,9 +127,14 @@ class State(_Systems):
         writers of the directory wait until the block ends, so keep it short. An exception that
         leaves the block undoes everything.
         """
-        async with self._database.transaction() as tx:
-            session = TransactionSession(tx, self._database.path)
-            yield StateTransaction(session, self._services, self._clock, self._timer)
+        session: TransactionSession | None = None
+        try:
+            async with self._database.transaction() as tx:
+                session = TransactionSession(tx, self._database.path)
+                yield StateTransaction(session, self._services, self._clock, self._timer)
+        finally:
+            if session is not None:
+                await session.over()
         await self._services.drain()
 
     async def close(self) -> None:

@@ -266,7 +266,7 @@ class R2Bucket:
             row = writing.row(staged.draft.name, staged.mtime, staged.size, staged.digests)
             return await self._publish(key, row, staged, writing.condition)
         finally:
-            await staged.close()
+            await self._session.when_over(staged.close)
 
     async def _publish(
         self, key: str, row: ObjectRow, staged: Staged, condition: Condition | None
@@ -284,10 +284,10 @@ class R2Bucket:
         job: Job,
         keep: Callable[[], None] | None = None,
     ) -> R2Object | None:
-        def committed() -> None:
+        def committed(elsewhere: list[str]) -> None:
             if keep is not None:
                 keep()
-            self._settler.submit(job)
+            self._settler.submit([job], elsewhere)
 
         written = await self._session.write(
             store.put, self._name, key, row, data, condition, committed
@@ -315,7 +315,7 @@ class R2Bucket:
             store.delete,
             self._name,
             [job.key for job in jobs],
-            partial(self._settler.submit, *jobs),
+            partial(self._settler.submit, jobs),
         )
         if found and self._session.immediate:
             await asyncio.wait([job.done for job in jobs])
@@ -439,7 +439,7 @@ class R2Bucket:
             copied = renewed(row, staged.draft.name, staged.mtime)
             return await self._publish(target, copied, staged, None)
         finally:
-            await staged.close()
+            await self._session.when_over(staged.close)
 
     # -- care ------------------------------------------------------------------------------
 

@@ -224,9 +224,9 @@ async def _take_over(
         )
         job = Job(bucket, key, new)
 
-        def committed() -> None:
+        def committed(elsewhere: list[str]) -> None:
             staged.draft.keep()
-            settler.submit(job)
+            settler.submit([job], elsewhere)
 
         def as_seen(current: ObjectRow | None) -> bool:
             return current == row
@@ -234,7 +234,7 @@ async def _take_over(
         if not await session.write(store.put, bucket, key, new, None, as_seen, committed):
             return None
     finally:
-        await staged.close()
+        await session.when_over(staged.close)
     await job.done
     return object_of(key, new)
 

@@ -122,7 +122,7 @@ class R2MultipartUpload:
                 store.put_part, self._settler.files.staging, upload, part, staged.draft.keep
             )
         finally:
-            await staged.close()
+            await self._session.when_over(staged.close)
         if not added:
             _no_such_upload("uploadPart")
         return R2UploadedPart(number, part.etag)
@@ -139,9 +139,9 @@ class R2MultipartUpload:
         try:
             job = Job(self._bucket, self.key, row)
 
-            def committed() -> None:
+            def committed(elsewhere: list[str]) -> None:
                 staged.draft.keep()
-                self._settler.submit(job)
+                self._settler.submit([job], elsewhere)
 
             staging = self._settler.files.staging
             if not await self._session.write(
@@ -150,7 +150,7 @@ class R2MultipartUpload:
                 self._open(action)
                 _invalid_part()
         finally:
-            await staged.close()
+            await self._session.when_over(staged.close)
         if self._session.immediate:
             await job.done
         return object_of(self.key, row)

@@ -23,7 +23,8 @@ from .r2_options import (
 )
 from .r2_ssec import Keystream, Ssec
 
-_CHUNK = 1024 * 1024
+# A chunk stays in the processor's cache while the next one is read.
+_CHUNK = 512 * 1024
 # Bytes that are read in one go where they are wanted as a whole.
 _AT_ONCE = 16 * 1024 * 1024
 
@@ -187,14 +188,19 @@ class FileStream:
         if self._left <= 0:
             self._file.close()
             raise StopAsyncIteration
-        return await self._next(_CHUNK)
+        length = min(self._left, _CHUNK)
+        return self._now(length) or await self._later(length)
 
-    async def _next(self, most: int) -> bytes:
-        length = min(self._left, most)
-        if self._keystream is None and self._file.cached(self._offset, length):
-            chunk = self._file.read(self._offset, length)
-        else:
-            chunk = await asyncio.to_thread(self._read, self._offset, length)
+    def _now(self, length: int) -> bytes | None:
+        """The next bytes, if they are at hand."""
+        if self._keystream is not None or not self._file.cached(self._offset, length):
+            return None
+        return self._taken(self._file.read(self._offset, length))
+
+    async def _later(self, length: int) -> bytes:
+        return self._taken(await asyncio.to_thread(self._read, self._offset, length))
+
+    def _taken(self, chunk: bytes) -> bytes:
         if not chunk:
             raise OSError("the file of an object has become shorter while it was read")
         self._offset += len(chunk)
@@ -213,7 +219,8 @@ class FileStream:
         """All that is left."""
         chunks = []
         while self._left > 0:
-            chunks.append(await self._next(_AT_ONCE))
+            length = min(self._left, _AT_ONCE)
+            chunks.append(self._now(length) or await self._later(length))
         self._file.close()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 

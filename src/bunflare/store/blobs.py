@@ -149,7 +149,6 @@ class OpenFile:
         try:
             for position in range(offset, offset + length, _PROBE_STEP):
                 os.preadv(self._descriptor, _PROBE, position, os.RWF_NOWAIT)
-            os.preadv(self._descriptor, _PROBE, offset + length - 1, os.RWF_NOWAIT)
         except OSError:  # of which one kind says no, and another that it is not told here
             return False
         return True

@@ -11,7 +11,7 @@ import atexit
 import contextvars
 import os
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -81,6 +81,10 @@ class Database:
                 "write through the transaction instead (tx.kv(…), tx.…)"
             )
         return await self._start().writer.submit(function, args, heavy)
+
+    async def when_over(self, close: Callable[[], Awaitable[object]]) -> None:
+        """Await ``close()``: what was written is on disk."""
+        await close()
 
     @property
     def in_transaction(self) -> bool:

@@ -9,8 +9,10 @@ follow, also after a crash, is told in :mod:`bunflare.store.r2_settle`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
+from . import r2_paths as paths
 from .schema import Schema, add_columns
 from .session import View
 from .transaction import Transaction
@@ -35,7 +37,7 @@ CREATE TABLE IF NOT EXISTS bunflare_r2_unsettled (
   version TEXT,              -- of the object whose file has yet to follow; NULL: it was deleted
   data BLOB,                 -- the file's bytes; NULL: they are in the staged file of that name
   PRIMARY KEY (bucket, key)
-) WITHOUT ROWID
+)
 """
 
 
@@ -123,7 +125,7 @@ ON CONFLICT (bucket, key) DO UPDATE SET version = excluded.version, data = exclu
 
 _VERSION = "SELECT bunflare_version FROM r2_objects WHERE bucket = ? AND key = ?"
 
-_DELETE = "DELETE FROM r2_objects WHERE bucket = ? AND key = ? RETURNING 1"
+_DELETE = "DELETE FROM r2_objects WHERE bucket = ? AND key = ? RETURNING bunflare_version"
 
 _LIST = f"""
 SELECT o.key, {_COLUMNS} FROM r2_objects AS o
@@ -178,32 +180,40 @@ def put(
     row: ObjectRow,
     data: bytes | None,
     condition: Callable[[ObjectRow | None], bool] | None,
-    committed: Callable[[], object],
+    committed: Callable[[list[str]], object],
 ) -> bool:
     """Set an object, if ``condition`` is content with the one there is; whether it was.
 
     ``data`` are its bytes, or None if they are in the staged file that is named as the version.
-    ``committed`` is called once the row is on disk.
+    ``committed`` is called once the row is on disk, with the keys of what other programs wrote and
+    is no more, if their files lay elsewhere than ours do.
     """
     if condition is not None and not condition(current(tx, bucket, key)):
         return False
+    elsewhere = paths.is_odd(key) and is_foreign(tx, bucket, key)
     tx.run(_PUT, (bucket, key, *row))
     tx.run(_UNSETTLE, (bucket, key, row.version, data))
     _forget(tx, bucket, key)
-    tx.after(committed)
+    tx.after(partial(committed, [key] if elsewhere else []))
     return True
 
 
-def delete(tx: Transaction, bucket: str, keys: list[str], committed: Callable[[], object]) -> bool:
-    """Delete objects; whether there was any of them."""
+def delete(
+    tx: Transaction, bucket: str, keys: list[str], committed: Callable[[list[str]], object]
+) -> bool:
+    """Delete objects; whether there was any of them. ``committed`` is called as by `put`."""
     found = False
+    elsewhere: list[str] = []
     for key in keys:
-        if tx.one(_DELETE, (bucket, key)) is not None:
+        row = tx.one(_DELETE, (bucket, key))
+        if row is not None:
             tx.run(_UNSETTLE, (bucket, key, None, None))
             _forget(tx, bucket, key)
             found = True
+            if row[0] is None and paths.is_odd(key):
+                elsewhere.append(key)
     if found:
-        tx.after(committed)
+        tx.after(partial(committed, elsewhere))
     return found
 
 

@@ -60,6 +60,11 @@ def verbatim(key: str) -> Path | None:
     return parts
 
 
+def is_odd(key: str) -> bool:
+    """Whether a program without such rules has used another path."""
+    return first(key) != tuple(key.split("/"))
+
+
 def bucket_name(bucket: str, folding: bool = False) -> str:
     """The name of a bucket's directory."""
     return _name(bucket, folding)

@@ -33,7 +33,7 @@ from .r2_files import Mark, R2Files
 _log = logging.getLogger("bunflare")
 
 # How much may be unsettled before it is flushed without waiting for quieter times.
-_FLUSH_OBJECTS = 2048
+_FLUSH_OBJECTS = 4096
 _FLUSH_BYTES = 16 * 1024 * 1024
 _FLUSH_BATCH = 256
 _FLUSH_SECONDS = 2.0
@@ -49,6 +49,7 @@ class Job:
         "bucket",
         "data",
         "done",
+        "elsewhere",
         "key",
         "loop",
         "mtime",
@@ -67,6 +68,8 @@ class Job:
         self.mtime = 0 if row is None else row.mtime or 0
         #: None if the bytes are in the staged file.
         self.data = data
+        #: Whether another program's file, which it replaces, lies elsewhere.
+        self.elsewhere = False
         self.loop = asyncio.get_running_loop()
         self.done: asyncio.Future[None] = self.loop.create_future()
 
@@ -114,13 +117,18 @@ class Settler:
 
     # -- at once ---------------------------------------------------------------------------
 
-    def submit(self, *jobs: Job) -> None:
-        """Settle these soon, together with what else is waiting. From any thread."""
+    def submit(self, jobs: list[Job], elsewhere: list[str]) -> None:
+        """Settle these soon, together with what else is waiting. From any thread.
+
+        ``elsewhere`` are those of their keys under which other programs' files lie at paths that
+        are not ours.
+        """
         try:
             current: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
             current = None
         for job in jobs:
+            job.elsewhere = job.key in elsewhere
             if job.loop is current:
                 self._enqueue(job)
             else:
@@ -198,6 +206,8 @@ class Settler:
         try:
             for job in batch:
                 place = (job.bucket, job.key)
+                if job.elsewhere:
+                    self._clear(*place)
                 if r2.version(view, *place) != job.version:
                     if job.version is not None and job.data is None:
                         overtaken.append(job.version)
@@ -210,6 +220,16 @@ class Settler:
             os.close(lock)
             raise
         return steps, overtaken
+
+    def _clear(self, bucket: str, key: str) -> None:
+        """Remove the file of another program's object, which is no more."""
+        path = paths.verbatim(key)
+        if path is not None:
+            # The same path may be where an object of ours belongs, and has come to in between.
+            other = self.files.key_of(path)
+            row = r2.current(self._database.view, bucket, other)
+            if other == key or row is None or not row.own:
+                self.files.remove_path(bucket, path)
 
     def _is_taken(self, bucket: str, key: str) -> bool:
         """Whether another program has put an object where the first path of this one leads."""

@@ -144,7 +144,7 @@ def complete(
     upload: Upload,
     used: list[Part],
     row: r2.ObjectRow,
-    committed: Callable[[], object],
+    committed: Callable[[list[str]], object],
 ) -> bool:
     """Make the object of which ``row`` tells, and end the upload.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -36,17 +36,21 @@ class Session(Protocol):
         ``heavy`` says that it handles megabytes and is better run on a thread.
         """
 
+    async def when_over(self, close: Callable[[], Awaitable[object]]) -> None:
+        """Await ``close()`` when it is certain what becomes of the writes until now."""
+
 
 class TransactionSession:
     """Reads and writes inside an open transaction; nothing is on disk before that commits."""
 
-    __slots__ = ("_path", "_transaction")
+    __slots__ = ("_closing", "_path", "_transaction")
 
     immediate = False
 
     def __init__(self, transaction: Transaction, path: Path) -> None:
         self._transaction = transaction
         self._path = path
+        self._closing: list[Callable[[], Awaitable[object]]] = []
 
     @property
     def view(self) -> View:
@@ -58,3 +62,11 @@ class TransactionSession:
                 return function(self._transaction, *args)
         except SqliteError as error:
             raise translate(error, self._path) from error
+
+    async def when_over(self, close: Callable[[], Awaitable[object]]) -> None:
+        self._closing.append(close)
+
+    async def over(self) -> None:
+        """The transaction was committed or undone."""
+        while self._closing:
+            await self._closing.pop()()
