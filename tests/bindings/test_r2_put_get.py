@@ -590,3 +590,18 @@ async def test_the_copy_of_nothing_changes_nothing(bucket: R2Bucket) -> None:
     await bucket.put("copy", "kept")
     assert await bucket.copy("missing", "copy") is None
     assert await contents(bucket) == {"copy": b"kept"}
+
+
+@pytest.mark.parametrize("size", [10, 300_000])
+async def test_an_object_is_copied_onto_itself(
+    bucket: R2Bucket, directory: Path, size: int
+) -> None:
+    value = os.urandom(size)
+    before = await written(bucket, "key", value, custom_metadata={"a": "b"})
+    after = await bucket.copy("key", "key")
+    assert isinstance(after, R2Object)
+    assert after.version != before.version
+    assert after.custom_metadata == {"a": "b"}
+    assert await read(bucket, "key") == value
+    assert objects_on_disk(directory) == {"key": value}
+    assert beside(directory) == {}

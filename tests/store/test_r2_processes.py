@@ -7,11 +7,13 @@ import hashlib
 import json
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import bunflare
 from bunflare import R2ObjectBody
+from bunflare.store.r2_files import R2Files
 from tests.bindings.r2_tools import beside, objects_on_disk
 from tests.support import child
 
@@ -215,3 +217,45 @@ async def test_a_put_is_seen_by_other_processes_at_once(directory: Path) -> None
                 await bucket.delete(key)
                 other.tell(key)
                 assert other.line() == "none"
+
+
+OVERWRITER = """
+import asyncio, sys, bunflare
+async def main():
+    async with bunflare.open(sys.argv[1]) as state:
+        for line in sys.stdin:
+            await state.r2("bucket").put("key", line.strip() * 30_000)
+            print("done", flush=True)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("misses", ["01", "10", "011", "101", "0110", "1111"])
+async def test_a_reader_that_is_overtaken_looks_again(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, misses: str
+) -> None:
+    """Between row and file, each look may be overtaken: by a file that is just being moved to its
+    place (0), or by another version (1)."""
+    look = R2Files.open
+    plan = list(misses)
+    async with bunflare.open(directory) as state:
+        bucket = state.r2("bucket")
+        await bucket.put("key", "first" * 30_000)
+        with child(OVERWRITER, directory) as other:
+
+            def overtaken(self: R2Files, *arguments: Any) -> int | None:
+                if not plan:
+                    return look(self, *arguments)
+                if plan.pop(0) == "0":
+                    return None
+                other.tell(f"new{len(plan)}")
+                assert other.line() == "done"
+                return look(self, *arguments)
+
+            monkeypatch.setattr(R2Files, "open", overtaken)
+            found = await bucket.get("key")
+            assert isinstance(found, R2ObjectBody)
+            body = await found.bytes()
+            assert hashlib.md5(body).hexdigest() == found.etag
+            last = len(misses) - 1 - misses.rindex("1")
+            assert body == f"new{last}".encode() * 30_000
