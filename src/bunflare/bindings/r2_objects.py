@@ -25,6 +25,8 @@ from .r2_ssec import Keystream, Ssec
 
 # A chunk stays in the processor's cache while the next one is read.
 _CHUNK = 512 * 1024
+# Chunks that were at hand after which others have their turn.
+_TURN = 8
 # Bytes that are read in one go where they are wanted as a whole.
 _AT_ONCE = 16 * 1024 * 1024
 
@@ -171,7 +173,7 @@ async def _all(content: bytes | AsyncIterator[bytes]) -> bytes:
 class FileStream:
     """A range of a file as chunks, read on a thread where the disk would have to be waited for."""
 
-    __slots__ = ("_file", "_keystream", "_left", "_offset")
+    __slots__ = ("_at_hand", "_file", "_keystream", "_left", "_offset")
 
     def __init__(
         self, file: OpenFile, offset: int, length: int, keystream: Keystream | None
@@ -180,6 +182,7 @@ class FileStream:
         self._offset = offset
         self._left = length
         self._keystream = keystream
+        self._at_hand = 0
 
     def __aiter__(self) -> FileStream:
         return self
@@ -189,7 +192,13 @@ class FileStream:
             self._file.close()
             raise StopAsyncIteration
         length = min(self._left, _CHUNK)
-        return self._now(length) or await self._later(length)
+        chunk = self._now(length)
+        if chunk is None:
+            return await self._later(length)
+        self._at_hand += 1
+        if self._at_hand % _TURN == 0:
+            await asyncio.sleep(0)
+        return chunk
 
     def _now(self, length: int) -> bytes | None:
         """The next bytes, if they are at hand."""

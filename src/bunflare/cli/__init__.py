@@ -12,6 +12,7 @@ from ..errors import BunflareError
 _COMMANDS = {
     "dev": "Run a Worker on a local port, its state kept in .bunflare.",
     "init": "Prepare a project: its data directory, and .gitignore.",
+    "r2": "Put, get and list objects, and look after their files.",
 }
 
 

@@ -1,0 +1,202 @@
+"""``bunflare r2``, through its entry point; as a process where it matters."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bunflare.cli import main
+from tests.support import files
+
+DATA = bytes(range(256)) * 2000
+
+
+@dataclass
+class Result:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Commands:
+    """The command line in a project's directory."""
+
+    def __init__(self, capfd: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> None:
+        self._capfd = capfd
+        self._patch = patch
+
+    def run(self, *arguments: str) -> Result:
+        self._patch.setattr(sys, "argv", ["bunflare", "r2", *arguments])
+        self._capfd.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Result(code, *self._capfd.readouterr())
+
+    def __call__(self, *arguments: str) -> str:
+        result = self.run(*arguments)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "file.bin").write_bytes(DATA)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BUNFLARE_DIR", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def r2(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Commands:
+    return Commands(capfd, monkeypatch)
+
+
+def test_an_object_goes_in_and_comes_out(project: Path, r2: Commands) -> None:
+    r2(
+        *("object", "put", "bucket/dir/key.bin", "--file", "file.bin", "--content-type", "a/b"),
+        *("--cache-control", "no-store", "--expires", "2030-01-02", "-s", "InfrequentAccess"),
+    )
+    assert (project / ".bunflare/r2/bucket/dir/key.bin").read_bytes() == DATA
+    told = json.loads(r2("object", "head", "bucket/dir/key.bin"))
+    assert (told["key"], told["size"], told["storage_class"]) == (
+        "dir/key.bin",
+        len(DATA),
+        "InfrequentAccess",
+    )
+    assert told["http_metadata"] == {
+        "content_type": "a/b",
+        "cache_control": "no-store",
+        "cache_expiry": "2030-01-02 00:00:00+00:00",
+    }
+    r2("object", "get", "bucket/dir/key.bin")
+    assert (project / "key.bin").read_bytes() == DATA
+    r2("object", "get", "bucket/dir/key.bin", "--file", "other.bin")
+    assert (project / "other.bin").read_bytes() == DATA
+    r2("object", "delete", "bucket/dir/key.bin")
+    gone = r2.run("object", "get", "bucket/dir/key.bin")
+    assert (gone.returncode, gone.stderr.count("\n")) == (1, 1)
+    assert "does not exist" in gone.stderr
+
+
+def test_pipes(project: Path) -> None:
+    command = [str(Path(sys.executable).with_name("bunflare")), "r2", "object"]
+    subprocess.run(
+        [*command, "put", "bucket/key", "--pipe"], cwd=project, input=DATA, check=True, timeout=30
+    )
+    result = subprocess.run(
+        [*command, "get", "bucket/key", "--pipe"],
+        cwd=project,
+        check=True,
+        timeout=30,
+        stdout=subprocess.PIPE,
+    )
+    assert result.stdout == DATA
+
+
+def test_a_list_shows_prefixes_and_as_many_as_wanted(project: Path, r2: Commands) -> None:
+    for key in ("a", "b/1", "b/2", "c"):
+        r2("object", "put", f"bucket/{key}", "--file", "file.bin")
+    assert [line.split()[-1] for line in r2("object", "list", "bucket").splitlines()] == [
+        "a",
+        "b/1",
+        "b/2",
+        "c",
+    ]
+    lines = r2("object", "list", "bucket", "--delimiter", "/", "--json").splitlines()
+    assert [one.get("key", one.get("prefix")) for one in map(json.loads, lines)] == ["b/", "a", "c"]
+    assert len(r2("object", "list", "bucket", "--limit", "2").splitlines()) == 2
+    assert len(r2("object", "list", "bucket", "--prefix", "b/").splitlines()) == 2
+    assert r2("object", "list", "nothing") == ""
+
+
+def test_folders_go_in_and_come_out(project: Path, r2: Commands) -> None:
+    source = project / "site"
+    (source / "img").mkdir(parents=True)
+    (source / "index.html").write_text("<h1>")
+    (source / "img" / "cat.png").write_bytes(DATA)
+    r2("bulk", "put", "bucket", "site", "--prefix", "v1/")
+    assert set(files(project / ".bunflare/r2/bucket")) == {"v1/index.html", "v1/img/cat.png"}
+    r2("bulk", "get", "bucket", "copy", "--prefix", "v1/")
+    assert files(project / "copy") == files(source)
+    r2("object", "put", "bucket/v1/../../evil", "--file", "file.bin")
+    result = r2.run("bulk", "get", "bucket", "again", "--prefix", "v1/")
+    assert (result.returncode, files(project / "again")) == (1, files(source))
+    assert "'v1/../../evil'" in result.stderr
+    assert r2.run("bulk", "put", "bucket", "nowhere").returncode == 1
+
+
+def test_a_bucket_is_checked_repaired_and_adopts(project: Path, r2: Commands) -> None:
+    r2("object", "put", "bucket/key", "--file", "file.bin")
+    assert r2("check", "bucket", "--digests") == f"1 objects, {len(DATA)} bytes\n"
+    directory = project / ".bunflare/r2/bucket"
+    (directory / "key").write_text("edited")
+    (directory / "dropped.txt").write_text("dropped")
+    result = r2.run("check", "bucket")
+    assert result.returncode == 1
+    assert "changed: key: " in result.stdout
+    assert "stranger: dropped.txt" in result.stdout
+    assert "changed: key: " in r2("repair", "bucket")
+    assert "dropped.txt" in r2("adopt", "bucket")
+    assert r2("check", "bucket", "--digests") == "2 objects, 13 bytes\n"
+    (directory / "key").unlink()
+    assert r2.run("repair", "bucket").returncode == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("object", "put", "bucket/key"),
+        ("object", "put", "bucket/key", "--file", "nowhere"),
+        ("object", "put", "bucket/key", "--file", "file.bin", "--pipe"),
+        ("object", "put", "bucket/key", "--file", "file.bin", "--expires", "soon"),
+        ("object", "put", "bucket", "--file", "file.bin"),
+        ("object", "get", "bucket/"),
+        ("object", "get", "bucket//"),
+        ("object", "get", "bucket/key", "--file", "a", "--pipe"),
+        ("nonsense",),
+    ],
+)
+def test_wrong_arguments_end_with_2(
+    project: Path, r2: Commands, arguments: tuple[str, ...]
+) -> None:
+    result = r2.run(*arguments)
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_terminal_sees_how_far_a_transfer_is(project: Path) -> None:
+    (project / "large.bin").write_bytes(DATA * 20)
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [
+            str(Path(sys.executable).with_name("bunflare")),
+            *("r2", "object", "put", "bucket/key", "--file", "large.bin"),
+        ],
+        cwd=project,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm"},
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            data = os.read(ours, 10_000)
+        except OSError:
+            break
+        if not data:
+            break
+        shown += data
+    os.close(ours)
+    assert process.wait(30) == 0
+    assert b"100%" in shown
