@@ -258,7 +258,7 @@ async def _in_and_out(directory: Path) -> None:
 
     async with bunflare.open(directory) as state:
         bucket = state.r2("memory")
-        await bucket.put("warm", block * 3)
+        await bucket.put("warm", b"warm")
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         upload = await bucket.create_multipart_upload("large")
         count = max(1, round(_GIB * 1024 * _MIB / part))

@@ -4,45 +4,109 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import bunflare
-from tests.support import child
+from tests.crash.contender import SELDOM
+from tests.crash.victims import Ledger, executioner, seed_of_the_day
+from tests.support import Child, child
 
 LONG = os.environ.get("BUNFLARE_CRASH") == "long"
 SECONDS = 60.0 if LONG else 5.0
-# On a machine that does other things besides, the scheduler adds waits of its own.
-LONGEST_WAIT = 0.25 if LONG else 1.0
+# In milliseconds. On a machine that does other things besides, the scheduler adds waits of its own.
+LONGEST_WAIT = 250 if LONG else 1000
 
 PROGRAM = (Path(__file__).parent / "contender.py").read_text()
 
 
-@pytest.mark.parametrize("processes", [2, 8])
-async def test_processes_share_a_directory(directory: Path, processes: int) -> None:
-    with ExitStack() as stack:
-        contenders = [
-            stack.enter_context(child(PROGRAM, directory, me, processes, SECONDS))
-            for me in range(processes)
-        ]
-        for contender in contenders:
-            assert contender.line() == "ready"
-        for contender in contenders:
-            contender.tell("go")
-        reports = [json.loads(contender.line(SECONDS)) for contender in contenders]
-        for contender in contenders:
-            assert contender.process.wait(30) == 0
+def started(stack: ExitStack, directory: Path, processes: int, seconds: float) -> list[Child]:
+    """Contenders that have the directory open, and begin together."""
+    contenders = [
+        stack.enter_context(child(PROGRAM, directory, me, processes, seconds))
+        for me in range(processes)
+    ]
+    for contender in contenders:
+        assert contender.line() == "ready"
+    for contender in contenders:
+        contender.tell("go")
+    return contenders
+
+
+def reported(contenders: list[Child], seconds: float) -> list[dict[str, Any]]:
+    """What they saw. One that met an error has ended instead."""
+    reports = [json.loads(contender.line(seconds)) for contender in contenders]
+    for contender in contenders:
+        assert contender.process.wait(30) == 0
+    return reports
+
+
+def show(reports: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    text = "".join(f"  {json.dumps(report)}\n" for report in reports)
+    if LONG:
+        with capsys.disabled():
+            sys.stderr.write(f"\n{text}")
+    else:
+        sys.stderr.write(text)  # shown when the test fails
+
+
+async def nothing_is_lost(state: bunflare.State, reports: list[dict[str, Any]]) -> None:
+    kv = state.kv("shared")
+    for me, report in enumerate(reports):
+        assert await kv.get(f"counter{me}") == str(report["rounds"] - 1)
+        own = [key.name async for key in kv.scan(prefix=f"own{me}.")]
+        numbers = range(SELDOM, SELDOM * (report["own"] + 1), SELDOM)
+        assert set(own) == {f"own{me}.{number}" for number in numbers}
+        for name in own:
+            assert await kv.get(name) == name.split(".")[1]
+    assert int(await kv.get("total")) == sum(report["own"] for report in reports)
+    assert state.database.view.all("PRAGMA integrity_check") == [("ok",)]
+
+
+def everybody_had_turns(reports: list[dict[str, Any]]) -> None:
+    fair = sum(report["writes"] for report in reports) / len(reports)
     for report in reports:
-        sys.stderr.write(json.dumps(report) + "\n")  # shown when the test fails
+        assert report["writes"] >= fair / 2
+        assert report["put"]["longest"] < LONGEST_WAIT
+        assert report["logged"] == [0]
+
+
+@pytest.mark.parametrize("processes", [2, 8])
+async def test_processes_that_write_and_read_at_once_lose_nothing_and_take_turns(
+    directory: Path, processes: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ExitStack() as stack:
+        reports = reported(started(stack, directory, processes, SECONDS), SECONDS)
+    show(reports, capsys)
     async with bunflare.open(directory) as state:
-        kv = state.kv("shared")
-        for me, report in enumerate(reports):
-            assert await kv.get(f"counter{me}") == str(report["writes"] - 1)
-        assert int(await kv.get("total")) == sum(report["increments"] for report in reports)
-        assert state.database.view.all("PRAGMA integrity_check") == [("ok",)]
-    fair = sum(report["writes"] for report in reports) / processes
-    assert min(report["writes"] for report in reports) >= fair / 2
-    assert max(report["longest"] for report in reports) < LONGEST_WAIT
+        await nothing_is_lost(state, reports)
+    everybody_had_turns(reports)
+
+
+async def test_processes_that_are_killed_do_not_disturb_the_others(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They die with the write lock, half a commit in the log, or a checkpoint under way."""
+    seconds = SECONDS / 2
+    ledger = Ledger()
+    kills = 0
+    with ExitStack() as stack:
+        killer = stack.enter_context(executioner(random.Random(seed_of_the_day())))
+        contenders = started(stack, directory, 2, seconds)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            killer.run(directory, ledger)
+            kills += 1
+        reports = reported(contenders, seconds)
+    show(reports, capsys)
+    assert kills > 5
+    async with bunflare.open(directory) as state:
+        await nothing_is_lost(state, reports)
+        await ledger.check(state)
+    everybody_had_turns(reports)

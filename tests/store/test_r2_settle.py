@@ -122,6 +122,29 @@ async def test_whoever_settles_waits_for_other_processes_and_others_go_on(
     assert (directory / "r2" / "bucket" / "other").read_bytes() == b"value"
 
 
+async def test_waiting_for_a_process_that_stands_still_has_an_end(
+    state: State,
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(r2_settle, "_PATIENCE", 0.05)
+    bucket = state.r2("bucket")
+    await bucket.put("key", "old")
+    with child(HOLDER, directory) as holder, caplog.at_level(logging.ERROR):
+        assert holder.line() == "held"
+        await bucket.put("key", "new")
+        assert await read(bucket, "key") == b"new"
+        assert objects_on_disk(directory) == {"key": b"old"}
+        with pytest.raises(bunflare.DatabaseBusy):
+            await bucket.check()
+        holder.tell("go")
+        holder.process.wait(30)
+    assert "has held the lock" in caplog.text
+    await settler_of(state).flush()
+    assert objects_on_disk(directory) == {"key": b"new"}
+
+
 async def test_a_version_that_was_overtaken_leaves_the_newer_file(
     state: State, directory: Path
 ) -> None:

@@ -88,6 +88,9 @@ class Checkpointer:
                 self._turnstile = Turnstile(self._directory.turnstile)
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             call_soon(loop, self._continue)
+        except apsw.BusyError:
+            # Another process does the same at this moment; the next commit will look again.
+            self._busy = False
         except Exception:
             _log.exception("a checkpoint of %s failed", self._directory.database)
             self._busy = False

@@ -145,8 +145,18 @@ def ignore(path: Path) -> None:
         if not target.exists():
             # Another process may do the same at this moment: both write the same bytes, whole.
             partial = path / f".gitignore.{os.getpid()}"
-            partial.write_text("# State of bunflare; not for version control.\n*\n")
-            partial.replace(target)
+            try:
+                partial.write_text("# State of bunflare; not for version control.\n*\n")
+                partial.replace(target)
+            except FileNotFoundError:
+                # The other one was quicker, and took this for left over.
+                if not target.exists():
+                    raise
+            except OSError:
+                partial.unlink(missing_ok=True)
+                raise
+        for left in path.glob(".gitignore.*"):  # by those that were killed half-way
+            left.unlink(missing_ok=True)
     except OSError as error:
         raise _translated(error, path) from error
 

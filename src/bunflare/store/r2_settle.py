@@ -24,6 +24,7 @@ import time
 from functools import partial
 from weakref import WeakKeyDictionary
 
+from ..errors import DatabaseBusy
 from . import blobs, r2, r2_uploads
 from . import r2_paths as paths
 from .database import Database
@@ -37,9 +38,13 @@ _FLUSH_OBJECTS = 4096
 _FLUSH_BYTES = 16 * 1024 * 1024
 _FLUSH_BATCH = 256
 _FLUSH_SECONDS = 2.0
-# What a file may cost on average before files leave the event loop's thread.
-_SLOW_SECONDS = 0.0005
+# What files may cost together before they leave the event loop's thread; and what one costs while
+# nothing is known of the disk.
+_SLOW_SECONDS = 0.005
+_FIRST_COST = 0.00005
 _COST_WEIGHT = 0.1
+# How long another process may hold the lock.
+_PATIENCE = 10.0
 
 
 class Job:
@@ -113,7 +118,7 @@ class Settler:
         self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue] = WeakKeyDictionary()
         self._flushing: set[asyncio.Task[None]] = set()
         self._closed = False
-        self._cost = 0.0
+        self._cost = _FIRST_COST
 
     # -- at once ---------------------------------------------------------------------------
 
@@ -152,7 +157,8 @@ class Settler:
 
     def _start(self, queue: _Queue) -> None:
         """Settle on the spot, while that is quick; else on a thread."""
-        if self._cost < _SLOW_SECONDS and (lock := self._lock_at_once()) is not None:
+        quick = self._cost * len(queue.jobs) < _SLOW_SECONDS
+        if quick and (lock := self._lock_at_once()) is not None:
             batch, queue.jobs = queue.jobs, []
             failure: Exception | None = None
             started = time.perf_counter()
@@ -252,7 +258,7 @@ class Settler:
         return descriptor
 
     async def _lock(self) -> int:
-        """`_lock_at_once`, waited for on a thread."""
+        """`_lock_at_once`, waited for on a thread. Raises `DatabaseBusy` in the end."""
         descriptor = self._lock_at_once()
         if descriptor is not None:
             return descriptor
@@ -261,9 +267,14 @@ class Settler:
             None, fcntl.flock, descriptor, fcntl.LOCK_EX
         )
         try:
-            await asyncio.shield(waiting)
-        except asyncio.CancelledError:
+            await asyncio.wait_for(asyncio.shield(waiting), _PATIENCE)
+        except (asyncio.CancelledError, TimeoutError) as error:
             waiting.add_done_callback(lambda _: os.close(descriptor))
+            if isinstance(error, TimeoutError):
+                raise DatabaseBusy(
+                    f"another process has held the lock of {self._database.directory.r2} for more "
+                    f"than {_PATIENCE:g} seconds"
+                ) from None
             raise
         return descriptor
 
