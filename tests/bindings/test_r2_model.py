@@ -116,6 +116,36 @@ class R2Model(RuleBasedStateMachine):
         with pytest.raises(R2Error):
             self.run(self.bucket.put(key, value, sha256=hashlib.sha256(value + b"!").digest()))
 
+    @rule(
+        key=keys, other=keys, third=keys, value=VALUES, streamed=st.booleans(), fails=st.booleans()
+    )
+    def transact(
+        self, key: str, other: str, third: str, value: bytes, streamed: bool, fails: bool
+    ) -> None:
+        found: dict[str, Any] = {}
+
+        async def work() -> None:
+            async with self.state.transaction() as tx:
+                inside = tx.r2("bucket")
+                await inside.delete(other)
+                given = chunks(value[:7], value[7:]) if streamed else value
+                found[key] = await inside.put(key, given)
+                found[third] = await inside.copy(key, third)
+                seen = await inside.get(third)
+                assert isinstance(seen, R2ObjectBody)
+                assert await seen.bytes() == value
+                if fails:
+                    raise ZeroDivisionError
+
+        if fails:
+            with pytest.raises(ZeroDivisionError):
+                self.run(work())
+            return
+        self.run(work())
+        self.model.pop(other, None)
+        for name, stored in found.items():
+            self.stored(name, value, stored, {})
+
     @rule(source=keys, key=keys)
     def copy(self, source: str, key: str) -> None:
         found = self.run(self.bucket.copy(source, key))

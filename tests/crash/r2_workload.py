@@ -16,13 +16,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import bunflare
-from bunflare import R2Bucket, R2ObjectBody, R2UploadedPart
+from bunflare import R2Bucket, R2ObjectBody, R2UploadedPart, State
 
 WRITERS = 3
 #: Below each other, escaped, and ordinary; a writer's own are those that begin with its number.
 KEYS = ["{0}", "{0}/a", "{0}/a/b", "{0}/../%00", "{0}//", "{0}/plain.txt"]
 SIZES = [0, 10, 1000, 60_000, 70_000, 1_500_000]
-KINDS = ["put", "put", "stream", "delete", "parts", "file", "copy", "several"]
+KINDS = ["put", "put", "stream", "delete", "parts", "file", "copy", "several", "transaction"]
 
 
 def value_of(number: int, size: int) -> bytes:
@@ -75,16 +75,39 @@ async def step(bucket: R2Bucket, kind: str, key: str, number: int, file: Path) -
         await bucket.copy(source, key)
 
 
-async def write(bucket: R2Bucket, writer: int, start: int, scratch: Path) -> None:
+async def transact(state: State, keys: list[str], number: int) -> None:
+    """All of the keys, or none; one in five is given up."""
+    try:
+        async with state.transaction() as tx:
+            bucket = tx.r2("bucket")
+            for key in keys:
+                value, metadata = value_of(number, random.choice(SIZES)), {"number": str(number)}
+                given = pieces(value) if random.random() < 0.5 else value
+                await bucket.put(key, given, custom_metadata=metadata)
+            if number % 5 == 0:
+                raise ZeroDivisionError
+    except ZeroDivisionError:
+        for key in keys:
+            tell("gave-up", "transaction", key, number)
+
+
+async def write(state: State, writer: int, start: int, scratch: Path) -> None:
+    bucket = state.r2("bucket")
     mine = [key.format(writer) for key in KEYS]
     for number in range(start, start + 1_000_000):
         kind = random.choice(KINDS)
-        chosen = random.sample(mine, 3) if kind == "several" else [random.choice(mine)]
+        several = kind in ("several", "transaction")
+        chosen = random.sample(mine, 3) if several else [random.choice(mine)]
         for key in chosen:
             tell("begin", kind, key, number)
-        await asyncio.gather(
-            *(step(bucket, kind, key, number, scratch / f"file{writer}") for key in chosen)
-        )
+        if kind == "transaction":
+            await transact(state, chosen, number)
+            if number % 5 == 0:
+                continue
+        else:
+            await asyncio.gather(
+                *(step(bucket, kind, key, number, scratch / f"file{writer}") for key in chosen)
+            )
         for key in chosen:
             tell("done", kind, key, number)
 
@@ -108,9 +131,8 @@ async def main(directory: str, start: int, durability: str, seed: int) -> None:
     scratch = Path(directory).with_name("scratch")
     scratch.mkdir(exist_ok=True)
     async with bunflare.open(directory, durability=durability) as state:  # type: ignore[arg-type]
-        bucket = state.r2("bucket")
         await asyncio.gather(
-            *(write(bucket, writer, start, scratch) for writer in range(WRITERS)),
+            *(write(state, writer, start, scratch) for writer in range(WRITERS)),
             look_on(state.r2("bucket")),
         )
 

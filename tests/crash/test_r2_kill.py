@@ -71,6 +71,8 @@ def follow(stories: dict[str, Story], lines: list[str]) -> int:
         story = stories.setdefault(key, Story())
         if what == "begin":
             story.begun.add((kind, int(number)))
+        elif what == "gave-up":
+            story.begun.discard((kind, int(number)))
         else:
             story.done = (kind, int(number))
             story.begun.discard((kind, int(number)))
@@ -83,6 +85,8 @@ async def check(directory: Path, stories: dict[str, Story]) -> None:
     async with bunflare.open(directory, clock=clock) as state:
         assert state.database.view.all("PRAGMA integrity_check") == [("ok",)]
         bucket = state.r2("bucket")
+        # What was in the middle of a transaction is there as a whole, or not at all.
+        halves: dict[int, set[bool]] = {}
         for key, story in stories.items():
             allowed = {None if kind == "delete" else number for kind, number in story.begun}
             if story.done is None or story.done[0] == "delete":
@@ -98,9 +102,15 @@ async def check(directory: Path, stories: dict[str, Story]) -> None:
                 assert len(body) == found.size
                 assert body == value_of(number, len(body) - 11), key
             assert number in allowed, (key, story)
+            for kind, begun in story.begun:
+                if kind == "transaction":
+                    # Numbers of different writers may be the same; their keys are not.
+                    writer = int(key[0])
+                    halves.setdefault(begun * 10 + writer, set()).add(number == begun)
             # From now on that is what it is.
             story.begun.clear()
             story.done = ("delete", 0) if number is None else ("found", number)
+        assert all(len(half) == 1 for half in halves.values()), halves
         # Uploads that were abandoned go after seven days, and nothing else is left then.
         await clock.advance(days=8)
         await chores_done(state)
@@ -128,4 +138,13 @@ async def test_each_object_survives_sigkill_whole(tmp_path: Path) -> None:
         latest = max(latest, follow(stories, lines))
         await check(directory, stories)
     assert seen.total() > KILLS
-    assert set(seen) == {"put", "stream", "delete", "parts", "file", "copy", "several"}
+    assert set(seen) == {
+        "put",
+        "stream",
+        "delete",
+        "parts",
+        "file",
+        "copy",
+        "several",
+        "transaction",
+    }

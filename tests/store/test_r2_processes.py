@@ -17,7 +17,7 @@ from bunflare.store.r2_files import R2Files
 from tests.bindings.r2_tools import beside, objects_on_disk
 from tests.support import child
 
-SECONDS = 1.5
+SECONDS = 1.0
 
 COMMON = """
 import asyncio, hashlib, json, os, random, sys, time, bunflare
