@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -518,3 +519,28 @@ def test_an_entry_of_the_guestbook_survives_sigkill(tmp_path: Path) -> None:
         server.fetch("/", "POST", "name=Bob&message=second", form)
         page = server.text()
         assert page.index("Bob") < page.index("Ada")
+
+
+def test_a_picture_of_the_guestbook_survives_sigkill(tmp_path: Path) -> None:
+    example = Path(__file__).parents[2] / "examples" / "guestbook" / "wrangler.toml"
+    arguments = ("--config", str(example), "--persist-to", str(tmp_path / "state"))
+    picture = b"\x89PNG" * 10_000
+
+    def form(kind: str) -> bytes:
+        part = "--x\r\nContent-Disposition: form-data; name="
+        fields = f'{part}"name"\r\n\r\nAda\r\n{part}"message"\r\n\r\nLook!\r\n'
+        head = f'{part}"picture"; filename="a.png"\r\nContent-Type: {kind}\r\n\r\n'
+        return fields.encode() + head.encode() + picture + b"\r\n--x--\r\n"
+
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    with dev(tmp_path, *arguments) as server:
+        assert server.fetch("/", "POST", form("image/png"), headers)[0] == 303
+        server.process.kill()
+    with dev(tmp_path, *arguments) as server:
+        [link] = re.findall(r'src="(/picture/[^"]+)"', server.text())
+        status, found, body = server.fetch(link)
+        assert (status, found["content-type"], body) == (200, "image/png", picture)
+        assert server.fetch("/picture/nothing")[0] == 404
+        # What is no picture is not shown.
+        assert server.fetch("/", "POST", form("text/html"), headers)[0] == 303
+        assert server.text().count("<img") == 1

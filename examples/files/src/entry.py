@@ -76,7 +76,9 @@ class Default(WorkerEntrypoint):
         file = (await request.form_data()).get("file")
         if file is None or isinstance(file, str) or not file.name:
             return Response("A file is needed.", status=400)
-        await self.env.FILES.put(file.name, file, {"httpMetadata": {"contentType": file.type}})
+        await self.env.FILES.put(
+            file.name, file, {"httpMetadata": {"contentType": file.content_type}}
+        )
         return Response(None, status=303, headers={"location": "/"})
 
     async def download(self, request, key):
