@@ -92,6 +92,111 @@ print("fine", flush=True)
 """
 
 
+WRITING = """
+import asyncio, gc, os, sys, threading, bunflare
+
+LARGE = b"x" * 200_000
+
+def child(state, tx):
+    try:
+        for use in (lambda: state.database.view, lambda: tx.kv("A")._session.view.one("SELECT 1")):
+            try:
+                use()
+            except bunflare.StateError as error:
+                assert "forked" in str(error), error
+            else:
+                os._exit(1)
+        del tx, state
+        gc.collect()
+        # Another directory is nobody else's.
+        other = threading.Thread(target=asyncio.run, args=(elsewhere(),))
+        other.start()
+        other.join()
+        os._exit(0)
+    except BaseException:
+        import traceback
+        traceback.print_exc()
+        os._exit(2)
+
+async def elsewhere():
+    async with bunflare.open(sys.argv[1] + "-child") as state:
+        await state.kv("A").put("key", "child")
+        assert await state.kv("A").get("key") == "child"
+
+async def main():
+    state = bunflare.open(sys.argv[1])
+    kv = state.kv("A")
+    await kv.put("key", "before")
+    async with state.transaction() as tx:
+        tx.kv("A")._session._transaction.run("PRAGMA cache_size=10")
+        for number in range(100):
+            await tx.kv("A").put(f"large{number}", LARGE)
+        pid = os.fork()
+        if pid == 0:
+            child(state, tx)
+        _, status = os.waitpid(pid, 0)
+        assert status == 0, status
+        await tx.kv("A").put("key", "parent")
+    assert await kv.get("key") == "parent"
+    for number in range(100):
+        assert await kv.get(f"large{number}", "bytes") == LARGE
+    await kv.put("key", "after")
+    assert state.database.view.one("PRAGMA integrity_check") == ("ok",)
+    await state.close()
+
+asyncio.run(main())
+print("fine", flush=True)
+"""
+
+THREADS = """
+import asyncio, os, sys, threading, time, bunflare
+
+ended = threading.Event()
+statuses = []
+
+def fork_again_and_again(state):
+    for _ in range(30):
+        time.sleep(0.005)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                asyncio.run(use(state))
+            except bunflare.StateError as error:
+                os._exit(0 if "forked" in str(error) else 1)
+            except BaseException:
+                import traceback
+                traceback.print_exc()
+                os._exit(2)
+            os._exit(0)
+        statuses.append(os.waitpid(pid, 0)[1])
+    ended.set()
+
+async def use(state):
+    await state.kv("A").put("child", "child")
+    assert await state.kv("A").get("child") == "child"
+
+async def main():
+    state = bunflare.open(sys.argv[1])
+    kv = state.kv("A")
+    await kv.put("key", "before")
+    threading.Thread(target=fork_again_and_again, args=(state,)).start()
+    number = 0
+    while not ended.is_set():
+        number += 1
+        await asyncio.gather(
+            kv.put("large", b"x" * 1_000_000),
+            *(kv.put(f"key{i}", str(number)) for i in range(50)),
+        )
+    assert set(statuses) == {0}, statuses
+    assert await kv.get("key49") == str(number)
+    assert state.database.view.one("PRAGMA integrity_check") == ("ok",)
+    await state.close()
+
+asyncio.run(main())
+print("fine", flush=True)
+"""
+
+
 def test_an_idle_state_goes_on_in_both_processes(tmp_path: Path) -> None:
     with child(IDLE, tmp_path / "state") as process:
         assert process.line() == "fine"
@@ -99,6 +204,17 @@ def test_an_idle_state_goes_on_in_both_processes(tmp_path: Path) -> None:
 
 def test_a_state_that_is_in_use_cannot_be_used_by_the_child(tmp_path: Path) -> None:
     with child(BUSY, tmp_path / "state") as process:
+        assert process.line() == "fine"
+
+
+def test_a_child_cannot_disturb_a_parent_that_is_in_the_middle_of_writing(tmp_path: Path) -> None:
+    # So much that pages of the open transaction are in the log already.
+    with child(WRITING, tmp_path / "state") as process:
+        assert process.line() == "fine"
+
+
+def test_another_thread_may_fork_at_any_time(tmp_path: Path) -> None:
+    with child(THREADS, tmp_path / "state") as process:
         assert process.line() == "fine"
 
 
