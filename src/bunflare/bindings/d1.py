@@ -1,0 +1,309 @@
+"""D1: a SQL database per binding, as a Worker's binding has it, in Python's words.
+
+`D1Database` has the operations of the platform's binding, its types, limits and messages. It
+departs from it where that helps: blobs are bytes, 64-bit integers stay whole, and ``exec`` splits a
+text as SQLite does instead of at line ends.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from ..clock import Clock, SystemClock
+from ..errors import D1Error, D1TypeError, D1ValueError
+from ..store.d1 import START, Bound, D1File, Outcome, Position
+
+_SERVED_BY = "bunflare"
+_INT64 = 1 << 63
+
+
+@dataclass(frozen=True, slots=True)
+class D1Timings:
+    """How long SQLite worked on a statement, in milliseconds."""
+
+    sql_duration_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class D1Meta:
+    """What a statement did. All numbers are of that statement alone."""
+
+    #: Milliseconds.
+    duration: float
+    #: Bytes of the database after it.
+    size_after: int
+    #: Rows that were looked at, at least; SQLite counts those of scans exactly.
+    rows_read: int
+    #: Rows written, with the entries of indexes and sequences.
+    rows_written: int
+    #: The id of the last row it inserted, or 0.
+    last_row_id: int
+    changed_db: bool
+    #: Rows inserted, updated or deleted, without those of triggers.
+    changes: int
+    served_by: str
+    served_by_region: str
+    served_by_colo: str
+    served_by_primary: bool
+    timings: D1Timings
+    total_attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class D1Result:
+    """Rows as dicts, and what was done. A name that occurs twice keeps the last column."""
+
+    success: bool
+    results: list[dict[str, Any]]
+    meta: D1Meta
+
+
+@dataclass(frozen=True, slots=True)
+class D1ExecResult:
+    """How many statements were run, and for how many milliseconds."""
+
+    count: int
+    duration: float
+
+
+class D1PreparedStatement:
+    """A statement with its parameters. Made by `D1Database.prepare`."""
+
+    __slots__ = ("_bound", "_database")
+
+    def __init__(self, database: _Queries, bound: Bound) -> None:
+        self._database = database
+        self._bound = bound
+
+    @property
+    def bound(self) -> Bound:
+        """The text and its parameters."""
+        return self._bound
+
+    def bind(self, *values: Any) -> D1PreparedStatement:
+        """The same statement with ``values`` for its ``?`` or ``?NNN``.
+
+        Takes None, int, float, str, bool (as 1 and 0), bytes and other buffers, and lists of byte
+        values (0 to 255). Raises `D1TypeError` for anything else.
+        """
+        return D1PreparedStatement(self._database, (self._bound[0], tuple(map(_value, values))))
+
+    async def first(self, column: str | None = None) -> Any:
+        """The first row as a dict, or its ``column``; None if there is no row."""
+        outcome = await self._database.query(self._bound, counted=False)
+        if not outcome.rows:
+            return None
+        row = dict(zip(outcome.columns, outcome.rows[0], strict=True))
+        if column is None:
+            return row
+        if column not in row:
+            raise D1Error(f"D1_COLUMN_NOTFOUND: Column not found ({column})")
+        return row[column]
+
+    async def all(self) -> D1Result:
+        """Run it: all rows, and what was done."""
+        return _result(await self._database.query(self._bound, counted=True))
+
+    async def run(self) -> D1Result:
+        """The same as `all`."""
+        return _result(await self._database.query(self._bound, counted=True))
+
+    async def raw(self, column_names: bool = False) -> list[list[Any]]:
+        """All rows as lists, if asked for after a list of the columns' names."""
+        outcome = await self._database.query(self._bound, counted=False)
+        rows: list[list[Any]] = list(map(list, outcome.rows))
+        if column_names:
+            names = outcome.columns or self._database.file.describe(*self._bound)
+            rows.insert(0, list(names))
+        return rows
+
+
+class _Queries:
+    """What a database and a session have in common."""
+
+    __slots__ = ("_clock", "file")
+
+    def __init__(self, file: D1File, clock: Clock) -> None:
+        self.file = file
+        self._clock = clock
+
+    def prepare(self, sql: str) -> D1PreparedStatement:
+        """A statement. Nothing is looked at before it is run."""
+        if not isinstance(sql, str):
+            raise D1TypeError(f"D1_TYPE_ERROR: a statement is a str, not {type(sql).__name__}")
+        return D1PreparedStatement(self, (sql, ()))
+
+    async def batch(self, statements: Iterable[D1PreparedStatement]) -> list[D1Result]:
+        """Run several statements as one transaction: if one fails, none was run."""
+        bounds: list[Bound] = []
+        for statement in statements:
+            if not isinstance(statement, D1PreparedStatement):
+                raise D1TypeError(
+                    "D1_TYPE_ERROR: batch takes prepared statements, not "
+                    f"{type(statement).__name__}"
+                )
+            bounds.append(statement.bound)
+        if not bounds:
+            raise D1ValueError("D1_ERROR: No SQL statements detected.")
+        outcomes, position = await self.file.batch(bounds, self._clock.now())
+        self.seen(position)
+        return [_result(outcome) for outcome in outcomes]
+
+    async def query(self, bound: Bound, counted: bool) -> Outcome:
+        """Run one statement."""
+        return await self.file.query(bound, counted)
+
+    def seen(self, position: Position) -> None:
+        """Note what state an answer is of."""
+
+
+class D1Database(_Queries):
+    """A database. Made by `State.d1`."""
+
+    __slots__ = ()
+
+    def __init__(self, file: D1File, clock: Clock | None = None) -> None:
+        super().__init__(file, clock or SystemClock())
+
+    async def exec(self, sql: str) -> D1ExecResult:
+        """Run the statements of a text one after the other, each a transaction of its own.
+
+        The text is split as SQLite does it, so statements may span lines. One that fails is named
+        by its line; those before it stay done.
+        """
+        from ..store.d1_connection import statements
+
+        if not isinstance(sql, str):
+            raise D1TypeError(f"D1_TYPE_ERROR: exec takes a str, not {type(sql).__name__}")
+        started = time.perf_counter()
+        count = 0
+        for position, statement in statements(sql):
+            try:
+                await self.file.query((statement, ()))
+            except D1Error as error:
+                line = sql.count("\n", 0, position) + 1
+                reason = str(error).removeprefix("D1_ERROR: ")
+                raise D1Error(
+                    f"D1_EXEC_ERROR: Error in line {line}: {statement.rstrip()}: {reason}"
+                ) from error
+            count += 1
+        if not count:
+            raise D1ValueError("D1_EXEC_ERROR: No SQL statements detected.")
+        return D1ExecResult(count, (time.perf_counter() - started) * 1000)
+
+    async def dump(self) -> NoReturn:
+        """Refused, as the platform does since its alpha; see `D1Database.export_sql`."""
+        raise D1Error("D1_DUMP_ERROR: Status + 404")
+
+    def with_session(self, constraint_or_bookmark: str | None = None) -> D1DatabaseSession:
+        """A session: "first-primary", "first-unconstrained" (the default), or a bookmark.
+
+        Every query of a session sees at least the state that its bookmark names. There is one copy
+        of the data here, so that is the newest state, whichever process wrote it.
+        """
+        return D1DatabaseSession(self.file, self._clock, constraint_or_bookmark)
+
+    def __repr__(self) -> str:
+        return f"<D1Database {self.file.path.stem}>"
+
+
+class D1DatabaseSession(_Queries):
+    """A session. Made by `D1Database.with_session`."""
+
+    __slots__ = ("_bookmark",)
+
+    def __init__(self, file: D1File, clock: Clock, constraint_or_bookmark: str | None) -> None:
+        super().__init__(file, clock)
+        if constraint_or_bookmark is not None and not isinstance(constraint_or_bookmark, str):
+            raise D1TypeError("D1_SESSION_ERROR: invalid bookmark or constraint")
+        given = (constraint_or_bookmark or "").strip()
+        constraints = ("", "first-primary", "first-unconstrained")
+        self._bookmark: str | None = None if given in constraints else given
+
+    def get_bookmark(self) -> str | None:
+        """The newest state that this session has seen; None before its first query."""
+        return self._bookmark
+
+    async def query(self, bound: Bound, counted: bool) -> Outcome:
+        outcome = await self.file.query(bound, counted)
+        self.seen(START)
+        return outcome
+
+    def seen(self, position: Position) -> None:
+        bookmark = bookmark_of(position if position != START else self.file.position())
+        if self._bookmark is None or self._bookmark < bookmark:
+            self._bookmark = bookmark
+
+
+def bookmark_of(position: Position) -> str:
+    """The text of a position: later ones sort after earlier ones."""
+    commits, lineage = position
+    return f"{commits >> 32:08x}-{commits & 0xFFFFFFFF:08x}-00000000-{lineage}"
+
+
+def _result(outcome: Outcome) -> D1Result:
+    columns = outcome.columns
+    duration = outcome.duration
+    return D1Result(
+        True,
+        [dict(zip(columns, row)) for row in outcome.rows],  # noqa: B905 - as long as each other
+        D1Meta(
+            duration,
+            outcome.size,
+            outcome.rows_read,
+            outcome.rows_written,
+            outcome.last_row_id,
+            outcome.changed,
+            outcome.changes,
+            _SERVED_BY,
+            "LOCAL",
+            "LOCAL",
+            True,
+            D1Timings(duration),
+            1,
+        ),
+    )
+
+
+def _value(value: Any) -> Any:
+    """A parameter as SQLite takes it."""
+    kind = value.__class__
+    if value is None or kind is str or kind is float or kind is bytes:
+        # SQLite itself makes NULL of NaN.
+        return value
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, int):
+        if not -_INT64 <= value < _INT64:
+            _refuse("bigint", value)
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, Sequence) and all(
+        isinstance(one, int) and 0 <= one < 256 for one in value
+    ):
+        return bytes(value)
+    return _refuse("object", value)
+
+
+def _refuse(kind: str, value: object) -> NoReturn:
+    raise D1TypeError(f"D1_TYPE_ERROR: Type '{kind}' not supported for value '{value}'")
+
+
+__all__ = [
+    "D1Database",
+    "D1DatabaseSession",
+    "D1ExecResult",
+    "D1Meta",
+    "D1PreparedStatement",
+    "D1Result",
+    "D1Timings",
+    "bookmark_of",
+]
