@@ -7,9 +7,11 @@ text as SQLite does instead of at line ends.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NoReturn
 
 from ..clock import Clock, SystemClock
@@ -197,6 +199,71 @@ class D1Database(_Queries):
     async def dump(self) -> NoReturn:
         """Refused, as the platform does since its alpha; see `D1Database.export_sql`."""
         raise D1Error("D1_DUMP_ERROR: Status + 404")
+
+    async def migrate(
+        self, directory: str | os.PathLike[str], table: str = "d1_migrations"
+    ) -> list[str]:
+        """Apply the ``*.sql`` of a directory that were not applied yet, in order of their names.
+
+        Each is one transaction together with its record in ``table``, as wrangler keeps it. One
+        that fails raises `D1Error` with its file and line, and leaves nothing behind; those before
+        it stay applied. Returns the names of those applied now.
+        """
+        from .d1_files import migrate, pending
+
+        if pending(self.file, directory, table):
+            await self.bookmark()
+        return await migrate(self.file, self._clock, directory, table)
+
+    async def export_sql(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        schema: bool = True,
+        data: bool = True,
+        tables: Collection[str] = (),
+        progress: Callable[[int], object] | None = None,
+    ) -> str | None:
+        """Write the database as SQL that SQLite, wrangler and `import_sql` can read.
+
+        To ``path``, whole or not at all; or as the returned text. ``tables`` chooses some.
+        ``progress`` is called, on another thread, with the number of statements written. It is the
+        state of one moment, and hinders nobody.
+        """
+        from .d1_files import export
+
+        return await export(self.file, path, schema, data, tables, progress)
+
+    async def import_sql(
+        self, path: str | os.PathLike[str], progress: Callable[[int], object] | None = None
+    ) -> int:
+        """Run a file of SQL as one transaction; returns how many statements it had.
+
+        BEGIN, COMMIT and the switching of foreign keys, which other programs write, are passed
+        over; keys are checked at the end. ``progress`` is called, on another thread, with the
+        number of characters done. Raises `D1Error` with file and line, and nothing has changed.
+        """
+        from .d1_files import load
+
+        await self.bookmark()
+        return await load(self.file, self._clock, path, progress)
+
+    async def bookmark(self) -> str:
+        """The present state's bookmark; the state is kept for `restore`, for 30 days."""
+        from ..store.d1_history import keep
+
+        now = self._clock.now()
+        return bookmark_of(await self.file.on_thread(lambda: keep(self.file, now)))
+
+    async def restore(self, to: str | datetime) -> str:
+        """Go back to the state of a bookmark, or the newest one kept at or before a time.
+
+        States are kept by `bookmark`, and before each `migrate`, `import_sql` and `restore`.
+        Returns the bookmark of the state before, with which going back is undone. Raises `D1Error`
+        where no such state is kept; nothing has changed then.
+        """
+        from .d1_travel import restore
+
+        return await restore(self.file, self._clock, to)
 
     def with_session(self, constraint_or_bookmark: str | None = None) -> D1DatabaseSession:
         """A session: "first-primary", "first-unconstrained" (the default), or a bookmark.

@@ -76,6 +76,7 @@ class D1Running(Running):
 
     def __init__(self, directory: Directory, durability: Durability) -> None:
         super().__init__(directory, durability)
+        self.busy.timeout = _PATIENCE
         self._slow: ThreadPoolExecutor | None = None
 
     def prepare(self, connection: apsw.Connection, directory: Directory) -> None:

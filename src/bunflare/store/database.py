@@ -247,7 +247,7 @@ class Running:
         self._threads: ThreadPoolExecutor | None = None
         # A reader belongs to its thread and goes with it.
         self._readers: WeakValueDictionary[int, Reader] = WeakValueDictionary()
-        busy = BusyWait(BUSY_TIMEOUT)
+        self.busy = busy = BusyWait(BUSY_TIMEOUT)
         self._connection = connect(self.path, durability, busy)
         try:
             self.prepare(self._connection, directory)
