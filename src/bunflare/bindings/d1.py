@@ -215,6 +215,24 @@ class D1Database(_Queries):
             await self.bookmark()
         return await migrate(self.file, self._clock, directory, table)
 
+    async def pending_migrations(
+        self, directory: str | os.PathLike[str], table: str = "d1_migrations"
+    ) -> list[str]:
+        """The names of the migrations that `migrate` would apply."""
+        from .d1_files import pending
+
+        return [path.name for path in pending(self.file, directory, table)]
+
+    async def execute(self, sql: str) -> list[D1Result]:
+        """The statements of a text as one transaction: a result for each."""
+        from ..store.d1_connection import statements
+
+        return await self.batch([self.prepare(one) for _, one in statements(sql)])
+
+    async def info(self) -> dict[str, int]:
+        """Size in bytes and number of tables, without those that SQLite and we keep notes in."""
+        return self.file.describe_all()
+
     async def export_sql(
         self,
         path: str | os.PathLike[str] | None = None,

@@ -22,6 +22,7 @@ from .connection import BusyWait, Durability, connect, enter_wal, translate
 from .d1_connection import keyword, statements
 from .d1_reader import (
     LONGEST,
+    SIZE,
     START,
     UNKNOWN,
     Bound,
@@ -46,8 +47,12 @@ _INLINE = 0.01
 # How long a write waits for other processes: longer than any statement may run.
 _PATIENCE = 60.0
 _KNOWN = 4096
+_TABLES = """
+SELECT count(*) FROM sqlite_schema
+WHERE type = 'table' AND name NOT LIKE 'sqlite@_%' ESCAPE '@' AND name NOT LIKE '@_cf@_%' ESCAPE '@'
+"""
 _READS = frozenset({"SELECT", "VALUES", "EXPLAIN", "WITH"})
-# Programs of these either run through the schema or must not share a transaction with others.
+# What undoes a whole transaction must not share one with others.
 _ROLLBACK = re.compile(r"\brollback\b", re.IGNORECASE)
 
 
@@ -200,6 +205,12 @@ class D1File(Database):
     def position(self) -> Position:
         """How often the database was written to."""
         return cast("D1Reader", self.view).position()
+
+    def describe_all(self) -> dict[str, int]:
+        """Size in bytes and number of tables."""
+        view = self.view
+        size, tables = view.one(SIZE), view.one(_TABLES)
+        return {"size": size[0] if size else 0, "tables": tables[0] if tables else 0}
 
     async def on_thread(self, work: Callable[[], T]) -> T:
         """Run what takes long and only reads."""

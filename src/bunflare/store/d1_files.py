@@ -17,7 +17,7 @@ from typing import cast
 import apsw
 
 from ..errors import D1Error
-from .connection import translate
+from .connection import Parameters, Row, translate
 from .d1 import D1File, D1Running, connect_beside
 from .d1_connection import USER, keyword, statements
 from .d1_reader import LONGEST, D1Executor, Position, count
@@ -198,7 +198,7 @@ def _dump(
     progress: Progress | None,
 ) -> Iterator[str]:
     yield "PRAGMA defer_foreign_keys=TRUE;\n"
-    found = connection.execute(_TABLES).fetchall()
+    found = _all(connection, _TABLES)
     if missing := wanted - {row[0] for row in found}:
         raise D1Error(f"D1_ERROR: no such table: {sorted(missing)[0]}: SQLITE_ERROR")
     chosen = [row for row in found if not wanted or row[0] in wanted]
@@ -218,7 +218,7 @@ def _dump(
     if data and (schema or not wanted):
         yield from _sequences(connection, wanted)
     if schema:
-        for sql, table in connection.execute(_REST).fetchall():
+        for sql, table in _all(connection, _REST):
             if not wanted or table in wanted:
                 yield f"{sql};\n"
 
@@ -227,30 +227,33 @@ def _rows(connection: apsw.Connection, name: str, sql: str) -> Iterator[str]:
     if _FULL_TEXT.match(sql):
         yield from _full_text(connection, name)
         return
-    columns = [row[0] for row in connection.execute(_COLUMNS, (name,)).fetchall()]
+    columns = [row[0] for row in _all(connection, _COLUMNS, (name,))]
     yield from _inserts(connection, name, columns)
 
 
 def _full_text(connection: apsw.Connection, name: str) -> Iterator[str]:
-    columns = [row[0] for row in connection.execute(_COLUMNS, (name,)).fetchall()]
-    shadow = connection.execute(
-        "SELECT name FROM sqlite_schema WHERE name IN (?, ?)", (f"{name}_content", f"{name}_data")
-    ).fetchall()
+    columns = [row[0] for row in _all(connection, _COLUMNS, (name,))]
+    shadow = _all(
+        connection,
+        "SELECT name FROM sqlite_schema WHERE name IN (?, ?)",
+        (f"{name}_content", f"{name}_data"),
+    )
     if (f"{name}_content",) in shadow:
         yield from _inserts(connection, name, ["rowid", *columns])
         return
     try:
         # Its text is in another table, written before it.
-        connection.execute(f"SELECT {quoted(columns[0])} FROM {quoted(name)} LIMIT 1").fetchall()
-        external = connection.execute(
-            f"SELECT count(*) FROM {quoted(name)} WHERE {quoted(columns[0])} IS NOT NULL"
-        ).fetchall()[0][0]
+        _all(connection, f"SELECT {quoted(columns[0])} FROM {quoted(name)} LIMIT 1")
+        external = _all(
+            connection,
+            f"SELECT count(*) FROM {quoted(name)} WHERE {quoted(columns[0])} IS NOT NULL",
+        )[0][0]
     except apsw.Error:
         external = 0
     if external:
         yield f"INSERT INTO {quoted(name)} ({quoted(name)}) VALUES ('rebuild');\n"
         return
-    rows = connection.execute(f"SELECT count(*) FROM {quoted(name)}").fetchall()[0][0]
+    rows = _all(connection, f"SELECT count(*) FROM {quoted(name)}")[0][0]
     if rows:
         raise D1Error(
             f"D1_ERROR: the full-text table {name} keeps no text (content=''), so its rows cannot "
@@ -275,16 +278,18 @@ def _inserts(connection: apsw.Connection, name: str, columns: list[str]) -> Iter
 
 
 def _sequences(connection: apsw.Connection, wanted: set[str]) -> Iterator[str]:
-    if not connection.execute(
-        "SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'"
-    ).fetchall():
+    if not _all(connection, "SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'"):
         return
-    for name, value in connection.execute("SELECT name, seq FROM sqlite_sequence").fetchall():
+    for name, value in _all(connection, "SELECT name, seq FROM sqlite_sequence"):
         if name is None or (wanted and name not in wanted):
             continue
         table = apsw.format_sql_value(name)
         yield f"DELETE FROM sqlite_sequence WHERE name = {table};\n"
         yield f"INSERT INTO sqlite_sequence (name, seq) VALUES ({table},{value});\n"
+
+
+def _all(connection: apsw.Connection, sql: str, parameters: Parameters = ()) -> list[Row]:
+    return connection.execute(sql, parameters).fetchall()
 
 
 def quoted(name: str) -> str:

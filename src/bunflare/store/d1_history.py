@@ -18,10 +18,10 @@ from typing import NamedTuple, cast
 import apsw
 
 from ..errors import D1Error, DatabaseBusy
-from .connection import translate
+from .connection import Row, translate
 from .d1 import D1Directory, D1File, D1Running, connect_beside
 from .d1_connection import METADATA
-from .d1_reader import Position, count
+from .d1_reader import START, Position, count
 from .transaction import Transaction
 from .turnstile import Turnstile
 
@@ -142,11 +142,13 @@ def _copy(target: apsw.Connection, source: apsw.Connection) -> None:
 
 
 def _position(connection: apsw.Connection) -> Position:
+    rows: list[Row] = []
     try:
         rows = connection.execute(f"SELECT commits, lineage FROM {METADATA}").fetchall()
     except apsw.SQLError:
-        rows = []
-    return rows[0] if rows else (0, "0" * 32)
+        # Nothing of ours was ever written to it.
+        return START
+    return (rows[0][0], rows[0][1]) if rows else START
 
 
 async def restore(file: D1File, target: Kept, now: int) -> Position:

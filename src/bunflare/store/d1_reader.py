@@ -51,7 +51,7 @@ _FIRST = (
     " RETURNING commits, lineage"
 )
 _POSITION = f"SELECT commits, lineage FROM {METADATA}"
-_SIZE = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+SIZE = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
 
 #: A statement with its parameters.
 Bound = tuple[str, tuple[Any, ...]]
@@ -196,7 +196,7 @@ class D1Reader(Reader):
 
     def _database_size(self) -> int:
         if self._index is None or self._sized != self._seen:
-            row = self.one(_SIZE)
+            row = self.one(SIZE)
             self._size = row[0] if row else 0
             self._sized = self._seen
         return self._size
@@ -228,7 +228,7 @@ class D1Executor:
         """Run statements one after the other: a write function."""
         before = self._connection.total_changes()
         done = [self._one(*bound) for bound in bounds]
-        size = tx.one(_SIZE)
+        size = tx.one(SIZE)
         changed = any(one.changed for one in done)
         if self._connection.status(apsw.SQLITE_DBSTATUS_DEFERRED_FKS)[0]:
             # Else the commit would fail, for all that share it.
