@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from .connection import BusyWait, Durability, connect, enter_wal, translate
 from .d1_connection import keyword, statements
 from .d1_reader import (
     LONGEST,
+    PAGE_SIZE,
     SIZE,
     START,
     UNKNOWN,
@@ -33,9 +33,11 @@ from .d1_reader import (
     Program,
     TooLong,
     Writes,
+    count,
 )
 from .database import Database, Running, _registry, _registry_lock
 from .directory import Directory
+from .transaction import Transaction
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -78,6 +80,8 @@ class D1Running(Running):
     """What is open while a D1 database is in use."""
 
     executes: D1Executor
+    #: When the last write was asked for, in milliseconds.
+    now = 0
 
     def __init__(self, directory: Directory, durability: Durability) -> None:
         super().__init__(directory, durability)
@@ -94,6 +98,16 @@ class D1Running(Running):
         except apsw.Error as error:
             raise translate(error, path) from error
         path.chmod(0o600)
+
+    def _before_commit(self) -> bytes | None:
+        header = super()._before_commit()
+        try:
+            # Once for all that share the commit.
+            count(Transaction(self._connection), self.now)
+        except apsw.Error:
+            # What follows meets the same, and says so to those who asked for it.
+            return None
+        return header
 
     def make_reader(self, connection: apsw.Connection) -> D1Reader:
         return D1Reader(connection, self.path, self.index)
@@ -142,26 +156,36 @@ class D1File(Database):
             kind = self._kinds[sql] = _Kind(sql)
         return kind
 
-    async def query(self, bound: Bound, counted: bool = True) -> Outcome:
-        """Run the statement, or several as one transaction: the last one's outcome."""
+    def read(self, bound: Bound, counted: bool = True) -> Outcome | None:
+        """Run the query here and now; None if it is not one, or takes long."""
         sql, parameters = bound
-        kind = self._kind(sql)
-        if kind.reads:
-            try:
-                reader = cast("D1Reader", self.view)
-                return reader.fetch(sql, parameters, _INLINE, counted)
-            except TooLong:
-                return await self._slowly(sql, parameters, counted)
-            except Writes:
-                kind.reads = False
-        outcomes, _ = await self.batch([bound], int(time.time() * 1000))
-        return outcomes[0]
+        kind = self._kinds.get(sql) or self._kind(sql)
+        if not kind.reads:
+            return None
+        try:
+            reader = cast("D1Reader", self._local.reader)
+            if counted and kind.program is None:
+                kind.program = reader.program(sql, parameters)
+            scans = kind.program is None or not kind.program.short
+            return reader.fetch(sql, parameters, _INLINE, counted, scans)
+        except TooLong:
+            return None
+        except Writes:
+            kind.reads = False
+            return None
+
+    async def query(self, bound: Bound, counted: bool, now: int) -> Outcome:
+        """Run what `read` does not: the statement, or several as one transaction."""
+        sql, parameters = bound
+        if self._kind(sql).reads:
+            return await self._slowly(sql, parameters, counted)
+        return (await self.batch([bound], now))[0]
 
     async def _slowly(self, sql: str, parameters: tuple[Any, ...], counted: bool) -> Outcome:
         def run() -> Outcome:
             try:
                 reader = cast("D1Reader", self.view)
-                return reader.fetch(sql, parameters, LONGEST, counted)
+                return reader.fetch(sql, parameters, LONGEST, counted, True)
             except TooLong:
                 raise D1Error(
                     "D1_ERROR: D1 DB storage operation exceeded timeout which caused object to be "
@@ -171,8 +195,8 @@ class D1File(Database):
         running = cast("D1Running", self._start())
         return await asyncio.get_running_loop().run_in_executor(running.slow(), run)
 
-    async def batch(self, bounds: Sequence[Bound], now: int) -> tuple[list[Outcome], Position]:
-        """Run statements as one transaction: all or none. The outcome of each, and the position."""
+    async def batch(self, bounds: Sequence[Bound], now: int) -> list[Outcome]:
+        """Run statements as one transaction: all or none. The outcome of each."""
         flat: list[tuple[str, tuple[Any, ...], Program]] = []
         last: list[int] = []
         heavy = False
@@ -192,11 +216,12 @@ class D1File(Database):
             flat.append((kind.parts[-1], parameters, program))
             last.append(len(flat) - 1)
         running = cast("D1Running", self._start())
-        outcomes, position = await self.write(running.executes.run, flat, now, heavy=heavy)
-        if any(outcome.changed and not outcome.changes for outcome in outcomes):
+        running.now = now
+        outcomes = await self.write(running.executes.run, flat, now, heavy, heavy=heavy)
+        if heavy and any(outcome.changed and not outcome.changes for outcome in outcomes):
             # The schema may have changed, and with it what is known of programs.
             self._kinds.clear()
-        return [outcomes[index] for index in last], position
+        return [outcomes[index] for index in last]
 
     def describe(self, sql: str, parameters: tuple[Any, ...]) -> tuple[str, ...]:
         """The names of the columns that a query gives."""
@@ -209,8 +234,10 @@ class D1File(Database):
     def describe_all(self) -> dict[str, int]:
         """Size in bytes and number of tables."""
         view = self.view
-        size, tables = view.one(SIZE), view.one(_TABLES)
-        return {"size": size[0] if size else 0, "tables": tables[0] if tables else 0}
+        pages, size, tables = view.one(SIZE), view.one(PAGE_SIZE), view.one(_TABLES)
+        if pages is None or size is None or tables is None:
+            raise D1Error("D1_ERROR: the database has no size")
+        return {"size": pages[0] * size[0], "tables": tables[0]}
 
     async def on_thread(self, work: Callable[[], T]) -> T:
         """Run what takes long and only reads."""

@@ -20,14 +20,16 @@ from ..errors import D1Error
 from .connection import Parameters, Row, translate
 from .d1 import D1File, D1Running, connect_beside
 from .d1_connection import USER, keyword, statements
-from .d1_reader import LONGEST, D1Executor, Position, count
+from .d1_reader import LONGEST, D1Executor, count
 from .transaction import Transaction
 
 #: Is told how many characters (of a file that is read) or rows (written) are done.
 Progress = Callable[[int], object]
 
-_CHUNK = 256
-_FULL_TEXT = re.compile(r"CREATE\s+VIRTUAL\s+TABLE\b.*\bUSING\s+fts5\b", re.IGNORECASE | re.DOTALL)
+# Rows and characters in one INSERT; a statement may have 100,000 bytes, of four a character.
+_CHUNK = 100
+_LARGEST_CHUNK = 20_000
+_FULL_TEXT = re.compile(r"CREATE\s+VIRTUAL\s.*\bUSING\s+fts5\b", re.IGNORECASE | re.DOTALL)
 # What files carry for other programs: a file is one transaction here, with its keys deferred.
 _FRAMES = frozenset({"BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE"})
 _TABLES = """
@@ -60,8 +62,8 @@ def run_file(
     source: str,
     now: int,
     progress: Progress | None = None,
-) -> tuple[int, Position]:
-    """Run a file's statements: a write function. How many there were, and the new position.
+) -> int:
+    """Run a file's statements: a write function. How many there were.
 
     Raises `D1Error`, naming the line of ``source`` that fails.
     """
@@ -79,7 +81,7 @@ def run_file(
                 continue
             guard.begin(time.monotonic() + LONGEST)
             try:
-                for _row in cursor.execute(statement, (), prepare_flags=USER):
+                for _row in cursor.execute(statement, (), can_cache=False, prepare_flags=USER):
                     pass
             finally:
                 guard.end()
@@ -103,7 +105,8 @@ def run_file(
         if tx.open:
             # The next of the group is a transaction of its own in the platform's eyes.
             tx.run("PRAGMA defer_foreign_keys=0")
-    return done, count(tx, now)
+    count(tx, now)
+    return done
 
 
 async def load(file: D1File, text: str, source: str, now: int, progress: Progress | None) -> int:
@@ -137,7 +140,7 @@ def _load(file: D1File, text: str, source: str, now: int, progress: Progress | N
         tx = Transaction(connection)
         tx.run("BEGIN IMMEDIATE")
         wrong = set(connection.execute(_KEYS).fetchall())
-        done, _ = run_file(tx, executor, text, source, now, progress)
+        done = run_file(tx, executor, text, source, now, progress)
         for table, _row, parent, _key in set(connection.execute(_KEYS).fetchall()) - wrong:
             raise D1Error(
                 f"{source}: FOREIGN KEY constraint failed: a row of {table} refers to one of "
@@ -265,16 +268,20 @@ def _inserts(connection: apsw.Connection, name: str, columns: list[str]) -> Iter
     if not columns:
         return
     names = ", ".join("rowid" if one == "rowid" else quoted(one) for one in columns)
-    head = f"INSERT INTO {quoted(name)} ({names}) VALUES ("
+    head = f"INSERT INTO {quoted(name)} ({names}) VALUES "
     write = apsw.format_sql_value
-    cursor = connection.execute(f"SELECT {names} FROM {quoted(name)}")
-    lines: list[str] = []
-    for row in cursor:
-        lines.append(head + ",".join(map(write, row)) + ");\n")
-        if len(lines) == _CHUNK:
-            yield "".join(lines)
-            lines.clear()
-    yield "".join(lines)
+    rows: list[str] = []
+    size = 0
+    for row in connection.execute(f"SELECT {names} FROM {quoted(name)}"):
+        text = f"({','.join(map(write, row))})"
+        if rows and (len(rows) == _CHUNK or size + len(text) > _LARGEST_CHUNK):
+            yield head + ",\n".join(rows) + ";\n"
+            rows.clear()
+            size = 0
+        rows.append(text)
+        size += len(text)
+    if rows:
+        yield head + ",\n".join(rows) + ";\n"
 
 
 def _sequences(connection: apsw.Connection, wanted: set[str]) -> Iterator[str]:

@@ -44,14 +44,14 @@ CREATE TABLE IF NOT EXISTS {METADATA} (
   lineage TEXT NOT NULL       -- which database this is
 )
 """
-_COUNT = f"UPDATE {METADATA} SET commits = commits + 1, at = ? RETURNING commits, lineage"
+_COUNT = f"UPDATE {METADATA} SET commits = commits + 1, at = ? WHERE id = 1"
 _FIRST = (
     f"INSERT INTO {METADATA} (id, commits, at, lineage)"
     " VALUES (1, 1, ?, lower(hex(randomblob(16))))"
-    " RETURNING commits, lineage"
 )
 _POSITION = f"SELECT commits, lineage FROM {METADATA}"
-SIZE = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+SIZE = "PRAGMA page_count"
+PAGE_SIZE = "PRAGMA page_size"
 
 #: A statement with its parameters.
 Bound = tuple[str, tuple[Any, ...]]
@@ -83,9 +83,11 @@ class Program(NamedTuple):
     entries: int
     #: It notes the last id of an AUTOINCREMENT table.
     sequence: bool
+    #: It may give rows.
+    rows: bool
 
 
-UNKNOWN = Program(False, 1, False)
+UNKNOWN = Program(False, 1, False, True)
 
 
 class TooLong(Exception):
@@ -110,18 +112,23 @@ class D1Reader(Reader):
         self._sized = b""
 
     def fetch(
-        self, sql: str, parameters: tuple[Any, ...], seconds: float, counted: bool
+        self, sql: str, parameters: tuple[Any, ...], seconds: float, counted: bool, scans: bool
     ) -> Outcome:
-        """Run a query for at most ``seconds``. ``counted`` says whether numbers are wanted."""
+        """Run a query for at most ``seconds``.
+
+        ``counted`` says whether numbers are wanted, ``scans`` whether rows may be scanned for it.
+        """
         index = self._index
         if index is not None and index.header() != self._seen:
             self._renew()
         if not self._held:
             self._hold()
-        if self._traced is not counted:
-            self._traced = counted
+        # What SQLite tells of a statement costs as much as a look-up by key.
+        traced = counted and scans
+        if self._traced is not traced:
+            self._traced = traced
             self._connection.trace_v2(
-                apsw.SQLITE_TRACE_PROFILE if counted else 0, self._profile if counted else None
+                apsw.SQLITE_TRACE_PROFILE if traced else 0, self._profile if traced else None
             )
         guard = self._guard
         started = time.monotonic()
@@ -147,7 +154,7 @@ class D1Reader(Reader):
         if not counted:
             return Outcome(columns, rows)
         duration = (time.monotonic() - started) * 1000
-        scanned = _scanned(self._status)
+        scanned = _scanned(self._status) if traced else 0
         return Outcome(
             columns, rows, duration, rows_read=max(scanned, len(rows)), size=self._database_size()
         )
@@ -196,8 +203,8 @@ class D1Reader(Reader):
 
     def _database_size(self) -> int:
         if self._index is None or self._sized != self._seen:
-            row = self.one(SIZE)
-            self._size = row[0] if row else 0
+            pages, size = self.one(SIZE), self.one(PAGE_SIZE)
+            self._size = pages[0] * size[0] if pages and size else 0
             self._sized = self._seen
         return self._size
 
@@ -217,70 +224,81 @@ class D1Executor:
         self._connection = connection
         self._cursor = connection.cursor()
         self._status: dict[str, int] = {}
-        connection.trace_v2(apsw.SQLITE_TRACE_PROFILE, self._profile)
+        self._traced = False
+        self._page_size = connection.pragma("page_size")
 
     def _profile(self, event: dict[str, Any]) -> None:
         self._status = event["stmt_status"]
 
     def run(
-        self, tx: Transaction, bounds: Iterable[tuple[str, tuple[Any, ...], Program]], now: int
-    ) -> tuple[list[Outcome], Position]:
-        """Run statements one after the other: a write function."""
+        self,
+        tx: Transaction,
+        bounds: Iterable[tuple[str, tuple[Any, ...], Program]],
+        now: int,
+        alone: bool,
+    ) -> list[Outcome]:
+        """Run statements one after the other: a write function.
+
+        Whoever is ``alone`` in a commit notes it; the others' was noted at its beginning.
+        """
         before = self._connection.total_changes()
         done = [self._one(*bound) for bound in bounds]
-        size = tx.one(SIZE)
-        changed = any(one.changed for one in done)
         if self._connection.status(apsw.SQLITE_DBSTATUS_DEFERRED_FKS)[0]:
             # Else the commit would fail, for all that share it.
             raise D1Error("D1_ERROR: FOREIGN KEY constraint failed: SQLITE_CONSTRAINT")
-        if changed or self._connection.total_changes() != before:
-            position = count(tx, now)
-        else:
-            position = START
-        return [one._replace(size=size[0] if size else 0) for one in done], position
+        if alone and (self._connection.total_changes() != before or any(one[5] for one in done)):
+            count(tx, now)
+        pages = tx.one(SIZE)
+        size = pages[0] * self._page_size if pages else 0
+        return [Outcome._make((*one, size)) for one in done]
 
-    def _one(self, sql: str, parameters: tuple[Any, ...], program: Program) -> Outcome:
+    def _one(self, sql: str, parameters: tuple[Any, ...], program: Program) -> tuple[Any, ...]:
         connection = self._connection
+        traced = not program.short
+        if self._traced is not traced:
+            self._traced = traced
+            connection.trace_v2(
+                apsw.SQLITE_TRACE_PROFILE if traced else 0, self._profile if traced else None
+            )
         connection.set_last_insert_rowid(0)
         before = connection.total_changes()
         started = time.monotonic()
+        columns: tuple[str, ...] = ()
+        rows: list[Row] = []
         self.guard.begin(started + LONGEST)
         try:
             cursor = self._cursor.execute(sql, parameters, prepare_flags=USER)
-            columns = columns_of(cursor)
-            rows = bounded(cursor) if columns else []
+            if program.rows:
+                columns = columns_of(cursor)
+                rows = bounded(cursor) if columns else []
         except apsw.Error as error:
             raise self.guard.explain(error) from error
         finally:
             self.guard.end()
         total = connection.total_changes() - before
-        direct = connection.changes() if total else 0
-        written = total * program.entries + (1 if program.sequence and total else 0)
-        return Outcome(
+        scanned = max(_scanned(self._status), total) if traced else 0
+        return (
             columns,
             rows,
             (time.monotonic() - started) * 1000,
-            direct,
+            connection.changes() if total else 0,
             connection.last_insert_rowid() if total else 0,
-            total > 0 or keyword(sql) in _SCHEMA,
-            max(
-                _scanned(self._status), 0 if program.short else total, len(rows) if not total else 0
-            ),
-            written,
+            total > 0 or (traced and keyword(sql) in _SCHEMA),
+            scanned if total else max(scanned, len(rows)),
+            total * program.entries + (1 if program.sequence and total else 0),
         )
 
 
-def count(tx: Transaction, now: int) -> Position:
-    """Note that the database was written to."""
+def count(tx: Transaction, now: int) -> None:
+    """Note that the database is written to."""
     try:
-        row = tx.one(_COUNT, (now,))
+        before = tx.mark()
+        tx.run(_COUNT, (now,))
+        if tx.changed_since(before):
+            return
     except apsw.SQLError:
         tx.run(_CREATE_METADATA)
-        row = tx.one(_COUNT, (now,))
-    if row is None:
-        row = tx.one(_FIRST, (now,))
-    assert row is not None
-    return row[0], row[1]
+    tx.run(_FIRST, (now,))
 
 
 def columns_of(cursor: apsw.Cursor) -> tuple[str, ...]:
@@ -315,7 +333,7 @@ def _read_program(rows: list[Row], sequence_root: int) -> Program:
     indexes: set[int] = set()
     removed: set[int] = set()
     short = True
-    sequence = inserts = False
+    sequence = inserts = gives = False
     for _address, code, one, two, *_ in rows:
         if code in _OPENS:
             roots[one] = two
@@ -325,9 +343,11 @@ def _read_program(rows: list[Row], sequence_root: int) -> Program:
             indexes.add(roots[one])
         elif code == "IdxDelete":
             removed.add(roots.get(one, -one))
+        elif code == "ResultRow":
+            gives = True
         elif code == "Insert":
             if roots.get(one) == sequence_root:
                 sequence = True
             else:
                 inserts = True
-    return Program(short, 1 + len(indexes if inserts or indexes else removed), sequence)
+    return Program(short, 1 + len(indexes if inserts or indexes else removed), sequence, gives)
