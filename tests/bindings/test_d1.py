@@ -230,6 +230,10 @@ async def test_several_statements_in_one_are_a_transaction_with_the_last_ones_ro
 ) -> None:
     sql = "CREATE TABLE t (a); INSERT INTO t VALUES (1); SELECT a + ? AS b FROM t"
     assert (await db.prepare(sql).bind(1).all()).results == [{"b": 2}]
+    twice = db.prepare("INSERT INTO t VALUES (1); INSERT INTO t VALUES (?)")
+    for number in range(3):
+        assert (await twice.bind(number).run()).meta.changes == 1
+    assert await db.prepare("SELECT count(*) AS n FROM t").first("n") == 7
 
 
 async def test_a_long_query_leaves_the_event_loop_free(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn, cast
@@ -162,9 +162,9 @@ class _Queries:
         """Run a query here and now, if that is quick."""
         return self.file.read(bound, counted)
 
-    async def query(self, bound: Bound, counted: bool) -> Outcome:
+    def query(self, bound: Bound, counted: bool) -> Awaitable[Outcome]:
         """Run any statement."""
-        return await self.file.query(bound, counted, self._clock.now())
+        return self.file.query(bound, counted, self._clock.now())
 
     def seen(self) -> None:
         """Note what state an answer is of."""

@@ -28,6 +28,7 @@ from .d1_reader import (
     Bound,
     D1Executor,
     D1Reader,
+    Done,
     Outcome,
     Position,
     Program,
@@ -177,9 +178,19 @@ class D1File(Database):
     async def query(self, bound: Bound, counted: bool, now: int) -> Outcome:
         """Run what `read` does not: the statement, or several as one transaction."""
         sql, parameters = bound
-        if self._kind(sql).reads:
+        kind = self._kind(sql)
+        if kind.reads:
             return await self._slowly(sql, parameters, counted)
-        return (await self.batch([bound], now))[0]
+        program = kind.program
+        if program is None or not program.short:
+            return (await self.batch([bound], now))[0]
+        running = cast("D1Running", self._start())
+        running.now = now
+        done = await self.write(running.executes.one, sql, parameters, program)
+        return self._outcome(done)
+
+    def _outcome(self, done: Done) -> Outcome:
+        return Outcome._make((*done, cast("D1Reader", self._local.reader).newest_size()))
 
     async def _slowly(self, sql: str, parameters: tuple[Any, ...], counted: bool) -> Outcome:
         def run() -> Outcome:
@@ -210,18 +221,19 @@ class D1File(Database):
                 program = cast("D1Reader", self.view).program(kind.parts[-1], parameters)
                 short = program.short and keyword(kind.parts[-1]) not in ("PRAGMA", "CREATE")
                 program = program._replace(short=short and not _ROLLBACK.search(sql))
-                if program.short:
+                if program.short and len(kind.parts) == 1:
                     kind.program = program
             heavy = heavy or not program.short or len(kind.parts) > 1
             flat.append((kind.parts[-1], parameters, program))
             last.append(len(flat) - 1)
         running = cast("D1Running", self._start())
         running.now = now
-        outcomes = await self.write(running.executes.run, flat, now, heavy, heavy=heavy)
-        if heavy and any(outcome.changed and not outcome.changes for outcome in outcomes):
+        done = await self.write(running.executes.run, flat, now, heavy, heavy=heavy)
+        if heavy and any(one[5] and not one[3] for one in done):
             # The schema may have changed, and with it what is known of programs.
             self._kinds.clear()
-        return [outcomes[index] for index in last]
+        size = cast("D1Reader", self._local.reader).newest_size()
+        return [Outcome._make((*done[index], size)) for index in last]
 
     def describe(self, sql: str, parameters: tuple[Any, ...]) -> tuple[str, ...]:
         """The names of the columns that a query gives."""

@@ -7,6 +7,7 @@ changed row has (itself, its indexes, its table's sequence) from the statement's
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable
 from itertools import islice
@@ -29,6 +30,8 @@ LONGEST = 30.0
 LARGEST_RESULT = 128 * 1024 * 1024
 
 _CHUNK = 1000
+# Where the head of SQLite's shared memory has the number of pages; 0 before the first commit.
+_PAGES = slice(20, 24)
 _NEVER = float("inf")
 _LOOPS = frozenset({"Next", "Prev", "VNext", "SorterNext", "Program", "VUpdate", "RowSetRead"})
 _OPENS = frozenset({"OpenRead", "OpenWrite", "ReopenIdx"})
@@ -74,6 +77,10 @@ class Outcome(NamedTuple):
     size: int = 0
 
 
+#: An outcome without the size, which is known after the commit.
+Done = tuple[Any, ...]
+
+
 class Program(NamedTuple):
     """What SQLite's program for a statement says of it."""
 
@@ -101,7 +108,7 @@ class Writes(Exception):
 class D1Reader(Reader):
     """One thread's reader: a look at the newest state, with the names of the columns."""
 
-    __slots__ = ("_guard", "_size", "_sized", "_status", "_traced")
+    __slots__ = ("_guard", "_page_size", "_size", "_sized", "_status", "_traced")
 
     def __init__(self, connection: apsw.Connection, path: Path, index: WalIndex | None) -> None:
         super().__init__(connection, path, index)
@@ -109,6 +116,7 @@ class D1Reader(Reader):
         self._traced = False
         self._status: dict[str, int] = {}
         self._size = 0
+        self._page_size = 0
         self._sized = b""
 
     def fetch(
@@ -201,10 +209,19 @@ class D1Reader(Reader):
     def _profile(self, event: dict[str, Any]) -> None:
         self._status = event["stmt_status"]
 
+    def newest_size(self) -> int:
+        """Bytes of the database after the last commit."""
+        if self._index is not None and self._page_size:
+            pages = int.from_bytes(self._index.header()[_PAGES], sys.byteorder)
+            if pages:
+                return pages * self._page_size
+        return self._database_size()
+
     def _database_size(self) -> int:
         if self._index is None or self._sized != self._seen:
             pages, size = self.one(SIZE), self.one(PAGE_SIZE)
-            self._size = pages[0] * size[0] if pages and size else 0
+            self._page_size = size[0] if size else 0
+            self._size = pages[0] * self._page_size if pages else 0
             self._sized = self._seen
         return self._size
 
@@ -222,10 +239,9 @@ class D1Executor:
     def __init__(self, connection: apsw.Connection) -> None:
         self.guard = Guard(connection)
         self._connection = connection
-        self._cursor = connection.cursor()
+        self._execute = connection.cursor().execute
         self._status: dict[str, int] = {}
         self._traced = False
-        self._page_size = connection.pragma("page_size")
 
     def _profile(self, event: dict[str, Any]) -> None:
         self._status = event["stmt_status"]
@@ -236,23 +252,32 @@ class D1Executor:
         bounds: Iterable[tuple[str, tuple[Any, ...], Program]],
         now: int,
         alone: bool,
-    ) -> list[Outcome]:
+    ) -> list[Done]:
         """Run statements one after the other: a write function.
 
         Whoever is ``alone`` in a commit notes it; the others' was noted at its beginning.
         """
         before = self._connection.total_changes()
         done = [self._one(*bound) for bound in bounds]
+        self._check_keys()
+        if alone and (self._connection.total_changes() != before or any(one[5] for one in done)):
+            count(tx, now)
+        return done
+
+    def one(
+        self, _tx: Transaction, sql: str, parameters: tuple[Any, ...], program: Program
+    ) -> Done:
+        """Run one short statement that shares its commit: a write function."""
+        done = self._one(sql, parameters, program)
+        self._check_keys()
+        return done
+
+    def _check_keys(self) -> None:
         if self._connection.status(apsw.SQLITE_DBSTATUS_DEFERRED_FKS)[0]:
             # Else the commit would fail, for all that share it.
             raise D1Error("D1_ERROR: FOREIGN KEY constraint failed: SQLITE_CONSTRAINT")
-        if alone and (self._connection.total_changes() != before or any(one[5] for one in done)):
-            count(tx, now)
-        pages = tx.one(SIZE)
-        size = pages[0] * self._page_size if pages else 0
-        return [Outcome._make((*one, size)) for one in done]
 
-    def _one(self, sql: str, parameters: tuple[Any, ...], program: Program) -> tuple[Any, ...]:
+    def _one(self, sql: str, parameters: tuple[Any, ...], program: Program) -> Done:
         connection = self._connection
         traced = not program.short
         if self._traced is not traced:
@@ -265,16 +290,17 @@ class D1Executor:
         started = time.monotonic()
         columns: tuple[str, ...] = ()
         rows: list[Row] = []
-        self.guard.begin(started + LONGEST)
+        guard = self.guard
+        guard.begin(started + LONGEST)
         try:
-            cursor = self._cursor.execute(sql, parameters, prepare_flags=USER)
+            cursor = self._execute(sql, parameters, prepare_flags=USER)
             if program.rows:
                 columns = columns_of(cursor)
                 rows = bounded(cursor) if columns else []
         except apsw.Error as error:
-            raise self.guard.explain(error) from error
+            raise guard.explain(error) from error
         finally:
-            self.guard.end()
+            guard.end()
         total = connection.total_changes() - before
         scanned = max(_scanned(self._status), total) if traced else 0
         return (
