@@ -335,3 +335,28 @@ def test_every_public_method_says_what_it_does() -> None:
     ]
     assert len(methods) > 2
     assert all(method.__doc__ for method in methods)
+
+
+async def test_a_write_that_begins_like_a_query_is_written(users: D1Database) -> None:
+    sql = "WITH n (x) AS (SELECT 'With') INSERT INTO users (name) SELECT x FROM n RETURNING name"
+    for _ in range(2):
+        assert await users.prepare(sql).first("name") == "With"
+    assert await users.prepare("SELECT count(*) AS n FROM users").first("n") == 5
+
+
+async def test_two_states_of_a_process_see_one_database(directory: Path) -> None:
+    async with bunflare.open(directory) as one, bunflare.open(directory) as two:
+        await one.d1("x").exec("CREATE TABLE t (a)")
+        await two.d1("x").prepare("INSERT INTO t VALUES (1)").run()
+        assert await one.d1("x").prepare("SELECT a FROM t").first("a") == 1
+    with pytest.raises(bunflare.StateError):
+        one.d1("x")
+
+
+async def test_a_failed_write_changes_nothing_of_the_users(users: D1Database) -> None:
+    with pytest.raises(bunflare.D1Error, match="no such table"):
+        await users.prepare("INSERT INTO absent VALUES (1)").run()
+    for _ in range(2):
+        with pytest.raises(bunflare.D1Error, match="UNIQUE"):
+            await users.prepare("INSERT INTO users (id) VALUES (1)").run()
+    assert await users.prepare("SELECT count(*) AS n FROM users").first("n") == 3
