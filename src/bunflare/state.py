@@ -167,6 +167,7 @@ class State(_Systems):
         finally:
             for file in self._d1.values():
                 await file.release()
+            self._d1.clear()
             await self._database.release()
 
     async def __aenter__(self) -> Self:

@@ -22,6 +22,6 @@ async def test_its_migrations_make_what_its_worker_asks_for(state: bunflare.Stat
     found = await db.prepare(names["SEARCH"]).bind('"engine"').all()
     assert found.results == [{"author": "Ada", "text": "Hello, engine"}]
     assert await db.prepare(names["RANDOM"]).first("author")
-    text = await db.export_sql()
-    assert text is not None
-    assert "CREATE VIRTUAL TABLE search" in text
+    exported = await db.export_sql()
+    assert exported is not None
+    assert "CREATE VIRTUAL TABLE search" in exported
