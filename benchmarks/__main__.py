@@ -23,6 +23,7 @@ from .report import Report, main_table, peer_table, tell
 GROUPS = {
     "kv": "kv",
     "r2": "r2",
+    "d1": "d1",
     "cache": "cache",
     "http": "serving",
     "startup": "startup",

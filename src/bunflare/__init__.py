@@ -18,6 +18,9 @@ from .errors import (
     CacheTypeError,
     CacheValueError,
     ConfigError,
+    D1Error,
+    D1TypeError,
+    D1ValueError,
     DatabaseBusy,
     DatabaseCorrupt,
     DatabaseError,
@@ -46,6 +49,14 @@ from .store.database import Database, get_database
 from .web import Blob, File, FormData, Headers, Request, Response
 
 if TYPE_CHECKING:
+    from .bindings.d1 import (
+        D1Database,
+        D1DatabaseSession,
+        D1ExecResult,
+        D1Meta,
+        D1PreparedStatement,
+        D1Result,
+    )
     from .bindings.r2 import R2Bucket
     from .bindings.r2_care import R2Check, R2Problem
     from .bindings.r2_conditions import R2Conditional
@@ -59,6 +70,12 @@ __version__ = "0.1.0"
 # A program pays for the systems that it uses: the names of the others are looked up here when they
 # are asked for.
 _LATER = {
+    "D1Database": "bindings.d1",
+    "D1DatabaseSession": "bindings.d1",
+    "D1ExecResult": "bindings.d1",
+    "D1Meta": "bindings.d1",
+    "D1PreparedStatement": "bindings.d1",
+    "D1Result": "bindings.d1",
     "R2Bucket": "bindings.r2",
     "R2Check": "bindings.r2_care",
     "R2Checksums": "bindings.r2_options",
@@ -96,6 +113,15 @@ __all__ = [
     "CacheValueError",
     "Clock",
     "ConfigError",
+    "D1Database",
+    "D1DatabaseSession",
+    "D1Error",
+    "D1ExecResult",
+    "D1Meta",
+    "D1PreparedStatement",
+    "D1Result",
+    "D1TypeError",
+    "D1ValueError",
     "Database",
     "DatabaseBusy",
     "DatabaseCorrupt",

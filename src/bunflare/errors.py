@@ -101,6 +101,18 @@ class KVValueError(KVError, ValueError):
     """An argument of a Workers KV operation is outside the platform's limits."""
 
 
+class D1Error(BunflareError):
+    """D1 refused a statement. The message is the platform's: ``D1_ERROR: …``."""
+
+
+class D1TypeError(D1Error, TypeError):
+    """A parameter of a D1 statement, or an argument, has a type that D1 does not take."""
+
+
+class D1ValueError(D1Error, ValueError):
+    """An argument of a D1 operation has a value that D1 does not take."""
+
+
 class CacheError(BunflareError):
     """The Cache API refused an operation."""
 

@@ -21,7 +21,9 @@ from .store.session import Session, TransactionSession
 from .timer import Timer
 
 if TYPE_CHECKING:
+    from .bindings.d1 import D1Database
     from .bindings.r2 import R2Bucket
+    from .store.d1 import D1File
     from .store.r2_settle import Settler
 
 
@@ -92,6 +94,7 @@ class State(_Systems):
         timer = Timer(clock, chores)
         super().__init__(database, services, clock, timer)
         self._database = database
+        self._d1: dict[str, D1File] = {}
         self._closed = False
         try:
             asyncio.get_running_loop()
@@ -99,6 +102,20 @@ class State(_Systems):
             # Opened outside of an event loop: the timer starts with the first `async with`.
             return
         timer.start()
+
+    def d1(self, name: str) -> D1Database:
+        """The D1 database of that name: ``d1/<name>.sqlite``, made if it is not there."""
+        from .bindings.d1 import D1Database
+        from .bindings.d1_name import check_name
+        from .store.d1 import open_d1
+
+        file = self._d1.get(name) if isinstance(name, str) else None
+        if file is None:
+            if self._closed:
+                raise StateError("the state is closed")
+            file = open_d1(self._database.directory, check_name(name), self._database.durability)
+            self._d1[name] = file
+        return D1Database(file, self._clock)
 
     @property
     def caches(self) -> CacheStorage:
@@ -148,6 +165,9 @@ class State(_Systems):
             await self._timer.close()
             await self._services.close()
         finally:
+            for file in self._d1.values():
+                await file.release()
+            self._d1.clear()
             await self._database.release()
 
     async def __aenter__(self) -> Self:

@@ -232,7 +232,7 @@ def test_nobody_opens_a_directory_whose_files_are_just_being_closed(
 ) -> None:
     """Opening looks at the file beside SQLite, which would drop all locks of this process."""
     database = open_database(directory)
-    close = module._Running.close
+    close = module.Running.close
     opened = threading.Event()
 
     def open_again() -> None:
@@ -248,7 +248,7 @@ def test_nobody_opens_a_directory_whose_files_are_just_being_closed(
         assert not opened.wait(0.05)
         close(self)
 
-    monkeypatch.setattr(module._Running, "close", closing)
+    monkeypatch.setattr(module.Running, "close", closing)
     database.close()
     monkeypatch.undo()
     thread.join(30)

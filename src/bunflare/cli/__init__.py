@@ -10,6 +10,7 @@ import click
 from ..errors import BunflareError
 
 _COMMANDS = {
+    "d1": "Query, migrate, export and restore D1 databases.",
     "dev": "Run a Worker on a local port, its state kept in .bunflare.",
     "init": "Prepare a project: its data directory, and .gitignore.",
     "r2": "Put, get and list objects, and look after their files.",

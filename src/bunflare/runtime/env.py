@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from ..config import Config
 from ..errors import WorkerError
 from ..state import State
-from .facade import KV, R2, BindingFacade
+from .facade import D1, KV, R2, BindingFacade
 
 
 class Env:
@@ -59,6 +59,9 @@ def make_env(config: Config, state: State) -> Env:
     for bucket in config.r2_buckets:
         name = bucket.preview_bucket_name or bucket.bucket_name or bucket.binding
         values[bucket.binding] = BindingFacade(state.r2(name), R2)
+    for database in config.d1_databases:
+        name = database.database_name or database.database_id or database.binding
+        values[database.binding] = BindingFacade(state.d1(name), D1)
     for name, kind in config.bindings_elsewhere():
         values[name] = UnavailableBinding(name, kind)
     return Env(values)

@@ -15,6 +15,7 @@ from functools import cache
 from inspect import iscoroutine
 from typing import Any
 
+from ..bindings.d1 import D1DatabaseSession, D1Meta, D1PreparedStatement, D1Timings
 from ..bindings.kv import KVKey, KVList
 from ..bindings.r2_multipart import R2MultipartUpload
 from ..bindings.r2_objects import R2Object, R2Objects
@@ -87,6 +88,9 @@ class BindingFacade:
                 elif isinstance(last, Mapping):
                     args = args[:-1]
                     kwargs.update({snake(name): value for name, value in last.items()})
+            if args and args[0].__class__ is list:
+                # What was handed out in a facade comes back without it.
+                args = ([_bare(one) for one in args[0]], *args[1:])
             result = method(*args, **kwargs)
             return self._awaited(result) if iscoroutine(result) else self._result(result)
 
@@ -127,6 +131,10 @@ class BindingFacade:
         return f"<{type(self._binding).__name__} binding>"
 
 
+def _bare(value: Any) -> Any:
+    return value._binding if isinstance(value, BindingFacade) else value
+
+
 @cache
 def snake(name: str) -> str:
     """``expirationTtl`` as ``expiration_ttl``."""
@@ -161,4 +169,10 @@ R2 = Edge(
         R2HTTPMetadata: _names(R2HTTPMetadata),
     },
     shown=(R2Object, R2Checksums, R2MultipartUpload),
+)
+
+D1 = Edge(
+    options_at={"raw": 0},
+    wire_names=_names(D1Meta) | _names(D1Timings),
+    shown=(D1PreparedStatement, D1DatabaseSession),
 )

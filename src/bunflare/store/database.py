@@ -56,7 +56,7 @@ class Database:
         self._refusal: str | None = None
         self._mutex = threading.RLock()
         self._open_transaction = _no_transaction()
-        self._running: _Running | None = None
+        self._running: Running | None = None
         self._local: _Local | _Dormant = _Dormant(self)
         self._forking: list[object] = []
         self.watch = Watch(self)
@@ -124,7 +124,7 @@ class Database:
 
     # -- beginning and end -----------------------------------------------------------------
 
-    def _start(self) -> _Running:
+    def _start(self) -> Running:
         running = self._running
         if running is not None:
             return running
@@ -132,10 +132,13 @@ class Database:
             if self._refusal is not None:
                 raise StateError(self._refusal)
             if self._running is None:
-                self._running = _Running(self.directory, self.durability)
+                self._running = self._open()
                 self._local = _Local(self._running)
                 self.watch.renew()
             return self._running
+
+    def _open(self) -> Running:
+        return Running(self.directory, self.durability)
 
     def _stop(self) -> None:
         with self._mutex:
@@ -234,7 +237,7 @@ def _no_transaction() -> contextvars.ContextVar[_OpenTransaction | None]:
     return contextvars.ContextVar("bunflare_transaction", default=None)
 
 
-class _Running:
+class Running:
     """What is open while a database is in use."""
 
     def __init__(self, directory: Directory, durability: Durability) -> None:
@@ -244,10 +247,10 @@ class _Running:
         self._threads: ThreadPoolExecutor | None = None
         # A reader belongs to its thread and goes with it.
         self._readers: WeakValueDictionary[int, Reader] = WeakValueDictionary()
-        busy = BusyWait(BUSY_TIMEOUT)
+        self.busy = busy = BusyWait(BUSY_TIMEOUT)
         self._connection = connect(self.path, durability, busy)
         try:
-            _prepare(self._connection, directory)
+            self.prepare(self._connection, directory)
         except BaseException:
             self._connection.close()
             raise
@@ -272,6 +275,10 @@ class _Running:
             self.writer.pause,
         )
 
+    def prepare(self, connection: apsw.Connection, directory: Directory) -> None:
+        """Make the file ready to be written to through this connection."""
+        _prepare(connection, directory)
+
     def executor(self) -> Executor:
         """Threads for what may block."""
         with self._mutex:
@@ -288,10 +295,13 @@ class _Running:
         connection.execute("PRAGMA query_only=1")
         # The whole file, however large: what is mapped is the system's own cache of it.
         connection.execute(f"PRAGMA mmap_size={1 << 40}")
-        reader = Reader(connection, self.path, self.index)
+        reader = self.make_reader(connection)
         with self._mutex:
             self._readers[threading.get_ident()] = reader
         return reader
+
+    def make_reader(self, connection: apsw.Connection) -> Reader:
+        return Reader(connection, self.path, self.index)
 
     def only_used_by_this_thread(self) -> bool:
         others = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
@@ -335,7 +345,7 @@ class _Running:
 class _Local(threading.local):
     """A thread's reader, opened when the thread first reads."""
 
-    def __init__(self, running: _Running) -> None:
+    def __init__(self, running: Running) -> None:
         self.reader: View = running.open_reader()
 
 

@@ -112,6 +112,12 @@ class Writer:
             # Closing does what a pause is asked for.
             return
 
+    def aside(self, work: Callable[[], None]) -> asyncio.Future[None]:
+        """Run ``work``, which raises nothing, on a thread while nothing is written."""
+        operation = Pause(work, (), True, asyncio.get_running_loop())
+        self._enqueue(operation)
+        return operation.future
+
     def drain(self) -> asyncio.Future[None]:
         """Wait until all that was asked for before has been done, whether it succeeded or not."""
         operation = Pause(None, (), True, asyncio.get_running_loop())

@@ -1,0 +1,194 @@
+"""D1 as a library, beside bare APSW on a file of the same tables."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from time import perf_counter
+
+import apsw
+
+import bunflare
+from bunflare.bindings.d1 import D1Database
+
+from .measure import Rates
+from .report import Report, tell
+
+_ROWS = 10_000
+_MANY = 1_000
+_AT_ONCE = 256
+_BATCH = 100
+_DUMPED = 200_000
+_ROUNDS = 3
+
+_SCHEMA = "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, score REAL); CREATE TABLE w (a, b)"
+_FILL = """
+WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < ?)
+INSERT INTO t SELECT x, 'name ' || x, x / 8.0 FROM n
+"""
+_ONE = "SELECT id, name, score FROM t WHERE id = ?"
+_PAGE = "SELECT id, name, score FROM t WHERE id > ? ORDER BY id LIMIT 1000"
+_INSERT = "INSERT INTO w (a, b) VALUES (?, ?)"
+
+
+class _Floor:
+    """One bare connection in autocommit, its cursor reused."""
+
+    def __init__(self, path: Path) -> None:
+        self.connection = apsw.Connection(str(path))
+        assert self.connection.pragma("journal_mode", "wal") == "wal"
+        self.connection.pragma("synchronous", "full")
+        self.connection.execute(_SCHEMA)
+        self.connection.execute(_FILL, (_ROWS,))
+        self._execute = self.connection.cursor().execute
+
+    def one(self, ids: Sequence[int]) -> int:
+        for number in ids:
+            rows = self._execute(_ONE, (number,)).fetchall()
+            assert rows[0][0] == number
+        return len(ids)
+
+    def page(self, ids: Sequence[int]) -> int:
+        for number in ids:
+            cursor = self._execute(_PAGE, (number,))
+            names = [column[0] for column in cursor.get_description()]
+            rows = [dict(zip(names, row)) for row in cursor]  # noqa: B905
+            assert len(rows) == _MANY
+        return len(ids)
+
+    def insert(self, ids: Sequence[int]) -> int:
+        for number in ids:
+            self._execute(_INSERT, (number, "b"))
+        return len(ids)
+
+    def batch(self, ids: Sequence[int]) -> int:
+        with self.connection:
+            self.insert(ids)
+        return len(ids)
+
+
+async def _first(db: D1Database, ids: Sequence[int]) -> int:
+    statement = db.prepare(_ONE)
+    for number in ids:
+        row = await statement.bind(number).first()
+        assert row["id"] == number
+    return len(ids)
+
+
+async def _all(db: D1Database, ids: Sequence[int], sql: str, rows: int) -> int:
+    statement = db.prepare(sql)
+    for number in ids:
+        assert len((await statement.bind(number).all()).results) == rows
+    return len(ids)
+
+
+async def _insert(db: D1Database, ids: Sequence[int]) -> int:
+    statement = db.prepare(_INSERT)
+    for number in ids:
+        await statement.bind(number, "b").run()
+    return len(ids)
+
+
+async def _insert_at_once(db: D1Database, ids: Sequence[int]) -> int:
+    statement = db.prepare(_INSERT)
+    for start in range(0, len(ids), _AT_ONCE):
+        part = ids[start : start + _AT_ONCE]
+        await asyncio.gather(*(statement.bind(number, "b").run() for number in part))
+    return len(ids)
+
+
+async def _batch(db: D1Database, ids: Sequence[int]) -> int:
+    statement = db.prepare(_INSERT)
+    await db.batch([statement.bind(number, "b") for number in ids])
+    return len(ids)
+
+
+async def measure(scratch: Path) -> Report:
+    report = Report()
+    async with bunflare.open(scratch / "ours") as state:
+        db = state.d1("bench")
+        await db.exec(_SCHEMA)
+        await db.prepare(_FILL).bind(_ROWS).run()
+        floor = _Floor(scratch / "floor.sqlite")
+        with closing(floor.connection):
+            ids = list(range(1, 1001))
+            await report.compare(
+                "D1 first by primary key", 0.6, lambda: ids, floor.one, lambda b: _first(db, b)
+            )
+            await report.compare(
+                "D1 all, one row", 0.4, lambda: ids, floor.one, lambda b: _all(db, b, _ONE, 1)
+            )
+            await report.compare(
+                "D1 all, 1,000 rows as dicts",
+                0.8,
+                lambda: ids[:20],
+                floor.page,
+                lambda b: _all(db, b, _PAGE, _MANY),
+            )
+            await report.compare(
+                "D1 insert, durable, one at a time",
+                0.7,
+                lambda: ids[:200],
+                floor.insert,
+                lambda b: _insert(db, b),
+                seconds=0.5,
+            )
+            await report.compare(
+                f"D1 insert, durable, {_AT_ONCE} at once",
+                15.0,
+                lambda: list(range(_AT_ONCE * 8)),
+                lambda b: floor.insert(b[:_AT_ONCE]),
+                lambda b: _insert_at_once(db, b),
+                seconds=0.5,
+            )
+            await report.compare(
+                f"D1 batch of {_BATCH} inserts",
+                0.7,
+                lambda: ids[:_BATCH],
+                floor.batch,
+                lambda b: _batch(db, b),
+                seconds=0.5,
+            )
+    await _files(report, scratch)
+    return report
+
+
+async def _files(report: Report, scratch: Path) -> None:
+    """Export and import beside the shell's ``.dump`` and ``.read``."""
+    shell = shutil.which("sqlite3")
+    if shell is None:
+        tell("there is no sqlite3 shell on this machine: export and import are not measured")
+        return
+    rates: dict[str, dict[str, list[float]]] = {
+        "export": {"ours": [], "floor": []},
+        "import": {"ours": [], "floor": []},
+    }
+    async with bunflare.open(scratch / "files") as state:
+        db = state.d1("big")
+        await db.exec(_SCHEMA)
+        await db.prepare(_FILL).bind(_DUMPED).run()
+        ours, theirs = scratch / "ours.sql", scratch / "theirs.sql"
+        for number in range(_ROUNDS):
+            started = perf_counter()
+            await db.export_sql(ours)
+            rates["export"]["ours"].append(_DUMPED / (perf_counter() - started))
+            started = perf_counter()
+            _run(shell, db.file.path, f".output {theirs}", ".dump")
+            rates["export"]["floor"].append(_DUMPED / (perf_counter() - started))
+            copy = state.d1(f"copy{number}")
+            started = perf_counter()
+            await copy.import_sql(ours)
+            rates["import"]["ours"].append(_DUMPED / (perf_counter() - started))
+            started = perf_counter()
+            _run(shell, scratch / f"copy{number}.sqlite", f".read {theirs}")
+            rates["import"]["floor"].append(_DUMPED / (perf_counter() - started))
+    for work, found in rates.items():
+        report.at_least(f"D1 {work} of {_DUMPED:,} rows", 0.5, Rates(found))
+
+
+def _run(shell: str, path: Path, *commands: str) -> None:
+    subprocess.run([shell, path, *commands], check=True, stdout=subprocess.DEVNULL)

@@ -1,0 +1,420 @@
+"""D1: a SQL database per binding, as a Worker's binding has it, in Python's words.
+
+`D1Database` has the operations of the platform's binding, its types, limits and messages. It
+departs from it where that helps: blobs are bytes, 64-bit integers stay whole, and ``exec`` splits a
+text as SQLite does instead of at line ends.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NoReturn, cast
+
+from ..clock import Clock, SystemClock
+from ..errors import D1Error, D1TypeError, D1ValueError
+from ..store.d1 import Bound, D1File, Outcome, Position
+
+_SERVED_BY = "bunflare"
+_INT64 = 1 << 63
+
+
+@dataclass(frozen=True, slots=True)
+class D1Timings:
+    """How long SQLite worked on a statement, in milliseconds."""
+
+    sql_duration_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class D1Meta:
+    """What a statement did. All numbers are of that statement alone."""
+
+    #: Milliseconds.
+    duration: float
+    #: Bytes of the database after it.
+    size_after: int
+    #: Rows that were looked at, at least; SQLite counts those of scans exactly.
+    rows_read: int
+    #: Rows written, with the entries of indexes and sequences.
+    rows_written: int
+    #: The id of the last row it inserted, or 0.
+    last_row_id: int
+    changed_db: bool
+    #: Rows inserted, updated or deleted, without those of triggers.
+    changes: int
+    served_by: str
+    served_by_region: str
+    served_by_colo: str
+    served_by_primary: bool
+    timings: D1Timings
+    total_attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class D1Result:
+    """Rows as dicts, and what was done. A name that occurs twice keeps the last column."""
+
+    success: bool
+    results: list[dict[str, Any]]
+    meta: D1Meta
+
+
+@dataclass(frozen=True, slots=True)
+class D1ExecResult:
+    """How many statements were run, and for how many milliseconds."""
+
+    count: int
+    duration: float
+
+
+class D1PreparedStatement:
+    """A statement with its parameters. Made by `D1Database.prepare`."""
+
+    __slots__ = ("_bound", "_database")
+
+    def __init__(self, database: _Queries, bound: Bound) -> None:
+        self._database = database
+        self._bound = bound
+
+    @property
+    def bound(self) -> Bound:
+        """The text and its parameters."""
+        return self._bound
+
+    def bind(self, *values: Any) -> D1PreparedStatement:
+        """The same statement with ``values`` for its ``?`` or ``?NNN``.
+
+        Takes None, int, float, str, bool (as 1 and 0), bytes and other buffers, and lists of byte
+        values (0 to 255). Raises `D1TypeError` for anything else.
+        """
+        return D1PreparedStatement(self._database, (self._bound[0], tuple(map(_value, values))))
+
+    async def first(self, column: str | None = None) -> Any:
+        """The first row as a dict, or its ``column``; None if there is no row."""
+        database = self._database
+        outcome = database.read(self._bound, False) or await database.query(self._bound, False)
+        if not outcome.rows:
+            return None
+        row = dict(zip(outcome.columns, outcome.rows[0], strict=True))
+        if column is None:
+            return row
+        if column not in row:
+            raise D1Error(f"D1_COLUMN_NOTFOUND: Column not found ({column})")
+        return row[column]
+
+    async def all(self) -> D1Result:
+        """Run it: all rows, and what was done."""
+        database = self._database
+        return _result(database.read(self._bound, True) or await database.query(self._bound, True))
+
+    async def run(self) -> D1Result:
+        """The same as `all`."""
+        database = self._database
+        return _result(database.read(self._bound, True) or await database.query(self._bound, True))
+
+    async def raw(self, column_names: bool = False) -> list[list[Any]]:
+        """All rows as lists, if asked for after a list of the columns' names."""
+        database = self._database
+        outcome = database.read(self._bound, False) or await database.query(self._bound, False)
+        rows: list[list[Any]] = list(map(list, outcome.rows))
+        if column_names:
+            names = outcome.columns or self._database.file.describe(*self._bound)
+            rows.insert(0, list(names))
+        return rows
+
+
+class _Queries:
+    """What a database and a session have in common."""
+
+    __slots__ = ("_clock", "file")
+
+    def __init__(self, file: D1File, clock: Clock) -> None:
+        self.file = file
+        self._clock = clock
+
+    def prepare(self, sql: str) -> D1PreparedStatement:
+        """A statement. Nothing is looked at before it is run."""
+        if not isinstance(sql, str):
+            raise D1TypeError(f"D1_TYPE_ERROR: a statement is a str, not {type(sql).__name__}")
+        return D1PreparedStatement(self, (sql, ()))
+
+    async def batch(self, statements: Iterable[D1PreparedStatement]) -> list[D1Result]:
+        """Run several statements as one transaction: if one fails, none was run."""
+        bounds: list[Bound] = []
+        for statement in statements:
+            if not isinstance(statement, D1PreparedStatement):
+                raise D1TypeError(
+                    "D1_TYPE_ERROR: batch takes prepared statements, not "
+                    f"{type(statement).__name__}"
+                )
+            bounds.append(statement.bound)
+        if not bounds:
+            raise D1ValueError("D1_ERROR: No SQL statements detected.")
+        outcomes = await self.file.batch(bounds, self._clock.now())
+        self.seen()
+        return [_result(outcome) for outcome in outcomes]
+
+    def read(self, bound: Bound, counted: bool) -> Outcome | None:
+        """Run a query here and now, if that is quick."""
+        return self.file.read(bound, counted)
+
+    def query(self, bound: Bound, counted: bool) -> Awaitable[Outcome]:
+        """Run any statement."""
+        return self.file.query(bound, counted, self._clock.now())
+
+    def seen(self) -> None:
+        """Note what state an answer is of."""
+
+
+class D1Database(_Queries):
+    """A database. Made by `State.d1`."""
+
+    __slots__ = ()
+
+    def __init__(self, file: D1File, clock: Clock | None = None) -> None:
+        super().__init__(file, clock or SystemClock())
+
+    async def exec(self, sql: str) -> D1ExecResult:
+        """Run the statements of a text one after the other, each a transaction of its own.
+
+        The text is split as SQLite does it, so statements may span lines. One that fails is named
+        by its line; those before it stay done.
+        """
+        from ..store.d1_connection import statements
+
+        if not isinstance(sql, str):
+            raise D1TypeError(f"D1_TYPE_ERROR: exec takes a str, not {type(sql).__name__}")
+        started = time.perf_counter()
+        count = 0
+        for position, statement in statements(sql):
+            try:
+                bound = (statement, ())
+                _ = self.read(bound, False) or await self.query(bound, False)
+            except D1Error as error:
+                line = sql.count("\n", 0, position) + 1
+                reason = str(error).removeprefix("D1_ERROR: ")
+                raise D1Error(
+                    f"D1_EXEC_ERROR: Error in line {line}: {statement.rstrip()}: {reason}"
+                ) from error
+            count += 1
+        if not count:
+            raise D1ValueError("D1_EXEC_ERROR: No SQL statements detected.")
+        return D1ExecResult(count, (time.perf_counter() - started) * 1000)
+
+    async def dump(self) -> NoReturn:
+        """Refused, as the platform does since its alpha; see `D1Database.export_sql`."""
+        raise D1Error("D1_DUMP_ERROR: Status + 404")
+
+    async def migrate(
+        self, directory: str | os.PathLike[str], table: str = "d1_migrations"
+    ) -> list[str]:
+        """Apply the ``*.sql`` of a directory that were not applied yet, in order of their names.
+
+        Each is one transaction together with its record in ``table``, as wrangler keeps it. One
+        that fails raises `D1Error` with its file and line, and leaves nothing behind; those before
+        it stay applied. Returns the names of those applied now.
+        """
+        from .d1_files import migrate, pending
+
+        if pending(self.file, directory, table):
+            await self.bookmark()
+        return await migrate(self.file, self._clock, directory, table)
+
+    async def pending_migrations(
+        self, directory: str | os.PathLike[str], table: str = "d1_migrations"
+    ) -> list[str]:
+        """The names of the migrations that `migrate` would apply."""
+        from .d1_files import pending
+
+        return [path.name for path in pending(self.file, directory, table)]
+
+    async def execute(self, sql: str) -> list[D1Result]:
+        """The statements of a text as one transaction: a result for each."""
+        from ..store.d1_connection import statements
+
+        return await self.batch([self.prepare(one) for _, one in statements(sql)])
+
+    async def info(self) -> dict[str, int]:
+        """Size in bytes and number of tables, without those that SQLite and we keep notes in."""
+        return self.file.describe_all()
+
+    async def export_sql(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        schema: bool = True,
+        data: bool = True,
+        tables: Collection[str] = (),
+        progress: Callable[[int], object] | None = None,
+    ) -> str | None:
+        """Write the database as SQL that SQLite, wrangler and `import_sql` can read.
+
+        To ``path``, whole or not at all; or as the returned text. ``tables`` chooses some.
+        ``progress`` is called, on another thread, with the number of statements written. It is the
+        state of one moment, and hinders nobody.
+        """
+        from .d1_files import export
+
+        return await export(self.file, path, schema, data, tables, progress)
+
+    async def import_sql(
+        self, path: str | os.PathLike[str], progress: Callable[[int], object] | None = None
+    ) -> int:
+        """Run a file of SQL as one transaction; returns how many statements it had.
+
+        BEGIN, COMMIT and the switching of foreign keys, which other programs write, are passed
+        over; keys are checked at the end. ``progress`` is called, on another thread, with the
+        number of characters done. Raises `D1Error` with file and line, and nothing has changed.
+        """
+        from .d1_files import load
+
+        await self.bookmark()
+        return await load(self.file, self._clock, path, progress)
+
+    async def bookmark(self) -> str:
+        """The present state's bookmark; the state is kept for `restore`, for 30 days."""
+        from ..store.d1_history import keep
+
+        now = self._clock.now()
+        return bookmark_of(await self.file.on_thread(lambda: keep(self.file, now)))
+
+    async def restore(self, to: str | datetime) -> str:
+        """Go back to the state of a bookmark, or the newest one kept at or before a time.
+
+        States are kept by `bookmark`, and before each `migrate`, `import_sql` and `restore`.
+        Returns the bookmark of the state before, with which going back is undone. Raises `D1Error`
+        where no such state is kept; nothing has changed then.
+        """
+        from .d1_travel import restore
+
+        return await restore(self.file, self._clock, to)
+
+    def with_session(self, constraint_or_bookmark: str | None = None) -> D1DatabaseSession:
+        """A session: "first-primary", "first-unconstrained" (the default), or a bookmark.
+
+        Every query of a session sees at least the state that its bookmark names. There is one copy
+        of the data here, so that is the newest state, whichever process wrote it.
+        """
+        return D1DatabaseSession(self.file, self._clock, constraint_or_bookmark)
+
+    def __repr__(self) -> str:
+        return f"<D1Database {self.file.path.stem}>"
+
+
+class D1DatabaseSession(_Queries):
+    """A session. Made by `D1Database.with_session`."""
+
+    __slots__ = ("_bookmark",)
+
+    def __init__(self, file: D1File, clock: Clock, constraint_or_bookmark: str | None) -> None:
+        super().__init__(file, clock)
+        if constraint_or_bookmark is not None and not isinstance(constraint_or_bookmark, str):
+            raise D1TypeError("D1_SESSION_ERROR: invalid bookmark or constraint")
+        given = (constraint_or_bookmark or "").strip()
+        constraints = ("", "first-primary", "first-unconstrained")
+        self._bookmark: str | None = None if given in constraints else given
+
+    def get_bookmark(self) -> str | None:
+        """The newest state that this session has seen; None before its first query."""
+        return self._bookmark
+
+    def read(self, bound: Bound, counted: bool) -> Outcome | None:
+        outcome = super().read(bound, counted)
+        if outcome is not None:
+            self.seen()
+        return outcome
+
+    async def query(self, bound: Bound, counted: bool) -> Outcome:
+        outcome = await super().query(bound, counted)
+        self.seen()
+        return outcome
+
+    def seen(self) -> None:
+        bookmark = bookmark_of(self.file.position())
+        if self._bookmark is None or self._bookmark < bookmark:
+            self._bookmark = bookmark
+
+
+def bookmark_of(position: Position) -> str:
+    """The text of a position: later ones sort after earlier ones."""
+    commits, lineage = position
+    return f"{commits >> 32:08x}-{commits & 0xFFFFFFFF:08x}-00000000-{lineage}"
+
+
+def _drafts(kind: type) -> type[Any]:
+    """A frozen result in the making: to fill the frozen one takes three times as long."""
+    return type(kind.__name__, (), {"__slots__": vars(kind)["__slots__"]})
+
+
+_ResultDraft, _MetaDraft, _TimingsDraft = map(_drafts, (D1Result, D1Meta, D1Timings))
+
+
+def _result(outcome: Outcome) -> D1Result:
+    columns, rows, duration, changes, last, changed, read, written, size = outcome
+    timings = _TimingsDraft()
+    timings.sql_duration_ms = duration
+    timings.__class__ = D1Timings
+    meta = _MetaDraft()
+    meta.duration = duration
+    meta.size_after = size
+    meta.rows_read = read
+    meta.rows_written = written
+    meta.last_row_id = last
+    meta.changed_db = changed
+    meta.changes = changes
+    meta.served_by = _SERVED_BY
+    meta.served_by_region = meta.served_by_colo = "LOCAL"
+    meta.served_by_primary = True
+    meta.timings = timings
+    meta.total_attempts = 1
+    meta.__class__ = D1Meta
+    result = _ResultDraft()
+    result.success = True
+    result.results = [dict(zip(columns, row)) for row in rows]  # noqa: B905 - as long as each other
+    result.meta = meta
+    result.__class__ = D1Result
+    return cast("D1Result", result)
+
+
+def _value(value: Any) -> Any:
+    """A parameter as SQLite takes it."""
+    kind = value.__class__
+    if value is None or kind is str or kind is float or kind is bytes:
+        # SQLite itself makes NULL of NaN.
+        return value
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, int):
+        if not -_INT64 <= value < _INT64:
+            _refuse("bigint", value)
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, Sequence) and all(
+        isinstance(one, int) and 0 <= one < 256 for one in value
+    ):
+        return bytes(value)
+    return _refuse("object", value)
+
+
+def _refuse(kind: str, value: object) -> NoReturn:
+    raise D1TypeError(f"D1_TYPE_ERROR: Type '{kind}' not supported for value '{value}'")
+
+
+__all__ = [
+    "D1Database",
+    "D1DatabaseSession",
+    "D1ExecResult",
+    "D1Meta",
+    "D1PreparedStatement",
+    "D1Result",
+    "D1Timings",
+    "bookmark_of",
+]

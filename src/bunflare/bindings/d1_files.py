@@ -1,0 +1,84 @@
+"""Migrations, export and import of a D1 database, with the conventions of wrangler."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import cast
+
+from ..clock import Clock
+from ..errors import D1Error, D1ValueError
+from ..store import d1_files as store
+from ..store.d1 import D1File, D1Running
+
+
+async def migrate(
+    file: D1File, clock: Clock, directory: str | os.PathLike[str], table: str
+) -> list[str]:
+    """Apply what was not applied yet. The names, in their order."""
+    done = []
+    for path in pending(file, directory, table):
+        text = _read(path)
+        running = cast("D1Running", file._start())
+        if await file.write(
+            store.apply_migration,
+            running.executes,
+            text,
+            str(path),
+            path.name,
+            table,
+            clock.now(),
+            heavy=True,
+        ):
+            done.append(path.name)
+    return done
+
+
+def pending(file: D1File, directory: str | os.PathLike[str], table: str) -> list[Path]:
+    """The files of migrations that were not applied yet, in their order."""
+    if not table or "\0" in table or table.lower().startswith(("_cf_", "sqlite_")):
+        raise D1ValueError(f"{table!r} cannot name the table of migrations")
+    where = Path(directory)
+    if not where.is_dir():
+        raise D1Error(f"there is no directory of migrations at {where}")
+    known = store.applied(file, table)
+    return [path for path in sorted(where.glob("*.sql")) if path.name not in known]
+
+
+async def export(
+    file: D1File,
+    path: str | os.PathLike[str] | None,
+    schema: bool,
+    data: bool,
+    tables: Collection[str],
+    progress: store.Progress | None,
+) -> str | None:
+    """Write the text to ``path``, or give it."""
+    if not schema and not data:
+        raise D1ValueError("an export of neither schema nor data would be empty")
+    pieces = store.dump(file.path, schema, data, tables, progress)
+    if path is None:
+        return await file.on_thread(lambda: "".join(pieces))
+    where = Path(path)
+    await file.on_thread(lambda: store.write_file(where, pieces))
+    return None
+
+
+async def load(
+    file: D1File, clock: Clock, path: str | os.PathLike[str], progress: store.Progress | None
+) -> int:
+    """Run a file of SQL as one transaction. How many statements it had."""
+    where = Path(path)
+    text = await file.on_thread(lambda: _read(where))
+    return await store.load(file, text, str(where), clock.now(), progress)
+
+
+def _read(path: Path) -> str:
+    try:
+        # Line ends stay as they are: they may be within strings.
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise D1Error(f"{path} cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise D1Error(f"{path} is not UTF-8 text (byte {error.start})") from error

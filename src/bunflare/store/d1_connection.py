@@ -1,0 +1,244 @@
+"""A connection to a D1 database: what the platform forbids, its limits, and its words for errors.
+
+Everything is forbidden by SQLite itself, through its authorizer, which is asked whenever a
+statement is prepared. It looks at what is prepared while a user's statement runs; the driver's
+cache of statements keeps those apart from ours by their prepare flags, `USER`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+
+import apsw
+
+from ..errors import D1Error
+
+#: The prepare flags of all statements that come from the user.
+USER = apsw.SQLITE_PREPARE_PERSISTENT
+
+#: Limits that SQLite itself watches over, as the platform sets them.
+_LIMITS = {
+    apsw.SQLITE_LIMIT_LENGTH: 2_000_000,
+    apsw.SQLITE_LIMIT_SQL_LENGTH: 100_000,
+    apsw.SQLITE_LIMIT_COLUMN: 100,
+    apsw.SQLITE_LIMIT_EXPR_DEPTH: 100,
+    apsw.SQLITE_LIMIT_COMPOUND_SELECT: 5,
+    apsw.SQLITE_LIMIT_FUNCTION_ARG: 32,
+    apsw.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 50,
+    apsw.SQLITE_LIMIT_VARIABLE_NUMBER: 100,
+    apsw.SQLITE_LIMIT_TRIGGER_DEPTH: 10,
+    apsw.SQLITE_LIMIT_ATTACHED: 0,
+}
+# What a file with statements may need: a blob of 2 MB is 4 MB of hexadecimal digits.
+_FILE_LIMITS = {
+    apsw.SQLITE_LIMIT_SQL_LENGTH: 8_000_000,
+    apsw.SQLITE_LIMIT_COMPOUND_SELECT: 500,
+}
+
+_PRAGMAS = frozenset(
+    {
+        "data_version",
+        "page_size",
+        "case_sensitive_like",
+        "foreign_keys",
+        "defer_foreign_keys",
+        "ignore_check_constraints",
+        "legacy_alter_table",
+        "recursive_triggers",
+        "reverse_unordered_selects",
+        "foreign_key_check",
+        "foreign_key_list",
+        "index_info",
+        "index_list",
+        "index_xinfo",
+        "quick_check",
+        "optimize",
+        "table_list",
+        "table_info",
+        "table_xinfo",
+    }
+)
+_MODULES = frozenset({"fts5", "fts5vocab", "rtree"})
+_FUNCTIONS_REFUSED = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile"})
+_INTERNAL = "_cf_"
+#: Where the platform keeps its own notes in a database, and we ours.
+METADATA = "_cf_METADATA"
+
+_TRANSACTIONS = (
+    "To execute a transaction, please use the state.storage.transaction() or "
+    "state.storage.transactionSync() APIs instead of the SQL BEGIN TRANSACTION or SAVEPOINT "
+    "statements. The JavaScript API is safer because it will automatically roll back on "
+    "exceptions, and because it interacts correctly with Durable Objects' automatic atomic "
+    "write coalescing."
+)
+_TEMPORARY = frozenset(
+    {
+        apsw.SQLITE_CREATE_TEMP_INDEX,
+        apsw.SQLITE_CREATE_TEMP_TABLE,
+        apsw.SQLITE_CREATE_TEMP_TRIGGER,
+        apsw.SQLITE_CREATE_TEMP_VIEW,
+        apsw.SQLITE_DROP_TEMP_INDEX,
+        apsw.SQLITE_DROP_TEMP_TABLE,
+        apsw.SQLITE_DROP_TEMP_TRIGGER,
+        apsw.SQLITE_DROP_TEMP_VIEW,
+    }
+)
+_CREATES = frozenset(
+    {
+        apsw.SQLITE_CREATE_INDEX,
+        apsw.SQLITE_CREATE_TABLE,
+        apsw.SQLITE_CREATE_TRIGGER,
+        apsw.SQLITE_CREATE_VIEW,
+    }
+)
+_DROPS = frozenset(
+    {
+        apsw.SQLITE_DROP_TABLE,
+        apsw.SQLITE_DROP_INDEX,
+        apsw.SQLITE_DROP_TRIGGER,
+        apsw.SQLITE_DROP_VIEW,
+    }
+)
+_BY_TABLE = _DROPS | {
+    apsw.SQLITE_READ,
+    apsw.SQLITE_INSERT,
+    apsw.SQLITE_UPDATE,
+    apsw.SQLITE_DELETE,
+}
+
+
+class Guard:
+    """One connection's authorizer, and the clock of its statements."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        #: False while a statement of the user's runs.
+        self.trusted = True
+        #: When the running statement is stopped (`time.monotonic`), and whether it was.
+        self.deadline = float("inf")
+        self.stopped = False
+        self._refusal = ""
+        connection.execute("PRAGMA foreign_keys=1")
+        # LIKE and MATCH know text only; double-quoted strings are a trap that the platform shuts.
+        connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+        connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
+        connection.config(apsw.SQLITE_DBCONFIG_DQS_DDL, 0)
+        self._connection = connection
+        self.limit()
+        connection.authorizer = self._ask
+        connection.set_progress_handler(self._tick, 20_000)
+
+    def begin(self, deadline: float) -> None:
+        """A statement of the user's runs from now on."""
+        self.trusted = False
+        self.stopped = False
+        self.deadline = deadline
+
+    def end(self) -> None:
+        """It has ended."""
+        self.trusted = True
+        self.deadline = float("inf")
+
+    def limit(self, *, file: bool = False) -> None:
+        """Set the platform's limits; for statements of a ``file`` the wider ones."""
+        for which, value in (_LIMITS | _FILE_LIMITS if file else _LIMITS).items():
+            self._connection.limit(which, value)
+
+    def _tick(self) -> bool:
+        if time.monotonic() < self.deadline:
+            return False
+        self.stopped = True
+        return True
+
+    def _ask(
+        self, action: int, one: str | None, two: str | None, schema: str | None, inner: str | None
+    ) -> int:
+        if self.trusted:
+            return apsw.SQLITE_OK
+        self._refusal = ""
+        if action in _BY_TABLE:
+            ours = _ours(one) or (action in _DROPS and _ours(two))
+            return apsw.SQLITE_DENY if ours else apsw.SQLITE_OK
+        if action in (apsw.SQLITE_TRANSACTION, apsw.SQLITE_SAVEPOINT):
+            self._refusal = _TRANSACTIONS
+            return apsw.SQLITE_DENY
+        if action == apsw.SQLITE_PRAGMA:
+            known = one is not None and one.lower() in _PRAGMAS
+            if known and one in ("page_size", "data_version") and two is not None:
+                known = False
+            return apsw.SQLITE_OK if known else apsw.SQLITE_DENY
+        if action in (apsw.SQLITE_ATTACH, apsw.SQLITE_DETACH) or action in _TEMPORARY:
+            return apsw.SQLITE_DENY
+        if action == apsw.SQLITE_CREATE_VTABLE:
+            known = two is not None and two.lower() in _MODULES
+            return apsw.SQLITE_OK if known and not _ours(one) else apsw.SQLITE_DENY
+        if action == apsw.SQLITE_FUNCTION:
+            return apsw.SQLITE_DENY if two in _FUNCTIONS_REFUSED else apsw.SQLITE_OK
+        if action in _CREATES:
+            return apsw.SQLITE_DENY if _ours(one) or _ours(two) else apsw.SQLITE_OK
+        return apsw.SQLITE_OK
+
+    def explain(self, error: apsw.Error) -> D1Error:
+        """The platform's error for SQLite's."""
+        refusal, self._refusal = self._refusal, ""
+        if self.stopped:
+            return D1Error(
+                "D1_ERROR: D1 DB storage operation exceeded timeout which caused "
+                "object to be reset."
+            )
+        if isinstance(error, apsw.AuthError) and refusal:
+            return D1Error(f"D1_ERROR: {refusal}")
+        if isinstance(error, apsw.BindingsError):
+            return D1Error("D1_ERROR: Wrong number of parameter bindings for SQL query.")
+        code = apsw.mapping_result_codes.get(getattr(error, "result", 1) & 0xFF, "SQLITE_ERROR")
+        text = str(error)
+        offset = getattr(error, "error_offset", -1)
+        if offset is not None and offset >= 0:
+            text = f"{text} at offset {offset}"
+        return D1Error(f"D1_ERROR: {text}: {code}")
+
+
+def _ours(name: str | None) -> bool:
+    return name is not None and name.lower().startswith(_INTERNAL)
+
+
+# What a semicolon may hide in. SQLite decides whether one ends a statement; this only saves asking.
+_TOKENS = re.compile(
+    r"""'(?:[^']|'')*' | "(?:[^"]|"")*" | `(?:[^`]|``)*` | \[[^\]]*\]
+    | --[^\n]* | /\*.*?(?:\*/|\Z) | ;""",
+    re.DOTALL | re.VERBOSE,
+)
+_BLANK = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z)|;)*", re.DOTALL)
+_WORD = re.compile(r"[A-Za-z]*")
+
+
+def statements(sql: str) -> Iterator[tuple[int, str]]:
+    """The statements of a text, each with the place where it begins.
+
+    Where one ends is SQLite's own judgement, so triggers, CASE … END, comments, strings and all
+    kinds of line ends are as they should be. Blanks, comments and lone semicolons are no statement.
+    """
+    start = 0
+    for match in _TOKENS.finditer(sql):
+        if match.group() == ";" and apsw.complete(sql[start : match.end()]):
+            begin = start_of(sql, start)
+            if begin < match.start():
+                yield begin, sql[begin : match.end()]
+            start = match.end()
+    begin = start_of(sql, start)
+    if begin < len(sql):
+        yield begin, sql[begin:]
+
+
+def start_of(sql: str, position: int = 0) -> int:
+    """Where the first statement at or after ``position`` begins."""
+    match = _BLANK.match(sql, position)
+    assert match is not None
+    return match.end()
+
+
+def keyword(sql: str) -> str:
+    """The first word of a statement, in capitals."""
+    match = _WORD.match(sql, start_of(sql))
+    return match.group().upper() if match else ""

@@ -1,0 +1,319 @@
+"""D1 and files of SQL: reading them in as one transaction, writing them out, migrations.
+
+What is written can be read by SQLite's shell, by wrangler and by us: no transaction statements,
+tables before their rows, indexes, triggers and views after them. A full-text or R-Tree table is
+written as itself, with its rows, and not as the tables that SQLite keeps it in.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import cast
+
+import apsw
+
+from ..errors import D1Error
+from .connection import Parameters, Row, translate
+from .d1 import D1File, D1Running, connect_beside
+from .d1_connection import USER, keyword, statements
+from .d1_reader import LONGEST, D1Executor, count
+from .transaction import Transaction
+
+#: Is told how many characters (of a file that is read) or rows (written) are done.
+Progress = Callable[[int], object]
+
+# Rows and characters in one INSERT; a statement may have 100,000 bytes, of four a character.
+_CHUNK = 100
+_LARGEST_CHUNK = 20_000
+_FULL_TEXT = re.compile(r"CREATE\s+VIRTUAL\s.*\bUSING\s+fts5\b", re.IGNORECASE | re.DOTALL)
+# What files carry for other programs: a file is one transaction here, with its keys deferred.
+_FRAMES = frozenset({"BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE"})
+_TABLES = """
+SELECT s.name, s.sql, t.type
+FROM sqlite_schema AS s JOIN pragma_table_list AS t ON t.name = s.name AND t.schema = 'main'
+WHERE s.type = 'table' AND s.sql IS NOT NULL AND s.name NOT LIKE 'sqlite@_%' ESCAPE '@'
+  AND s.name NOT LIKE '@_cf@_%' ESCAPE '@' AND t.type IN ('table', 'virtual')
+ORDER BY s.rowid
+"""
+_REST = """
+SELECT sql, tbl_name FROM sqlite_schema
+WHERE sql IS NOT NULL AND type IN ('index', 'trigger', 'view')
+  AND tbl_name NOT LIKE '@_cf@_%' ESCAPE '@'
+  AND tbl_name NOT IN (SELECT name FROM pragma_table_list WHERE type = 'shadow')
+ORDER BY CASE type WHEN 'index' THEN 0 WHEN 'view' THEN 1 ELSE 2 END, rowid
+"""
+_COLUMNS = "SELECT name FROM pragma_table_xinfo(?) WHERE hidden = 0 ORDER BY cid"
+_KEYS = "PRAGMA foreign_key_check"
+_MIGRATIONS = """CREATE TABLE IF NOT EXISTS {table} (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  name TEXT UNIQUE,
+  applied_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP NOT NULL
+)"""
+
+
+def run_file(
+    tx: Transaction,
+    executor: D1Executor,
+    text: str,
+    source: str,
+    now: int,
+    progress: Progress | None = None,
+) -> int:
+    """Run a file's statements: a write function. How many there were.
+
+    Raises `D1Error`, naming the line of ``source`` that fails.
+    """
+    connection = tx._connection
+    cursor = connection.cursor()
+    guard = executor.guard
+    done = 0
+    place = 0
+    tx.run("PRAGMA defer_foreign_keys=1")
+    guard.limit(file=True)
+    try:
+        for place, statement in statements(text):
+            word = keyword(statement)
+            if word in _FRAMES or (word == "PRAGMA" and "foreign_keys" in statement.lower()):
+                continue
+            guard.begin(time.monotonic() + LONGEST)
+            try:
+                for _row in cursor.execute(statement, (), can_cache=False, prepare_flags=USER):
+                    pass
+            finally:
+                guard.end()
+            done += 1
+            if progress is not None:
+                progress(place + len(statement))
+        if connection.status(apsw.SQLITE_DBSTATUS_DEFERRED_FKS)[0]:
+            raise D1Error(
+                f"{source}: FOREIGN KEY constraint failed: a row at its end refers to one that is "
+                "not there"
+            )
+    except apsw.Error as error:
+        line = text.count("\n", 0, place) + 1
+        offset = getattr(error, "error_offset", -1) or 0
+        if offset > 0:
+            line += text.encode()[len(text[:place].encode()) :][:offset].count(b"\n")
+        reason = str(guard.explain(error)).removeprefix("D1_ERROR: ")
+        raise D1Error(f"{source}:{line}: {reason}") from error
+    finally:
+        guard.limit()
+        if tx.open:
+            # The next of the group is a transaction of its own in the platform's eyes.
+            tx.run("PRAGMA defer_foreign_keys=0")
+    count(tx, now)
+    return done
+
+
+async def load(file: D1File, text: str, source: str, now: int, progress: Progress | None) -> int:
+    """Run a file's statements as one transaction. How many there were.
+
+    Dumps of other programs fill tables before those that they refer to exist, which SQLite bears
+    only with foreign keys switched off, and that only outside of transactions: so a connection of
+    its own reads them, while our writer stands still, and checks the keys at the end.
+    """
+    outcome: list[int | BaseException] = []
+
+    def work() -> None:
+        try:
+            outcome.append(_load(file, text, source, now, progress))
+        except Exception as error:
+            outcome.append(error)
+
+    await cast("D1Running", file._start()).writer.aside(work)
+    if not outcome:
+        raise D1Error(f"{source}: the database was closed before this was read")
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+def _load(file: D1File, text: str, source: str, now: int, progress: Progress | None) -> int:
+    connection = connect_beside(file.path, file.durability)
+    try:
+        executor = D1Executor(connection)
+        connection.execute("PRAGMA foreign_keys=0")
+        tx = Transaction(connection)
+        tx.run("BEGIN IMMEDIATE")
+        wrong = set(connection.execute(_KEYS).fetchall())
+        done = run_file(tx, executor, text, source, now, progress)
+        for table, _row, parent, _key in set(connection.execute(_KEYS).fetchall()) - wrong:
+            raise D1Error(
+                f"{source}: FOREIGN KEY constraint failed: a row of {table} refers to one of "
+                f"{parent} that is not there"
+            )
+        tx.run("COMMIT")
+        return done
+    except apsw.Error as error:
+        raise translate(error, file.path) from error
+    finally:
+        # What was not committed is undone with it.
+        connection.close()
+
+
+def apply_migration(
+    tx: Transaction, executor: D1Executor, text: str, source: str, name: str, table: str, now: int
+) -> bool:
+    """Run a migration together with its record, unless that is there: a write function."""
+    tx.run(_MIGRATIONS.format(table=quoted(table)))
+    if tx.one(f"SELECT 1 FROM {quoted(table)} WHERE name = ?", (name,)) is not None:
+        return False
+    run_file(tx, executor, text, source, now)
+    tx.run(f"INSERT INTO {quoted(table)} (name) VALUES (?)", (name,))
+    return True
+
+
+def applied(file: D1File, table: str) -> set[str]:
+    """The names of the migrations that were applied."""
+    view = file.view
+    if view.one("SELECT 1 FROM sqlite_schema WHERE name = ?", (table,)) is None:
+        return set()
+    return {row[0] for row in view.all(f"SELECT name FROM {quoted(table)}")}
+
+
+def dump(
+    path: Path,
+    schema: bool = True,
+    data: bool = True,
+    tables: Collection[str] = (),
+    progress: Progress | None = None,
+) -> Iterator[str]:
+    """The text of a database, in pieces, all of one moment."""
+    connection = connect_beside(path, "normal")
+    try:
+        connection.execute("PRAGMA query_only=1; BEGIN")
+        yield from _dump(connection, schema, data, set(tables), progress)
+    finally:
+        with suppress(apsw.Error):
+            connection.execute("COMMIT")
+        connection.close()
+
+
+def _dump(
+    connection: apsw.Connection,
+    schema: bool,
+    data: bool,
+    wanted: set[str],
+    progress: Progress | None,
+) -> Iterator[str]:
+    yield "PRAGMA defer_foreign_keys=TRUE;\n"
+    found = _all(connection, _TABLES)
+    if missing := wanted - {row[0] for row in found}:
+        raise D1Error(f"D1_ERROR: no such table: {sorted(missing)[0]}: SQLITE_ERROR")
+    chosen = [row for row in found if not wanted or row[0] in wanted]
+    written = 0
+    # Full-text tables may take their text from others, so they come after them.
+    chosen.sort(key=lambda row: bool(row[2] == "virtual"))
+    if schema:
+        # All before the first row: a row may refer to one of a later table.
+        yield from (f"{sql};\n" for _name, sql, _kind in chosen)
+    if data:
+        for name, sql, _kind in chosen:
+            for piece in _rows(connection, name, sql):
+                yield piece
+                written += piece.count("\n")
+                if progress is not None:
+                    progress(written)
+    if data and (schema or not wanted):
+        yield from _sequences(connection, wanted)
+    if schema:
+        for sql, table in _all(connection, _REST):
+            if not wanted or table in wanted:
+                yield f"{sql};\n"
+
+
+def _rows(connection: apsw.Connection, name: str, sql: str) -> Iterator[str]:
+    if _FULL_TEXT.match(sql):
+        yield from _full_text(connection, name)
+        return
+    columns = [row[0] for row in _all(connection, _COLUMNS, (name,))]
+    yield from _inserts(connection, name, columns)
+
+
+def _full_text(connection: apsw.Connection, name: str) -> Iterator[str]:
+    columns = [row[0] for row in _all(connection, _COLUMNS, (name,))]
+    shadow = _all(
+        connection,
+        "SELECT name FROM sqlite_schema WHERE name IN (?, ?)",
+        (f"{name}_content", f"{name}_data"),
+    )
+    if (f"{name}_content",) in shadow:
+        yield from _inserts(connection, name, ["rowid", *columns])
+        return
+    try:
+        # Its text is in another table, written before it.
+        _all(connection, f"SELECT {quoted(columns[0])} FROM {quoted(name)} LIMIT 1")
+        external = _all(
+            connection,
+            f"SELECT count(*) FROM {quoted(name)} WHERE {quoted(columns[0])} IS NOT NULL",
+        )[0][0]
+    except apsw.Error:
+        external = 0
+    if external:
+        yield f"INSERT INTO {quoted(name)} ({quoted(name)}) VALUES ('rebuild');\n"
+        return
+    rows = _all(connection, f"SELECT count(*) FROM {quoted(name)}")[0][0]
+    if rows:
+        raise D1Error(
+            f"D1_ERROR: the full-text table {name} keeps no text (content=''), so its rows cannot "
+            "be exported; name the other tables, or drop it before"
+        )
+
+
+def _inserts(connection: apsw.Connection, name: str, columns: list[str]) -> Iterator[str]:
+    if not columns:
+        return
+    names = ", ".join("rowid" if one == "rowid" else quoted(one) for one in columns)
+    head = f"INSERT INTO {quoted(name)} ({names}) VALUES "
+    write = apsw.format_sql_value
+    rows: list[str] = []
+    size = 0
+    for row in connection.execute(f"SELECT {names} FROM {quoted(name)}"):
+        text = f"({','.join(map(write, row))})"
+        if rows and (len(rows) == _CHUNK or size + len(text) > _LARGEST_CHUNK):
+            yield head + ",\n".join(rows) + ";\n"
+            rows.clear()
+            size = 0
+        rows.append(text)
+        size += len(text)
+    if rows:
+        yield head + ",\n".join(rows) + ";\n"
+
+
+def _sequences(connection: apsw.Connection, wanted: set[str]) -> Iterator[str]:
+    if not _all(connection, "SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'"):
+        return
+    for name, value in _all(connection, "SELECT name, seq FROM sqlite_sequence"):
+        if name is None or (wanted and name not in wanted):
+            continue
+        table = apsw.format_sql_value(name)
+        yield f"DELETE FROM sqlite_sequence WHERE name = {table};\n"
+        yield f"INSERT INTO sqlite_sequence (name, seq) VALUES ({table},{value});\n"
+
+
+def _all(connection: apsw.Connection, sql: str, parameters: Parameters = ()) -> list[Row]:
+    return connection.execute(sql, parameters).fetchall()
+
+
+def quoted(name: str) -> str:
+    """An identifier as SQL has it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def write_file(path: Path, pieces: Iterator[str]) -> int:
+    """Write pieces of text to a file, whole or not at all. How many bytes."""
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            for piece in pieces:
+                file.write(piece)
+            size = file.tell()
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    return size

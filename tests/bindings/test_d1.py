@@ -1,0 +1,362 @@
+"""The D1 binding: the platform's operations, types, limits, messages and numbers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import apsw
+import pytest
+
+import bunflare
+from bunflare.bindings.d1 import D1Database
+
+
+@pytest.fixture
+def db(state: bunflare.State) -> D1Database:
+    return state.d1("shop")
+
+
+@pytest.fixture
+async def users(db: D1Database) -> D1Database:
+    await db.exec(
+        "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT, age INT);"
+        "CREATE INDEX by_name ON users (name);"
+        "INSERT INTO users (name, age) VALUES ('Ada', 36), ('Bob', 20), ('Cy', 50)"
+    )
+    return db
+
+
+async def test_values_of_all_types_come_back_as_they_were(db: D1Database) -> None:
+    values = (None, 1, -(2**63), 2**63 - 1, 1.5, "täxt\0", b"\0\xff", "")
+    sql = "SELECT " + ", ".join("?" for _ in values)
+    assert await db.prepare(sql).bind(*values).raw() == [list(values)]
+    row = await db.prepare("SELECT ?2 AS b, ?1 AS a").bind(True, [1, 2, 255]).first()
+    assert row == {"b": b"\x01\x02\xff", "a": 1}
+    assert await db.prepare("SELECT ? AS x").bind(float("nan")).first("x") is None
+
+
+@pytest.mark.parametrize("value", [{}, object(), 2**63, [256], {1}])
+def test_what_the_platform_does_not_take_is_refused_at_bind(db: D1Database, value: object) -> None:
+    with pytest.raises(bunflare.D1TypeError, match="D1_TYPE_ERROR: Type '.*' not supported for"):
+        db.prepare("SELECT ?").bind(value)
+
+
+async def test_a_wrong_number_of_parameters_has_the_platforms_words(db: D1Database) -> None:
+    for values in ((), (1,), (1, 2, 3)):
+        with pytest.raises(
+            bunflare.D1Error, match="^D1_ERROR: Wrong number of parameter bindings for SQL query.$"
+        ):
+            await db.prepare("SELECT ?, ?").bind(*values).all()
+
+
+async def test_first_gives_a_row_a_column_or_none(users: D1Database) -> None:
+    one = users.prepare("SELECT id, name FROM users WHERE name = ?")
+    assert await one.bind("Ada").first() == {"id": 1, "name": "Ada"}
+    assert await one.bind("Ada").first("name") == "Ada"
+    assert await one.bind("Zoe").first() is None
+    assert await one.bind("Zoe").first("nothing") is None
+    with pytest.raises(bunflare.D1Error, match=r"^D1_COLUMN_NOTFOUND: Column not found \(b\)$"):
+        await one.bind("Ada").first("b")
+
+
+async def test_raw_keeps_columns_of_one_name_apart(users: D1Database) -> None:
+    query = users.prepare("SELECT id, id + 1 AS id FROM users LIMIT 1")
+    assert await query.raw(column_names=True) == [["id", "id"], [1, 2]]
+    none = users.prepare("SELECT id, name FROM users WHERE id = ?").bind(99)
+    assert await none.raw(column_names=True) == [["id", "name"]]
+    assert await none.raw() == []
+
+
+async def test_meta_tells_of_that_statement_alone(users: D1Database) -> None:
+    result = await users.prepare("INSERT INTO users (name) VALUES (?)").bind("Dee").run()
+    meta = result.meta
+    assert (meta.changes, meta.last_row_id, meta.changed_db, meta.rows_written) == (1, 4, True, 2)
+    result = await users.prepare("SELECT * FROM users WHERE age > 30").all()
+    meta = result.meta
+    assert len(result.results) == 2
+    assert (meta.changes, meta.last_row_id, meta.changed_db) == (0, 0, False)
+    assert (meta.rows_read, meta.rows_written) == (4, 0)
+    assert meta.size_after % 4096 == 0
+    assert meta.size_after > 0
+    assert meta.served_by_primary
+    assert meta.total_attempts == 1
+    meta = (await users.prepare("UPDATE users SET age = 1 WHERE age > 30").run()).meta
+    assert (meta.changes, meta.rows_read, meta.rows_written, meta.last_row_id) == (2, 4, 2, 0)
+    meta = (await users.prepare("DELETE FROM users WHERE id = 77").run()).meta
+    assert (meta.changes, meta.changed_db) == (0, False)
+
+
+async def test_an_autoincrement_row_counts_its_sequence(db: D1Database) -> None:
+    await db.exec("CREATE TABLE a (id INTEGER PRIMARY KEY AUTOINCREMENT, x)")
+    meta = (await db.prepare("INSERT INTO a (x) VALUES (1)").run()).meta
+    assert (meta.changes, meta.rows_written, meta.last_row_id) == (1, 2, 1)
+
+
+async def test_returning_gives_rows_and_numbers(users: D1Database) -> None:
+    result = await users.prepare("INSERT INTO users (name) VALUES ('X') RETURNING id, name").all()
+    assert result.results == [{"id": 4, "name": "X"}]
+    assert result.meta.changes == 1
+
+
+async def test_a_batch_is_all_or_nothing(users: D1Database) -> None:
+    insert = users.prepare("INSERT INTO users (id, name) VALUES (?, ?)")
+    with pytest.raises(
+        bunflare.D1Error,
+        match="^D1_ERROR: UNIQUE constraint failed: users.id: SQLITE_CONSTRAINT$",
+    ):
+        await users.batch([insert.bind(10, "a"), insert.bind(11, "b"), insert.bind(10, "c")])
+    assert await users.prepare("SELECT count(*) AS n FROM users").first("n") == 3
+    results = await users.batch(
+        [insert.bind(10, "a"), users.prepare("SELECT count(*) AS n FROM users")]
+    )
+    assert results[1].results == [{"n": 4}]
+    assert results[1].meta.changes == 0
+    with pytest.raises(bunflare.D1Error, match="No SQL statements detected"):
+        await users.batch([])
+
+
+async def test_one_failing_write_harms_no_other_of_its_group(users: D1Database) -> None:
+    insert = users.prepare("INSERT INTO users (id, name) VALUES (?, 'x')")
+    twice = [users.prepare("INSERT INTO users (id) VALUES (500)"), insert.bind(1)]
+    found = await asyncio.gather(
+        *(insert.bind(100 + n).run() for n in range(20)),
+        users.batch(twice),
+        insert.bind(1).run(),
+        users.prepare("INSERT OR ROLLBACK INTO users (id) VALUES (1)").run(),
+        return_exceptions=True,
+    )
+    assert [isinstance(one, bunflare.D1Error) for one in found] == [False] * 20 + [True] * 3
+    assert await users.prepare("SELECT count(*) AS n FROM users").first("n") == 23
+
+
+async def test_exec_splits_as_sqlite_does(db: D1Database) -> None:
+    result = await db.exec(
+        "CREATE TABLE t (a, b); -- a comment; with a semicolon\r\n"
+        "CREATE TABLE log (x);\r\n"
+        "CREATE TRIGGER tr AFTER INSERT ON t BEGIN\r\n"
+        "  INSERT INTO log VALUES (CASE WHEN new.a > 1 THEN 'big;' ELSE 'small' END);\r\n"
+        "  INSERT INTO log VALUES ('second');\r\n"
+        "END;\r\n"
+        "/* ; */ INSERT INTO t VALUES (2, 'it''s; \"fine\"');;\n"
+    )
+    assert result.count == 4
+    assert await db.prepare("SELECT x FROM log").raw() == [["big;"], ["second"]]
+
+
+async def test_exec_names_the_line_that_fails(db: D1Database) -> None:
+    with pytest.raises(
+        bunflare.D1Error,
+        match='^D1_EXEC_ERROR: Error in line 3: SELEC 1;: near "SELEC": syntax error at offset 0',
+    ):
+        await db.exec("CREATE TABLE t (a);\n\nSELEC 1;\nSELECT 2")
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("BEGIN", "To execute a transaction, please use the state.storage.transaction()"),
+        ("SAVEPOINT a", "To execute a transaction"),
+        ("COMMIT", "To execute a transaction"),
+        ("ATTACH 'x' AS y", "not authorized: SQLITE_AUTH"),
+        ("PRAGMA journal_mode = DELETE", "not authorized: SQLITE_AUTH"),
+        ("PRAGMA user_version", "not authorized: SQLITE_AUTH"),
+        ("CREATE TEMP TABLE t (a)", "not authorized: SQLITE_AUTH"),
+        ("CREATE TABLE _cf_x (a)", "not authorized: SQLITE_AUTH"),
+        ("SELECT * FROM _cf_METADATA", "prohibited: SQLITE_AUTH"),
+        ("DELETE FROM _cf_METADATA", "not authorized: SQLITE_AUTH"),
+        ("DROP TABLE _cf_METADATA", "not authorized: SQLITE_AUTH"),
+        ("SELECT load_extension('x')", "SQLITE_"),
+        ("CREATE VIRTUAL TABLE v USING dbstat", "not authorized: SQLITE_AUTH"),
+        ("VACUUM INTO 'x.db'", "SQLITE_"),
+        ("SELECT * FROM absent", "no such table: absent: SQLITE_ERROR"),
+        ("", "No SQL statements detected"),
+        ("-- nothing", "No SQL statements detected"),
+        ("SELECT '" + "x" * 100_001 + "'", "SQLITE_TOOBIG"),
+        ("SELECT 1 WHERE 'a' LIKE '" + "x" * 51 + "'", "LIKE or GLOB pattern too complex"),
+        (" UNION ALL ".join(["SELECT 1"] * 6), "too many terms in compound SELECT"),
+        ("SELECT " + ",".join("?" * 101), "too many SQL variables at offset"),
+        (f"CREATE TABLE w ({','.join(f'c{n}' for n in range(101))})", "too many columns"),
+    ],
+)
+async def test_what_the_platform_forbids_is_refused(db: D1Database, sql: str, message: str) -> None:
+    await db.exec("CREATE TABLE t (a)")
+    values = [1] * sql.count("?")
+    with pytest.raises(bunflare.D1Error) as caught:
+        await db.prepare(sql).bind(*values).all()
+    assert str(caught.value).startswith("D1_ERROR: ")
+    assert message in str(caught.value)
+    await db.prepare("INSERT INTO t VALUES (1)").run()
+
+
+async def test_a_value_over_two_megabytes_is_refused(db: D1Database) -> None:
+    await db.exec("CREATE TABLE t (a)")
+    with pytest.raises(bunflare.D1Error, match="SQLITE_TOOBIG"):
+        await db.prepare("INSERT INTO t VALUES (?)").bind(b"x" * 2_000_001).run()
+
+
+async def test_pragmas_of_the_platforms_list_work(users: D1Database) -> None:
+    rows = await users.prepare("PRAGMA table_info(users)").all()
+    assert [row["name"] for row in rows.results] == ["id", "name", "age"]
+    assert await users.prepare("PRAGMA foreign_keys").first("foreign_keys") == 1
+    await users.prepare("PRAGMA optimize").run()
+
+
+async def test_foreign_keys_are_on_and_may_be_deferred_within_a_batch(db: D1Database) -> None:
+    await db.exec("CREATE TABLE p (id INTEGER PRIMARY KEY); CREATE TABLE c (p REFERENCES p (id))")
+    child, parent = db.prepare("INSERT INTO c VALUES (1)"), db.prepare("INSERT INTO p VALUES (1)")
+    with pytest.raises(bunflare.D1Error, match="FOREIGN KEY constraint failed: SQLITE_CONSTRAINT"):
+        await child.run()
+    defer = db.prepare("PRAGMA defer_foreign_keys = on")
+    with pytest.raises(bunflare.D1Error, match="FOREIGN KEY constraint failed"):
+        await db.batch([defer, child])
+    await db.batch([defer, child, parent])
+    assert await db.prepare("SELECT count(*) AS n FROM c").first("n") == 1
+
+
+async def test_full_text_r_trees_and_json_work(db: D1Database) -> None:
+    await db.exec(
+        "CREATE VIRTUAL TABLE notes USING fts5 (body); INSERT INTO notes VALUES ('a fine day');"
+        "CREATE VIRTUAL TABLE boxes USING rtree (id, a, b); INSERT INTO boxes VALUES (1, 2, 3);"
+    )
+    assert await db.prepare("SELECT body FROM notes('fine')").raw() == [["a fine day"]]
+    assert await db.prepare("SELECT id FROM boxes WHERE a > 1").raw() == [[1]]
+    assert await db.prepare("""SELECT '{"a": [1, 2]}' ->> '$.a[1]' AS x""").first("x") == 2
+
+
+async def test_several_statements_in_one_are_a_transaction_with_the_last_ones_rows(
+    db: D1Database,
+) -> None:
+    sql = "CREATE TABLE t (a); INSERT INTO t VALUES (1); SELECT a + ? AS b FROM t"
+    assert (await db.prepare(sql).bind(1).all()).results == [{"b": 2}]
+    twice = db.prepare("INSERT INTO t VALUES (1); INSERT INTO t VALUES (?)")
+    for number in range(3):
+        assert (await twice.bind(number).run()).meta.changes == 1
+    assert await db.prepare("SELECT count(*) AS n FROM t").first("n") == 7
+
+
+async def test_a_long_query_leaves_the_event_loop_free(
+    db: D1Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless = (
+        "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+    )
+    monkeypatch.setattr("bunflare.store.d1.LONGEST", 0.3)
+    monkeypatch.setattr("bunflare.store.d1_reader.LONGEST", 0.3)
+    await db.exec("CREATE TABLE t (a)")
+    query = asyncio.ensure_future(db.prepare(endless).all())
+    turns = 0
+    while not query.done():
+        await db.prepare("SELECT 1").first()
+        await asyncio.sleep(0.001)
+        turns += 1
+    assert turns > 20
+    with pytest.raises(bunflare.D1Error, match="exceeded timeout"):
+        await query
+    with pytest.raises(bunflare.D1Error, match="exceeded timeout"):
+        await db.prepare(f"INSERT INTO t {endless}").run()
+    await db.prepare("INSERT INTO t VALUES (1)").run()
+    assert await db.prepare("SELECT count(*) AS n FROM t").first("n") == 1
+
+
+async def test_a_result_that_no_worker_could_hold_is_refused(
+    db: D1Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bunflare.store.d1_reader.LARGEST_RESULT", 5_000_000)
+    many = (
+        "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 10000000)"
+        " SELECT x FROM n"
+    )
+    with pytest.raises(bunflare.D1Error, match="Memory limit would be exceeded"):
+        await db.prepare(many).all()
+    assert await db.prepare("SELECT 1 AS one").first("one") == 1
+
+
+async def test_a_session_knows_the_newest_state_it_has_seen(users: D1Database) -> None:
+    session = users.with_session("first-primary")
+    assert session.get_bookmark() is None
+    await session.prepare("SELECT 1").run()
+    first = session.get_bookmark()
+    await session.prepare("INSERT INTO users (name) VALUES ('x')").run()
+    second = session.get_bookmark()
+    assert first is not None
+    assert second is not None
+    assert first < second
+    other = users.with_session(second)
+    assert other.get_bookmark() == second
+    await users.prepare("INSERT INTO users (name) VALUES ('y')").run()
+    await other.batch([other.prepare("SELECT count(*) AS n FROM users")])
+    third = other.get_bookmark()
+    assert third is not None
+    assert third > second
+    assert users.with_session("  ").get_bookmark() is None
+
+
+async def test_dump_is_refused_as_the_platform_does(db: D1Database) -> None:
+    with pytest.raises(bunflare.D1Error, match="^D1_DUMP_ERROR: Status"):
+        await db.dump()
+
+
+async def test_the_file_is_named_after_the_database_and_outlives_the_state(
+    directory: Path,
+) -> None:
+    async with bunflare.open(directory) as state:
+        await state.d1("My shop").exec("CREATE TABLE t (a); INSERT INTO t VALUES (7)")
+        with apsw.Connection(str(directory / "d1" / "My shop.sqlite")) as beside:
+            assert beside.execute("SELECT a FROM t").fetchall() == [(7,)]
+    async with bunflare.open(directory) as state:
+        assert await state.d1("My shop").prepare("SELECT a FROM t").first("a") == 7
+
+
+async def test_a_file_of_another_program_opens_and_works(directory: Path) -> None:
+    (directory / "d1").mkdir(parents=True)
+    with apsw.Connection(str(directory / "d1" / "old.sqlite")) as other:
+        other.execute("PRAGMA user_version = 7; CREATE TABLE t (a); INSERT INTO t VALUES (1)")
+    other.close()
+    async with bunflare.open(directory) as state:
+        db = state.d1("old")
+        assert await db.prepare("SELECT a FROM t").first("a") == 1
+        await db.prepare("INSERT INTO t VALUES (2)").run()
+        assert await db.prepare("SELECT count(*) AS n FROM t").first("n") == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["", "..", "../x", "a/b", ".hidden", "x.", "CON", "a\0b", "é" * 101]
+)
+def test_a_name_that_cannot_be_a_files_is_refused(state: bunflare.State, name: str) -> None:
+    with pytest.raises(bunflare.D1ValueError, match="cannot name a D1 database"):
+        state.d1(name)
+
+
+def test_every_public_method_says_what_it_does() -> None:
+    methods: list[Callable[..., object]] = [
+        value for name, value in vars(D1Database).items() if callable(value) and name[0] != "_"
+    ]
+    assert len(methods) > 2
+    assert all(method.__doc__ for method in methods)
+
+
+async def test_a_write_that_begins_like_a_query_is_written(users: D1Database) -> None:
+    sql = "WITH n (x) AS (SELECT 'With') INSERT INTO users (name) SELECT x FROM n RETURNING name"
+    for _ in range(2):
+        assert await users.prepare(sql).first("name") == "With"
+    assert await users.prepare("SELECT count(*) AS n FROM users").first("n") == 5
+
+
+async def test_two_states_of_a_process_see_one_database(directory: Path) -> None:
+    async with bunflare.open(directory) as one, bunflare.open(directory) as two:
+        await one.d1("x").exec("CREATE TABLE t (a)")
+        await two.d1("x").prepare("INSERT INTO t VALUES (1)").run()
+        assert await one.d1("x").prepare("SELECT a FROM t").first("a") == 1
+    with pytest.raises(bunflare.StateError):
+        one.d1("x")
+
+
+async def test_a_failed_write_changes_nothing_of_the_users(users: D1Database) -> None:
+    with pytest.raises(bunflare.D1Error, match="no such table"):
+        await users.prepare("INSERT INTO absent VALUES (1)").run()
+    for _ in range(2):
+        with pytest.raises(bunflare.D1Error, match="UNIQUE"):
+            await users.prepare("INSERT INTO users (id) VALUES (1)").run()
+    assert await users.prepare("SELECT count(*) AS n FROM users").first("n") == 3

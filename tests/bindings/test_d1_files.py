@@ -1,0 +1,185 @@
+"""Migrations, export and import of D1 databases."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import apsw
+import pytest
+
+import bunflare
+from bunflare.bindings.d1 import D1Database
+
+
+@pytest.fixture
+def db(state: bunflare.State) -> D1Database:
+    return state.d1("shop")
+
+
+async def names(db: D1Database) -> list[str]:
+    rows = await db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").raw()
+    return sorted(row[0] for row in rows if not row[0].startswith(("_cf_", "sqlite_")))
+
+
+async def test_migrations_are_applied_once_and_in_order(db: D1Database, tmp_path: Path) -> None:
+    (tmp_path / "0002_fill.sql").write_bytes(
+        b"INSERT INTO t VALUES (1);\r\nINSERT INTO t VALUES (2)"
+    )
+    (tmp_path / "0001_make.sql").write_text(
+        "CREATE TABLE t (a);\nCREATE TRIGGER tr AFTER INSERT ON t BEGIN\n"
+        "  UPDATE t SET a = CASE WHEN a > 1 THEN a * 10 ELSE a END;\nEND;\n"
+    )
+    (tmp_path / "readme.md").write_text("not SQL")
+    assert await db.migrate(tmp_path) == ["0001_make.sql", "0002_fill.sql"]
+    assert await db.migrate(tmp_path) == []
+    assert await db.prepare("SELECT a FROM t").raw() == [[1], [20]]
+    rows = await db.prepare("SELECT id, name FROM d1_migrations").raw()
+    assert rows == [[1, "0001_make.sql"], [2, "0002_fill.sql"]]
+
+
+async def test_a_failing_migration_is_named_by_line_and_leaves_nothing_behind(
+    db: D1Database, tmp_path: Path
+) -> None:
+    (tmp_path / "0001_good.sql").write_text("CREATE TABLE good (a)")
+    bad = tmp_path / "0002_bad.sql"
+    bad.write_text("CREATE TABLE bad (a);\n\nINSERT INTO bad\n  VALUES (1, 2);\n")
+    with pytest.raises(bunflare.D1Error, match=rf"{bad}:3: table bad has 1 columns but 2 values"):
+        await db.migrate(tmp_path, table="done")
+    assert await names(db) == ["done", "good"]
+    bad.write_text("CREATE TABLE bad (a)")
+    assert await db.migrate(tmp_path, table="done") == ["0002_bad.sql"]
+
+
+SHOP = """
+CREATE TABLE p (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT, data BLOB, price REAL,
+  twice AS (price * 2) STORED);
+CREATE TABLE c (p INTEGER REFERENCES p (id), "odd ""name" TEXT) WITHOUT ROWID;
+"""
+
+
+async def fill(db: D1Database) -> None:
+    await db.exec(SHOP.replace(") WITHOUT ROWID", ", PRIMARY KEY (p)) WITHOUT ROWID"))
+    await db.exec(
+        "CREATE INDEX by_name ON p (name);"
+        "CREATE VIEW cheap AS SELECT * FROM p WHERE price < 2;"
+        "CREATE TRIGGER tr AFTER INSERT ON p BEGIN SELECT CASE 1 WHEN 1 THEN 2 END; END;"
+        "CREATE VIRTUAL TABLE notes USING fts5 (body);"
+        "CREATE VIRTUAL TABLE names USING fts5 (name, content='p', content_rowid='id');"
+        "CREATE VIRTUAL TABLE boxes USING rtree (id, a, b);"
+        "INSERT INTO notes (rowid, body) VALUES (5, 'it''s; a\r\nfine day');"
+        "INSERT INTO boxes VALUES (1, 2.5, 3);"
+    )
+    insert = db.prepare("INSERT INTO p (id, name, data, price) VALUES (?, ?, ?, ?)")
+    await db.batch(
+        [
+            insert.bind(1, "täxt\0nul\nline", b"\0\xff;'", 1.5),
+            insert.bind(2, None, None, 1e-300),
+            insert.bind(3, "'", b"", 0.1),
+            insert.bind(9, "x", b"x", 9007199254740993.0),
+            db.prepare("DELETE FROM p WHERE id = 9"),
+            db.prepare("INSERT INTO c VALUES (3, 'three')"),
+            db.prepare("INSERT INTO names (names) VALUES ('rebuild')"),
+        ]
+    )
+
+
+async def content(db: D1Database) -> list[object]:
+    return [
+        await db.prepare("SELECT * FROM p").raw(),
+        await db.prepare("SELECT * FROM c").raw(),
+        await db.prepare("SELECT rowid, body FROM notes('fine')").raw(),
+        await db.prepare("SELECT rowid FROM names('täxt')").raw(),
+        await db.prepare("SELECT * FROM boxes").raw(),
+        await db.prepare("SELECT name, seq FROM sqlite_sequence").raw(),
+        await db.prepare(
+            "SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE '_cf%' ORDER BY 1, 2"
+        ).raw(),
+    ]
+
+
+async def test_an_export_is_imported_with_nothing_lost(
+    db: D1Database, state: bunflare.State, tmp_path: Path
+) -> None:
+    await fill(db)
+    path = tmp_path / "shop.sql"
+    await db.export_sql(path)
+    copy = state.d1("copy")
+    assert await copy.import_sql(path) > 12
+    assert await content(copy) == await content(db)
+    assert await copy.export_sql() == await db.export_sql() == path.read_bytes().decode()
+
+
+async def test_sqlite_itself_reads_an_export(db: D1Database) -> None:
+    await fill(db)
+    text = await db.export_sql()
+    assert text is not None
+    with apsw.Connection(":memory:") as other:
+        other.execute(text)
+        rows = other.execute("SELECT * FROM p").fetchall()
+        assert [list(row) for row in rows] == await db.prepare("SELECT * FROM p").raw()
+        assert other.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    other.close()
+
+
+async def test_an_export_may_be_of_schema_data_or_some_tables(db: D1Database) -> None:
+    await db.exec("CREATE TABLE a (x); CREATE TABLE b (x); CREATE INDEX i ON b (x)")
+    await db.exec("INSERT INTO a VALUES (1); INSERT INTO b VALUES (2)")
+    head = "PRAGMA defer_foreign_keys=TRUE;\n"
+    insert = 'INSERT INTO "b" ("x") VALUES (2);\n'
+    made = "CREATE TABLE b (x);\n"
+    index = "CREATE INDEX i ON b (x);\n"
+    assert await db.export_sql(data=False) == f"{head}CREATE TABLE a (x);\n{made}{index}"
+    assert await db.export_sql(schema=False, tables=["b"]) == head + insert
+    assert await db.export_sql(tables=["b"]) == head + made + insert + index
+    with pytest.raises(bunflare.D1Error, match="no such table: z"):
+        await db.export_sql(tables=["z"])
+
+
+async def test_an_import_is_atomic_and_names_the_line_that_fails(
+    db: D1Database, tmp_path: Path
+) -> None:
+    path = tmp_path / "in.sql"
+    path.write_text("CREATE TABLE a (x);\nINSERT INTO a VALUES (1);\nINSERT INTO b VALUES (1);\n")
+    with pytest.raises(bunflare.D1Error, match=rf"{path}:3: no such table: b"):
+        await db.import_sql(path)
+    assert await names(db) == []
+    path.write_text(
+        "CREATE TABLE p (id INTEGER PRIMARY KEY); CREATE TABLE c (p REFERENCES p (id));\n"
+        "INSERT INTO c VALUES (1);"
+    )
+    with pytest.raises(bunflare.D1Error, match="FOREIGN KEY constraint failed"):
+        await db.import_sql(path)
+    assert await names(db) == []
+
+
+async def test_the_dump_of_an_unmodified_program_is_imported(
+    db: D1Database, state: bunflare.State, tmp_path: Path
+) -> None:
+    """Python's own sqlite3 writes BEGIN TRANSACTION and COMMIT, as SQLite's shell does."""
+    path = tmp_path / "dump.sql"
+    program = """
+import sqlite3, sys
+c = sqlite3.connect(":memory:")
+c.execute("create table child (p references parent (id), x blob)")
+c.execute("create table parent (id integer primary key, name)")
+c.execute("insert into parent values (1, ?)", ("a;b\\nc",))
+c.execute("insert into child values (1, x'00ff')")
+open(sys.argv[1], "w").writelines(line + "\\n" for line in c.iterdump())
+"""
+    subprocess.run([sys.executable, "-c", program, str(path)], check=True)
+    await db.import_sql(path)
+    assert await db.prepare("SELECT * FROM child").raw() == [[1, b"\0\xff"]]
+    assert await db.prepare("SELECT name FROM parent").first("name") == "a;b\nc"
+
+
+async def test_a_blob_of_the_largest_size_is_exported_and_imported(
+    db: D1Database, state: bunflare.State, tmp_path: Path
+) -> None:
+    await db.exec("CREATE TABLE b (x)")
+    await db.prepare("INSERT INTO b VALUES (?)").bind(b"\xab" * 1_999_000).run()
+    await db.export_sql(tmp_path / "b.sql")
+    copy = state.d1("copy")
+    await copy.import_sql(tmp_path / "b.sql")
+    assert await copy.prepare("SELECT length(x) AS n FROM b").first("n") == 1_999_000
