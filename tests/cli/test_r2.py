@@ -136,6 +136,69 @@ def test_folders_go_in_and_come_out(project: Path, r2: Commands) -> None:
     assert r2.run("bulk", "put", "bucket", "nowhere").returncode == 1
 
 
+def test_what_cannot_be_written_is_told_on_one_line(project: Path, r2: Commands) -> None:
+    r2("object", "put", "bucket/key", "--file", "file.bin")
+    before = files(project)
+    for target in ("nowhere/deep.bin", "file.bin/deep.bin"):
+        result = r2.run("object", "get", "bucket/key", "--file", target)
+        assert result.returncode == 1
+        assert result.stderr.startswith(f"error: {target}: ")
+        assert result.stderr.count("\n") == 1
+    assert files(project) == before
+
+
+def test_a_file_that_fails_does_not_keep_the_others_of_a_folder_back(
+    project: Path, r2: Commands
+) -> None:
+    # No folder can have a file and a folder of one name.
+    for key in ("a", "a/b", "c", "d"):
+        r2("object", "put", f"bucket/{key}", "--file", "file.bin")
+    (project / "copy" / "d").mkdir(parents=True)
+    result = r2.run("bulk", "get", "bucket", "copy")
+    assert result.returncode == 1
+    told = result.stderr.splitlines()
+    assert told[0] == "2 objects were written to copy"
+    assert [line.split(": ")[0] for line in told[1:]] == ["error", "error"]
+    got = files(project / "copy")
+    assert got["c"] == DATA
+    assert set(got) in ({"a", "c"}, {"a/b", "c"})
+
+
+def test_a_bulk_put_tells_of_files_that_are_refused(project: Path, r2: Commands) -> None:
+    (project / "site").mkdir()
+    for name in ("good", "refused"):
+        (project / "site" / name).write_bytes(DATA)
+    # Only with the longer of the two names the key is longer than a key may be.
+    result = r2.run("bulk", "put", "bucket", "site", "--prefix", "x" * 1020)
+    assert result.returncode == 1
+    told = result.stderr.splitlines()
+    assert told[0] == "1 files were put into bucket"
+    assert len(told) == 2
+    assert "(10020)" in told[1]
+    assert len(r2("object", "list", "bucket").splitlines()) == 1
+
+
+def test_a_reader_that_has_had_enough_ends_a_pipe_quietly(project: Path) -> None:
+    (project / "large.bin").write_bytes(DATA * 10)
+    command = [str(Path(sys.executable).with_name("bunflare")), "r2", "object"]
+    subprocess.run(
+        [*command, "put", "bucket/key", "--file", "large.bin"], cwd=project, check=True, timeout=30
+    )
+    process = subprocess.Popen(
+        [*command, "get", "bucket/key", "--pipe"],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.read(10) == DATA[:10]
+    process.stdout.close()
+    assert process.stderr is not None
+    with process.stderr:
+        assert process.stderr.read() == b""
+    assert process.wait(30) == 1
+
+
 def test_a_bucket_is_checked_repaired_and_adopts(project: Path, r2: Commands) -> None:
     r2("object", "put", "bucket/key", "--file", "file.bin")
     assert r2("check", "bucket", "--digests") == f"1 objects, {len(DATA)} bytes\n"

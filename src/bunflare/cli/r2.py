@@ -62,11 +62,22 @@ def _command(group: click.Group, name: str) -> Callable[..., Any]:
                 async with states.open(persist_to) as state:
                     await function(state, **options)
 
-            asyncio.run(work())
+            try:
+                asyncio.run(work())
+            except BrokenPipeError:
+                raise  # whoever read has had enough; click ends quietly
+            except OSError as error:
+                raise BunflareError(_reason(error)) from error
 
         return group.command(name)(run)
 
     return decorate
+
+
+def _reason(error: OSError) -> str:
+    """What the system refused, on one line."""
+    reason = error.strerror or str(error)
+    return reason if error.filename is None else f"{error.filename}: {reason}"
 
 
 @click.group("r2")
@@ -192,8 +203,13 @@ async def get_object(
 
 async def _download(bucket: R2Bucket, key: str, target: Path) -> None:
     with _bar(key) as progress:
-        if await bucket.download_file(key, target, progress=progress) is None:
-            _missing(key)
+        try:
+            found = await bucket.download_file(key, target, progress=progress)
+        except OSError as error:
+            # The file beside the target, which the error names, means nothing to the user.
+            raise BunflareError(f"{target}: {error.strerror or error}") from error
+    if found is None:
+        _missing(key)
 
 
 def _missing(key: str) -> NoReturn:
@@ -304,8 +320,9 @@ async def put_folder(state: states.State, bucket: str, folder: Path, prefix: str
     async def put(path: Path) -> None:
         await target.upload_file(prefix + path.relative_to(folder).as_posix(), path)
 
-    await _all(f"{len(found)} files", put, found)
-    click.echo(f"{len(found)} files were put into {bucket}", err=True)
+    failures = await _all(f"{len(found)} files", put, found)
+    click.echo(f"{len(found) - len(failures)} files were put into {bucket}", err=True)
+    _refuse(failures)
 
 
 @_command(bulk_group, "get")
@@ -327,14 +344,19 @@ async def get_folder(state: states.State, bucket: str, folder: Path, prefix: str
 
     async def get(key: str) -> None:
         target = folder / key.removeprefix(prefix)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        await source.download_file(key, target)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            await source.download_file(key, target)
+        except OSError as error:
+            raise BunflareError(f"{target}: {error.strerror or error}") from error
 
     wanted = [key for key in keys if key not in set(left_out)]
-    await _all(f"{len(wanted)} objects", get, wanted)
-    click.echo(f"{len(wanted)} objects were written to {folder}", err=True)
+    failures = await _all(f"{len(wanted)} objects", get, wanted)
+    click.echo(f"{len(wanted) - len(failures)} objects were written to {folder}", err=True)
     if left_out:
-        raise BunflareError(f"these keys are no paths of files: {', '.join(map(repr, left_out))}")
+        names = ", ".join(map(repr, left_out))
+        failures.append(f"these keys are no paths of files: {names}")
+    _refuse(failures)
 
 
 def _is_path(key: str) -> bool:
@@ -344,21 +366,38 @@ def _is_path(key: str) -> bool:
 
 async def _all(
     label: str, work: Callable[[Any], Coroutine[Any, Any, None]], items: list[Any]
-) -> None:
+) -> list[str]:
+    """Do the work on each; why some failed, which does not keep the others back."""
     waiting = iter(items)
+    failures: list[str] = []
     done = 0
     with _bar(label) as progress:
 
         async def worker() -> None:
             nonlocal done
             for item in waiting:
-                await work(item)
+                try:
+                    await work(item)
+                except BunflareError as error:
+                    failures.append(str(error))
+                except OSError as error:
+                    failures.append(_reason(error))
                 done += 1
                 progress(done, len(items))
 
         async with asyncio.TaskGroup() as group:
             for _ in range(_AT_ONCE):
                 group.create_task(worker())
+    return failures
+
+
+def _refuse(failures: list[str]) -> None:
+    """End with what went wrong, if anything did: a line each."""
+    if failures:
+        *others, last = failures
+        for failure in others:
+            click.echo(f"error: {failure}", err=True)
+        raise BunflareError(last)
 
 
 # -- care --------------------------------------------------------------------------------------
