@@ -58,6 +58,23 @@ def test_a_file_goes_in_and_comes_out_as_http_has_it(server: Server) -> None:
     assert server.fetch(path)[0] == 404
 
 
+def test_a_download_goes_on_only_with_the_file_it_began_with(server: Server) -> None:
+    old, new = os.urandom(1000), os.urandom(500)
+    _, headers, _ = server.fetch("/key", "PUT", old)
+    resume = {"Range": "bytes=200-", "If-Range": headers["etag"]}
+    status, headers, body = server.fetch("/key", headers=resume)
+    assert (status, body, headers["content-range"]) == (206, old[200:], "bytes 200-999/1000")
+    assert server.fetch("/key", "PUT", new)[0] == 201
+    status, headers, body = server.fetch("/key", headers=resume)
+    assert (status, body, headers["content-range"]) == (200, new, None)
+    # Also where the new file has no such range at all.
+    status, headers, body = server.fetch("/key", headers={**resume, "Range": "bytes=700-"})
+    assert (status, body, headers["content-length"]) == (200, new, "500")
+    # Ranges are of GET alone.
+    status, headers, _ = server.fetch("/key", "HEAD", headers={"Range": "bytes=200-"})
+    assert (status, headers["content-length"]) == (200, "500")
+
+
 def test_a_form_uploads_a_file(server: Server) -> None:
     body = (
         b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n'

@@ -81,20 +81,27 @@ class Default(WorkerEntrypoint):
         )
         return Response(None, status=303, headers={"location": "/"})
 
-    async def download(self, request, key):
+    async def download(self, request, key, whole=False):
         headers = Headers({"accept-ranges": "bytes"})
+        options = {"onlyIf": request.headers}
+        if request.method == "GET" and not whole:
+            options["range"] = request.headers
+        refused = False
         try:
-            found = await self.env.FILES.get(
-                key, {"range": request.headers, "onlyIf": request.headers}
-            )
+            found = await self.env.FILES.get(key, options)
         except Exception as error:
             if "(10039)" not in str(error):
                 raise
-            size = (await self.env.FILES.head(key)).size
-            headers.set("content-range", f"bytes */{size}")
-            return Response(None, status=416, headers=headers)
+            refused = True
+            found = await self.env.FILES.head(key)
         if found is None:
             return Response("There is no such file.", status=404)
+        # A download that goes on wants the rest of the very file it began with, or a whole one.
+        if "range" in options and request.headers.get("if-range", found.httpEtag) != found.httpEtag:
+            return await self.download(request, key, whole=True)
+        if refused:
+            headers.set("content-range", f"bytes */{found.size}")
+            return Response(None, status=416, headers=headers)
         found.writeHttpMetadata(headers)
         headers.set("etag", found.httpEtag)
         if not hasattr(found, "body"):
