@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 import bunflare
+from bunflare.cli import cli, r2
 from tests.docs.generate import DOCS, pages
 
 ROOT = DOCS.parent
@@ -72,6 +75,46 @@ def test_commands_of_the_makefile_are_told() -> None:
     text = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
     for target in targets:
         assert f"make {target}" in text, target
+
+
+def commands() -> list[list[str]]:
+    """The command lines of ours in the documents, each with its words."""
+    found = []
+    for document in DOCUMENTS:
+        for block in re.findall(r"^```sh\n(.*?)^```", document.read_text(), re.S | re.M):
+            for line in re.findall(r"^(?:.*\| )?(bunflare [^|\n]*)", block, re.M):
+                found.append(shlex.split(line, comments=True)[1:])
+    return found
+
+
+def test_command_lines_of_the_documents_are_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("cat.jpg", "pictures/a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    told = commands()
+    assert len(told) > 10
+    for words in told:
+        command: click.Command = cli
+        context = click.Context(cli)
+        rest = words
+        while isinstance(command, click.Group):
+            name, found, rest = command.resolve_command(context, rest)
+            assert found is not None, words
+            command, context = found, click.Context(found, context, info_name=name)
+        # Refuses what the command does not take; nothing is run.
+        command.make_context(words[-1], rest)
+
+
+def test_each_command_of_r2_is_told() -> None:
+    told = {tuple(words[1:3]) for words in commands() if words[0] == "r2"}
+    for name, found in r2.command.commands.items():
+        if isinstance(found, click.Group):
+            assert {(name, sub) for sub in found.commands} <= told
+        else:
+            assert name in {first for first, _ in told}
 
 
 def test_the_changelog_knows_the_version() -> None:
