@@ -101,9 +101,9 @@ def test_command_lines_of_the_documents_are_understood(
         context = click.Context(cli)
         rest = words
         while isinstance(command, click.Group):
-            name, found, rest = command.resolve_command(context, rest)
+            called, found, rest = command.resolve_command(context, rest)
             assert found is not None, words
-            command, context = found, click.Context(found, context, info_name=name)
+            command, context = found, click.Context(found, context, info_name=called)
         # Refuses what the command does not take; nothing is run.
         command.make_context(words[-1], rest)
 
