@@ -33,6 +33,10 @@ _WORTH_IT = 1_000
 _TOO_LONG = 16_000
 # How long other processes may hold up the rest, in seconds.
 _PATIENCE = 0.2
+# How long all writers are held up: until readers have moved on (ours keep a snapshot for 50 ms),
+# and until the log begins anew.
+_HOLD_SECONDS = 0.1
+_RESTART_SECONDS = 0.05
 _PAUSE_SECONDS = 0.002
 
 
@@ -54,6 +58,7 @@ class Checkpointer:
         self._release_readers = release_readers
         self._pause_writer = pause_writer
         self._connection: apsw.Connection | None = None
+        self._patience = BusyWait(_PATIENCE)
         self._turnstile: Turnstile | None = None
         #: Commits of this process that wrote something.
         self.commits = 0
@@ -82,7 +87,7 @@ class Checkpointer:
         try:
             if self._connection is None:
                 self._connection = connect(
-                    self._directory.database, self._durability, BusyWait(_PATIENCE)
+                    self._directory.database, self._durability, self._patience
                 )
                 self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
                 self._turnstile = Turnstile(self._directory.turnstile)
@@ -128,16 +133,24 @@ class Checkpointer:
         if not self._turnstile.enter(_PATIENCE):
             return
         try:
+            frames, copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            if frames < _TOO_LONG:
+                # While we waited for our turn, another process has done it.
+                self._too_long = _TOO_LONG
+                return
             # Nobody commits now, so whoever reads moves on to the newest snapshot. SQLite would
             # wait for the place where it noted the old one, which the new one may occupy.
-            deadline = time.monotonic() + _PATIENCE
-            frames, copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            while frames > copied and time.monotonic() < deadline:
+            deadline = time.monotonic() + _HOLD_SECONDS
+            while frames > copied:
+                if time.monotonic() >= deadline:
+                    return  # somebody reads for long; the log may grow meanwhile
                 time.sleep(_PAUSE_SECONDS)
                 frames, copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._patience.timeout = _RESTART_SECONDS
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
             self._too_long = _TOO_LONG
         finally:
+            self._patience.timeout = _PATIENCE
             self._turnstile.leave()
 
     def close(self) -> None:
