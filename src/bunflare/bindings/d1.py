@@ -99,7 +99,7 @@ class D1PreparedStatement:
         outcome = database.read(self._bound, False) or await database.query(self._bound, False)
         if not outcome.rows:
             return None
-        row = dict(zip(outcome.columns, outcome.rows[0], strict=True))
+        row = dict(zip(outcome.columns, outcome.rows[0]))  # noqa: B905 - as long as each other
         if column is None:
             return row
         if column not in row:
@@ -384,6 +384,8 @@ def _value(value: Any) -> Any:
     kind = value.__class__
     if value is None or kind is str or kind is float or kind is bytes:
         # SQLite itself makes NULL of NaN.
+        return value
+    if kind is int and -_INT64 <= value < _INT64:
         return value
     if isinstance(value, bool):
         return int(value)

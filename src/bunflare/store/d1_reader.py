@@ -77,6 +77,9 @@ class Outcome(NamedTuple):
     size: int = 0
 
 
+# What an outcome ends with of which no numbers are wanted.
+_UNCOUNTED = tuple(Outcome._field_defaults.values())
+
 #: An outcome without the size, which is known after the commit.
 Done = tuple[Any, ...]
 
@@ -160,12 +163,11 @@ class D1Reader(Reader):
         finally:
             guard.end()
         if not counted:
-            return Outcome(columns, rows)
+            return Outcome._make((columns, rows, *_UNCOUNTED))
         duration = (time.monotonic() - started) * 1000
         scanned = _scanned(self._status) if traced else 0
-        return Outcome(
-            columns, rows, duration, rows_read=max(scanned, len(rows)), size=self._database_size()
-        )
+        read = max(scanned, len(rows))
+        return Outcome._make((columns, rows, duration, 0, 0, False, read, 0, self._database_size()))
 
     def program(self, sql: str, parameters: tuple[Any, ...]) -> Program:
         """What the program of a statement says; `UNKNOWN` if there is none (yet)."""
