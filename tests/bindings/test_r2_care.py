@@ -27,6 +27,8 @@ def of(directory: Path, key: str) -> Path:
 
 
 async def test_a_sound_bucket_has_no_problems(bucket: R2Bucket) -> None:
+    nothing = await bucket.check(digests=True)
+    assert (nothing.objects, nothing.size, nothing.problems, nothing.strangers) == (0, 0, [], [])
     await bucket.put("a", "one")
     await bucket.put("a/b", LARGE)
     found = await bucket.check(digests=True)
@@ -133,6 +135,35 @@ async def test_files_put_there_by_hand_become_objects(bucket: R2Bucket, director
     assert await bucket.adopt() == []
     found = await bucket.check(digests=True)
     assert (found.objects, found.problems, found.strangers) == (4, [], [])
+
+
+async def test_a_stranger_keeps_its_bytes_until_it_is_adopted_or_replaced(
+    bucket: R2Bucket, directory: Path
+) -> None:
+    await bucket.put("small", "value")
+    of(directory, "stranger").write_bytes(b"stranger")
+    assert await bucket.get("stranger") is None
+    await bucket.delete("small")
+    assert of(directory, "stranger").read_bytes() == b"stranger"
+    # Whoever puts an object of that name means it.
+    await bucket.put("stranger", "mine")
+    assert await read(bucket, "stranger") == b"mine"
+    assert of(directory, "stranger").read_bytes() == b"mine"
+
+
+async def test_odd_names_are_adopted_as_they_are(bucket: R2Bucket, directory: Path) -> None:
+    odd = ["100%", "%2F", "a:b", "con", "trailing ", "x%", "é", "%41"]
+    of(directory, "").mkdir(parents=True)
+    for name in odd:
+        of(directory, name).write_bytes(name.encode())
+    adopted = await bucket.adopt()
+    assert len(adopted) == len(odd)
+    values = {await read(bucket, item.key) for item in adopted}
+    assert values == {name.encode() for name in odd}
+    # None was lost, whatever it is called now.
+    looked = await bucket.check(digests=True)
+    assert (looked.objects, looked.problems, looked.strangers) == (len(odd), [], [])
+    assert await bucket.adopt() == []
 
 
 async def test_links_and_odd_things_are_never_adopted(

@@ -23,11 +23,10 @@ from .kv_arguments import (
     KVArguments,
     KVLimits,
     after_cursor,
-    cursor_of,
     name_of,
     refuse,
 )
-from .text import after_prefix
+from .text import after_prefix, encode_cursor
 
 KVType = Literal["text", "json", "bytes", "arrayBuffer", "stream"]
 KVValueInput = str | bytes | bytearray | memoryview | int | float | AsyncIterable[bytes]
@@ -305,7 +304,7 @@ class KVNamespace:
             complete = len(rows) <= limit
             del rows[limit:]
             keys = _described(rows)
-        return KVList(keys, complete, None if complete else cursor_of(keys[-1].name))
+        return KVList(keys, complete, None if complete else encode_cursor(keys[-1].name))
 
     async def scan(self, prefix: str | None = None) -> AsyncIterator[KVKey]:
         """All keys that start with ``prefix``, page by page."""

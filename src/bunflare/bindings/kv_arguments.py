@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from collections.abc import AsyncIterable
 from dataclasses import dataclass
 from typing import NoReturn
 
 from ..errors import KVTypeError, KVValueError
-from .text import scalar, utf8_length
+from .text import decode_cursor, scalar, utf8_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,19 +209,12 @@ def _integer(number: object, name: str, wanted: str) -> int:
     return int(number)
 
 
-def cursor_of(last: str) -> str:
-    """The cursor of a page that ends with this key."""
-    return base64.urlsafe_b64encode(last.encode()).decode().rstrip("=")
-
-
 def after_cursor(cursor: object) -> str:
     """The first key that a page from this cursor may hold."""
     if not isinstance(cursor, str):
         raise KVTypeError(f"a cursor must be a str, not {name_of(cursor)}")
-    try:
-        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        last = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeError):
+    last = decode_cursor(cursor)
+    if last is None:
         refuse("GET", 400, "Invalid cursor. Please use the cursor of the page before.")
     # Nothing lies between a text and the same with a NUL behind.
     return last + "\0"

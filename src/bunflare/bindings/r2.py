@@ -59,6 +59,7 @@ from .r2_options import (
 from .r2_ssec import Keystream, Ssec, SsecKey, check_key, ssec_key_of
 from .r2_staging import Staged, digests, gathered, joined, known, stage
 from .r2_writing import R2PutOptions, Writing, renewed
+from .text import encode_cursor
 
 R2Value = str | bytes | bytearray | memoryview | Blob | AsyncIterable[bytes] | None
 
@@ -206,7 +207,7 @@ class R2Bucket:
         return R2Objects(
             [object_of(key, row, None, wanted) for key, row in page.objects],
             page.next is not None,
-            None if page.next is None else r2_list.cursor_of(page.next),
+            None if page.next is None else encode_cursor(page.next),
             page.prefixes,
         )
 

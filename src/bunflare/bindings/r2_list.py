@@ -6,15 +6,13 @@ much as what it tells, however many keys there are.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..errors import R2TypeError
 from ..store.r2 import ObjectRow
 from .r2_options import refuse
-from .text import after_prefix
+from .text import after_prefix, decode_cursor
 
 #: Rows with keys from the first text on and below the second (None: no end), at most so many.
 Fetch = Callable[[str, str | None, int], list[tuple[str, ObjectRow]]]
@@ -65,16 +63,11 @@ def page(fetch: Fetch, prefix: str, delimiter: str, start: str, limit: int) -> P
     return found
 
 
-def cursor_of(position: str) -> str:
-    """What a page's caller gets to ask for the next one."""
-    return base64.urlsafe_b64encode(position.encode()).decode().rstrip("=")
-
-
 def position_of(cursor: object) -> str:
+    """Where the page begins that is asked for by a cursor."""
     if not isinstance(cursor, str):
         raise R2TypeError(f"a cursor must be a str, not {type(cursor).__name__}")
-    try:
-        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        return base64.b64decode(padded, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeError):
+    position = decode_cursor(cursor)
+    if position is None:
         refuse("list", 10029, "The cursor is not one that a page has given.")
+    return position

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+
 _LAST = "\U0010ffff"
 _BEFORE_SURROGATES = "\ud7ff"
 _AFTER_SURROGATES = "\ue000"
@@ -29,3 +32,17 @@ def after_prefix(prefix: str) -> str | None:
     last = stem[-1]
     following = _AFTER_SURROGATES if last == _BEFORE_SURROGATES else chr(ord(last) + 1)
     return stem[:-1] + following
+
+
+def encode_cursor(position: str) -> str:
+    """A place in a listing, as whoever asked for a page gets it."""
+    return base64.urlsafe_b64encode(position.encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> str | None:
+    """The place that a cursor tells; None if it is not one of ours."""
+    try:
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        return base64.b64decode(padded, altchars=b"-_", validate=True).decode()
+    except (binascii.Error, UnicodeError):
+        return None
