@@ -58,6 +58,7 @@ class R2Files:
     def __init__(self, root: Path, staging: Path) -> None:
         self._root = str(root)
         self.staging = staging
+        self._staged = f"{staging}/"
         self._folding: bool | None = None
         self._buckets: dict[str, str] = {}
         self._nameless = hasattr(os, "O_TMPFILE") and Path("/proc/self/fd").is_dir()
@@ -98,7 +99,7 @@ class R2Files:
 
     def open_staged(self, version: str) -> int | None:
         try:
-            return os.open(self.staging / version, _READ)
+            return os.open(self._staged + version, _READ)
         except FileNotFoundError:
             return None
 
@@ -183,7 +184,7 @@ class R2Files:
             self._put(target, mark, data, None)
 
     def _put(self, target: str, mark: Mark, data: bytes | None, directory: int | None) -> None:
-        staged = f"{self.staging}/{mark.version}"
+        staged = self._staged + mark.version
         if data is not None:
             if self._nameless and self._put_new(target, mark, data, directory):
                 return
@@ -264,7 +265,7 @@ class R2Files:
 
     def discard(self, version: str) -> None:
         """Remove the staged file of a version that was overtaken."""
-        _unlink(str(self.staging / version))
+        _unlink(self._staged + version)
 
     # -- safety ----------------------------------------------------------------------------
 
