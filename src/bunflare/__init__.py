@@ -8,7 +8,6 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .bindings.cache import Cache, CacheStorage
 from .bindings.kv import KVKey, KVLimits, KVList, KVNamespace, KVValue
 from .clock import Clock, ManualClock, SystemClock
 from .errors import (
@@ -46,9 +45,9 @@ from .errors import (
 )
 from .state import State, StateTransaction, open  # noqa: A004
 from .store.database import Database, get_database
-from .web import Blob, File, FormData, Headers, Request, Response
 
 if TYPE_CHECKING:
+    from .bindings.cache import Cache, CacheStorage
     from .bindings.d1 import (
         D1Database,
         D1DatabaseSession,
@@ -64,18 +63,25 @@ if TYPE_CHECKING:
     from .bindings.r2_objects import R2Object, R2ObjectBody, R2Objects, R2UploadedPart
     from .bindings.r2_options import R2Checksums, R2HTTPMetadata, R2Limits, R2Range
     from .bindings.r2_writing import R2PutOptions
+    from .web import Blob, File, FormData, Headers, Request, Response
 
 __version__ = "0.1.0"
 
 # A program pays for the systems that it uses: the names of the others are looked up here when they
 # are asked for.
 _LATER = {
+    "Blob": "web",
+    "Cache": "bindings.cache",
+    "CacheStorage": "bindings.cache",
     "D1Database": "bindings.d1",
     "D1DatabaseSession": "bindings.d1",
     "D1ExecResult": "bindings.d1",
     "D1Meta": "bindings.d1",
     "D1PreparedStatement": "bindings.d1",
     "D1Result": "bindings.d1",
+    "File": "web",
+    "FormData": "web",
+    "Headers": "web",
     "R2Bucket": "bindings.r2",
     "R2Check": "bindings.r2_care",
     "R2Checksums": "bindings.r2_options",
@@ -90,6 +96,8 @@ _LATER = {
     "R2PutOptions": "bindings.r2_writing",
     "R2Range": "bindings.r2_options",
     "R2UploadedPart": "bindings.r2_objects",
+    "Request": "web",
+    "Response": "web",
 }
 
 

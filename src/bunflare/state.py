@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
-from .bindings.cache import CacheStorage, cache_chore, sweep_chore
+from .bindings.cache_chores import cache_chore, sweep_chore
 from .bindings.kv import KVNamespace, kv_chore
 from .bindings.r2_chores import recovery_chore, uploads_chore
 from .clock import Clock, SystemClock
@@ -21,6 +21,7 @@ from .store.session import Session, TransactionSession
 from .timer import Timer
 
 if TYPE_CHECKING:
+    from .bindings.cache import CacheStorage
     from .bindings.d1 import D1Database
     from .bindings.r2 import R2Bucket
     from .store.d1 import D1File
@@ -120,6 +121,8 @@ class State(_Systems):
     @property
     def caches(self) -> CacheStorage:
         """The Cache API: ``caches.default`` and ``await caches.open(name)``."""
+        from .bindings.cache import CacheStorage
+
         return CacheStorage(self._database, self._clock, self._timer)
 
     @property

@@ -19,7 +19,7 @@ from ..store import blobs
 from ..store import cache as store
 from ..store.cache import CacheEntry
 from ..store.database import Database
-from ..timer import Chore, Timer
+from ..timer import Timer
 from ..web import Request, Response, normalize
 from . import cache_rules as rules
 
@@ -33,7 +33,6 @@ NAME_SIZE = 1024
 _DEFAULT = "default"
 _NAMED = "named:"
 _CHUNK = 256 * 1024
-_SWEEP = 200
 
 _log = logging.getLogger("bunflare")
 
@@ -348,38 +347,3 @@ async def _close(stream: Any) -> None:
     close = getattr(stream, "aclose", None)
     if close is not None:
         await close()
-
-
-# -- chores ------------------------------------------------------------------------------------
-
-
-def cache_chore(database: Database) -> Chore:
-    """Removes expired entries with their files, which nobody sees any more."""
-
-    def due() -> float | None:
-        return store.next_expiration(database.view)
-
-    async def act(now: int) -> None:
-        directory = database.directory.cache_bodies
-        while await database.write(store.remove_expired, directory, now, _SWEEP) == _SWEEP:
-            pass
-
-    return Chore("the removal of expired cache entries", due, act)
-
-
-def sweep_chore(database: Database) -> Chore:
-    """Removes, once after opening, the files that a crash left without an entry."""
-    directory = database.directory.cache_bodies
-    swept = not directory.is_dir()
-
-    def due() -> float | None:
-        return None if swept else 0.0
-
-    async def act(_: int) -> None:
-        nonlocal swept
-        for name in await asyncio.to_thread(blobs.leftovers, directory):
-            if not store.names_file(database.view, name):
-                await asyncio.to_thread(blobs.remove, directory / name)
-        swept = True
-
-    return Chore("the removal of left-over bodies of cache entries", due, act)

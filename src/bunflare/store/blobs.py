@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,7 +45,7 @@ class Draft:
     def __init__(self, directory: Path) -> None:
         directory.mkdir(mode=0o700, exist_ok=True)
         self._directory = directory
-        self.name = secrets.token_hex(16)
+        self.name = os.urandom(16).hex()
         self.size = 0
         self.kept = False
         # Who gives up waiting for a thread that writes closes the file beside it.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,6 +90,9 @@ def open_directory(path: str | os.PathLike[str] | None = None) -> Directory:
     a newer bunflare wrote it.
     """
     if path == MEMORY:
+        # Imported here because it takes long, and programs that keep their state need it not.
+        import tempfile
+
         return Directory(_populate(Path(tempfile.mkdtemp(prefix="bunflare-"))), temporary=True)
     where = locate(path)
     _refuse_future(where)

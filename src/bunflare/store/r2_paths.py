@@ -20,7 +20,6 @@ from __future__ import annotations
 import hashlib
 import re
 from functools import lru_cache
-from urllib.parse import unquote
 
 _NAME_SIZE = 255
 _STEM_SIZE = 180
@@ -110,4 +109,6 @@ def _fitted(name: str, suffix: str = "") -> str:
 
 
 def _unescaped(name: str) -> str:
+    from urllib.parse import unquote
+
     return "" if name == "%-" else unquote(name, errors="replace")

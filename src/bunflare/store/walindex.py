@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import platform
 import sys
 from pathlib import Path
 
@@ -27,7 +26,7 @@ _HEADER_SIZE = 48
 _COUNTER = slice(8, 12)
 
 #: Only where it was tested: other processors order memory otherwise, other systems lock otherwise.
-SUPPORTED = sys.platform == "linux" and platform.machine() in ("x86_64", "AMD64")
+SUPPORTED = sys.platform == "linux" and os.uname().machine == "x86_64"
 
 
 class WalIndex:
