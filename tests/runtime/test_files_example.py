@@ -49,6 +49,8 @@ def test_a_file_goes_in_and_comes_out_as_http_has_it(server: Server) -> None:
     assert (status, body) == (304, b"")
     status, _, _ = server.fetch(path, headers={"If-Match": '"another"'})
     assert status == 412
+    status, _, _ = server.fetch(path, headers={"If-Match": '"another"', "If-None-Match": etag})
+    assert status == 412
     status, headers, body = server.fetch(path, "HEAD")
     assert (status, body, headers["content-length"]) == (200, b"", str(len(data)))
     status, _, _ = server.fetch(path, "PUT", b"mine", {"If-Match": '"another"'})

@@ -11,11 +11,16 @@ import pytest
 from bunflare.store.r2_files import Mark, R2Files
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> R2Files:
+@pytest.fixture(params=["here", "without nameless files", "on a volume that folds names"])
+def files(tmp_path: Path, request: pytest.FixtureRequest) -> R2Files:
     (tmp_path / "r2").mkdir()
     (tmp_path / "staging").mkdir()
-    return R2Files(tmp_path / "r2", tmp_path / "staging")
+    made = R2Files(tmp_path / "r2", tmp_path / "staging")
+    if request.param == "without nameless files":
+        made._nameless = False
+    elif request.param == "on a volume that folds names":
+        made._folding = True
+    return made
 
 
 def mark(data: bytes, mtime: int = 1_700_000_000_123_456_789) -> Mark:
@@ -160,4 +165,17 @@ def test_a_write_that_fails_leaves_nothing(files: R2Files, tmp_path: Path) -> No
     too_late = Mark("version", 1, 2**120)
     with pytest.raises(OverflowError):
         files.place("b", "key", too_late, b"1")
-    assert names(tmp_path / "r2/b") == []
+    assert files.all_files("b") == []
+    assert names(tmp_path / "staging") == []
+
+
+def test_capital_letters_are_escaped_where_a_volume_folds_them(
+    files: R2Files, tmp_path: Path
+) -> None:
+    one, two = mark(b"1"), mark(b"2")
+    files.place("b", "KEY", one, b"1")
+    files.place("b", "key", two, b"2")
+    assert (read(files, "KEY", one), read(files, "key", two)) == (b"1", b"2")
+    expected = ["%4B%45%59", "key"] if files.folding else ["KEY", "key"]
+    assert names(tmp_path / "r2/b") == expected
+    assert [files.key_of((name,)) for name in expected] == ["KEY", "key"]

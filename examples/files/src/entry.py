@@ -105,8 +105,11 @@ class Default(WorkerEntrypoint):
         found.writeHttpMetadata(headers)
         headers.set("etag", found.httpEtag)
         if not hasattr(found, "body"):
-            unchanged = "if-none-match" in request.headers or "if-modified-since" in request.headers
-            return Response(None, status=304 if unchanged else 412, headers=headers)
+            # What the client has must be the file first, and only then may it be news or not.
+            wanted = request.headers.get("if-match", "*")
+            changed = wanted != "*" and found.httpEtag not in wanted
+            known = "if-none-match" in request.headers or "if-modified-since" in request.headers
+            return Response(None, status=304 if known and not changed else 412, headers=headers)
         start, length = found.range.offset, found.range.length
         headers.set("content-length", str(length))
         if length < found.size:
