@@ -36,6 +36,8 @@ from .writer import Writer
 if TYPE_CHECKING:
     from concurrent.futures import Executor, ThreadPoolExecutor
 
+    from .processes import Presence
+
 T = TypeVar("T")
 
 #: How long a write waits for other processes before it fails with `DatabaseBusy`, in seconds.
@@ -59,6 +61,7 @@ class Database:
         self._running: Running | None = None
         self._local: _Local | _Dormant = _Dormant(self)
         self._forking: list[object] = []
+        self._presence: Presence | None = None
         self.watch = Watch(self)
         self._start()
 
@@ -152,6 +155,18 @@ class Database:
         index = self._start().index
         return self.view.one("PRAGMA data_version") if index is None else index.header()
 
+    @property
+    def presence(self) -> Presence:
+        """This process among those that use the directory: what claims and leases are held by."""
+        with self._mutex:
+            if self._refusal is not None:
+                raise StateError(self._refusal)
+            if self._presence is None:
+                from .processes import Presence
+
+                self._presence = Presence(self.directory.processes)
+            return self._presence
+
     def retain(self) -> None:
         """Count one more user."""
         self._users += 1
@@ -181,6 +196,9 @@ class Database:
             self.watch.close()
             self._refusal = self._refusal or "the state is closed"
             self._stop()
+            if self._presence is not None:
+                self._presence.close()
+                self._presence = None
             if self.directory.temporary and self._pid == os.getpid():
                 self.directory.remove()
 
@@ -212,6 +230,9 @@ class Database:
     def after_fork_in_child(self) -> None:
         self._mutex = threading.RLock()
         self.watch = Watch(self)
+        if self._presence is not None:
+            self._presence.abandon()
+            self._presence = None
         if self._running is not None:
             # Neither used nor closed: see before_fork.
             self._refusal = (

@@ -60,6 +60,11 @@ class Directory:
         """The file whose lock decides which process writes next."""
         return self.path / "writer.lock"
 
+    @property
+    def processes(self) -> Path:
+        """A locked file for each process that holds claims."""
+        return self.path / "processes"
+
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
 
