@@ -26,6 +26,12 @@ from .errors import (
     DatabaseFull,
     DatabaseReadOnly,
     DirectoryError,
+    DurableObjectAbort,
+    DurableObjectError,
+    DurableObjectReset,
+    DurableObjectSqlError,
+    DurableObjectTypeError,
+    DurableObjectValueError,
     FetchError,
     FetchRangeError,
     FetchTypeError,
@@ -56,6 +62,16 @@ if TYPE_CHECKING:
         D1PreparedStatement,
         D1Result,
     )
+    from .bindings.durable_objects import (
+        DurableObject,
+        DurableObjectId,
+        DurableObjectNamespace,
+        DurableObjectStub,
+    )
+    from .bindings.object_alarms import AlarmInvocationInfo
+    from .bindings.object_sql import SqlCursor, SqlStorage
+    from .bindings.object_state import DurableObjectState
+    from .bindings.object_storage import DurableObjectStorage, DurableObjectTransaction
     from .bindings.r2 import R2Bucket
     from .bindings.r2_care import R2Check, R2Problem
     from .bindings.r2_conditions import R2Conditional
@@ -63,6 +79,7 @@ if TYPE_CHECKING:
     from .bindings.r2_objects import R2Object, R2ObjectBody, R2Objects, R2UploadedPart
     from .bindings.r2_options import R2Checksums, R2HTTPMetadata, R2Limits, R2Range
     from .bindings.r2_writing import R2PutOptions
+    from .bindings.rpc import RpcTarget
     from .web import Blob, File, FormData, Headers, Request, Response
 
 __version__ = "0.1.0"
@@ -70,6 +87,7 @@ __version__ = "0.1.0"
 # A program pays for the systems that it uses: the names of the others are looked up here when they
 # are asked for.
 _LATER = {
+    "AlarmInvocationInfo": "bindings.object_alarms",
     "Blob": "web",
     "Cache": "bindings.cache",
     "CacheStorage": "bindings.cache",
@@ -79,6 +97,13 @@ _LATER = {
     "D1Meta": "bindings.d1",
     "D1PreparedStatement": "bindings.d1",
     "D1Result": "bindings.d1",
+    "DurableObject": "bindings.durable_objects",
+    "DurableObjectId": "bindings.durable_objects",
+    "DurableObjectNamespace": "bindings.durable_objects",
+    "DurableObjectState": "bindings.object_state",
+    "DurableObjectStorage": "bindings.object_storage",
+    "DurableObjectStub": "bindings.durable_objects",
+    "DurableObjectTransaction": "bindings.object_storage",
     "File": "web",
     "FormData": "web",
     "Headers": "web",
@@ -98,6 +123,9 @@ _LATER = {
     "R2UploadedPart": "bindings.r2_objects",
     "Request": "web",
     "Response": "web",
+    "RpcTarget": "bindings.rpc",
+    "SqlCursor": "bindings.object_sql",
+    "SqlStorage": "bindings.object_sql",
 }
 
 
@@ -111,6 +139,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "AlarmInvocationInfo",
     "Blob",
     "BodyUsedError",
     "BunflareError",
@@ -137,6 +166,19 @@ __all__ = [
     "DatabaseFull",
     "DatabaseReadOnly",
     "DirectoryError",
+    "DurableObject",
+    "DurableObjectAbort",
+    "DurableObjectError",
+    "DurableObjectId",
+    "DurableObjectNamespace",
+    "DurableObjectReset",
+    "DurableObjectSqlError",
+    "DurableObjectState",
+    "DurableObjectStorage",
+    "DurableObjectStub",
+    "DurableObjectTransaction",
+    "DurableObjectTypeError",
+    "DurableObjectValueError",
     "FetchError",
     "FetchRangeError",
     "FetchTypeError",
@@ -172,6 +214,9 @@ __all__ = [
     "R2ValueError",
     "Request",
     "Response",
+    "RpcTarget",
+    "SqlCursor",
+    "SqlStorage",
     "State",
     "StateError",
     "StateTransaction",

@@ -148,3 +148,33 @@ class R2ValueError(R2Error, ValueError):
 
 class WorkerError(BunflareError):
     """A Worker cannot be loaded or answered something that is not a response."""
+
+
+class DurableObjectError(BunflareError):
+    """A Durable Object, or a call of one, failed."""
+
+
+class DurableObjectTypeError(DurableObjectError, TypeError):
+    """The platform throws a ``TypeError`` here."""
+
+
+class DurableObjectValueError(DurableObjectError, ValueError):
+    """An argument is outside the platform's limits."""
+
+
+class DurableObjectSqlError(DurableObjectError):
+    """SQLite refused a statement of ``storage.sql``."""
+
+
+class DurableObjectReset(DurableObjectError):
+    """The object that was called was reset while the call was under way.
+
+    ``retryable`` says that a further call meets a new instance.
+    """
+
+    retryable = True
+
+
+class DurableObjectAbort(BaseException):
+    """Ends the code of an object that has called ``ctx.abort()``; no ``except Exception`` stops
+    it."""

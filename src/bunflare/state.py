@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from .bindings.cache_chores import cache_chore, sweep_chore
 from .bindings.kv import KVNamespace, kv_chore
@@ -23,6 +23,8 @@ from .timer import Timer
 if TYPE_CHECKING:
     from .bindings.cache import CacheStorage
     from .bindings.d1 import D1Database
+    from .bindings.durable_objects import DurableObjectNamespace
+    from .bindings.object_host import ObjectHost
     from .bindings.r2 import R2Bucket
     from .store.d1 import D1File
     from .store.r2_settle import Settler
@@ -96,6 +98,7 @@ class State(_Systems):
         super().__init__(database, services, clock, timer)
         self._database = database
         self._d1: dict[str, D1File] = {}
+        self._objects: dict[str, ObjectHost] = {}
         self._closed = False
         try:
             asyncio.get_running_loop()
@@ -117,6 +120,37 @@ class State(_Systems):
             file = open_d1(self._database.directory, check_name(name), self._database.durability)
             self._d1[name] = file
         return D1Database(file, self._clock)
+
+    def durable_objects(
+        self,
+        made: Callable[[Any, Any], object],
+        namespace: str | None = None,
+        env: Any = None,
+        *,
+        idle_seconds: float = 10.0,
+    ) -> DurableObjectNamespace:
+        """The Durable Objects of a class, which is a subclass of `bunflare.DurableObject`.
+
+        ``namespace`` names them, by default as the class is named. ``env`` is what their
+        constructor is given beside the context. An object to which nothing happens for
+        ``idle_seconds`` leaves memory.
+        """
+        from .bindings.durable_objects import DurableObjectNamespace
+        from .bindings.object_host import ObjectHost, check_namespace
+
+        name = check_namespace(namespace or getattr(made, "__name__", None))
+        host = self._objects.get(name)
+        if host is None:
+            if self._closed:
+                raise StateError("the state is closed")
+            host = ObjectHost(
+                self._database, name, made, env, self._clock, self._timer, idle_seconds
+            )
+            self._objects[name] = host
+            host.open()
+        elif host.made is not made:
+            raise StateError(f"the objects of {name!r} are of another class already")
+        return DurableObjectNamespace(host)
 
     @property
     def caches(self) -> CacheStorage:
@@ -165,6 +199,8 @@ class State(_Systems):
             raise StateError("a state cannot be closed inside a transaction of its own")
         self._closed = True
         try:
+            for host in self._objects.values():
+                await host.close()
             await self._timer.close()
             await self._services.close()
         finally:

@@ -52,12 +52,30 @@ class Timer:
         elif not self._working and (self._next is None or when < self._next):
             self._set(when)
 
+    def add(self, chore: Chore) -> None:
+        """Have one more thing done in time."""
+        self._chores += (chore,)
+        self.look()
+
+    def remove(self, chore: Chore) -> None:
+        """Forget a chore."""
+        self._chores = tuple(one for one in self._chores if one is not chore)
+
+    def look(self) -> None:
+        """What is due may have changed."""
+        if not self._started:
+            self.start()
+        elif not self._working:
+            self._arm()
+
     @property
     def _working(self) -> bool:
         # A task may have been cancelled before it could say that it has ended.
         return self._task is not None and not self._task.done()
 
     def _arm(self) -> None:
+        if self._closed:
+            return
         times = [when for chore in self._chores if (when := chore.due()) is not None]
         if times:
             self._set(min(times))

@@ -261,7 +261,7 @@ async def test_a_newer_program_that_was_quicker_is_not_set_back(
             assert newer.line() == "done"
         return current
 
-    monkeypatch.setattr("bunflare.store.database.is_current", late)
+    monkeypatch.setattr("bunflare.store.systems.is_current", late)
     with pytest.raises(bunflare.FutureFormatError):
         bunflare.open(directory)
     with pytest.raises(bunflare.FutureFormatError):

@@ -202,7 +202,7 @@ async def test_a_step_that_fails_leaves_the_file_as_it_was(
     had = columns(path)
     before = contents(path, had)
     broken = schema.Schema("broken", ("CREATE TABLE bunflare_half (x)", "CREATE NONSENSE"))
-    monkeypatch.setattr("bunflare.store.database.SCHEMAS", (*SCHEMAS, broken))
+    monkeypatch.setattr("bunflare.store.systems.SCHEMAS", (*SCHEMAS, broken))
     with pytest.raises(bunflare.DatabaseError):
         bunflare.open(directory)
     assert columns(path) == had
@@ -216,7 +216,7 @@ async def test_later_steps_are_taken_once(directory: Path, monkeypatch: pytest.M
     async with bunflare.open(directory):
         pass
     later = schema.Schema("kv", (*SCHEMAS[0].steps, "CREATE TABLE bunflare_new (x)"))
-    monkeypatch.setattr("bunflare.store.database.SCHEMAS", (later, *SCHEMAS[1:]))
+    monkeypatch.setattr("bunflare.store.systems.SCHEMAS", (later, *SCHEMAS[1:]))
     for _ in range(2):
         async with bunflare.open(directory) as state:
             versions = state.database.view.all("SELECT system, version FROM bunflare_versions")

@@ -21,12 +21,12 @@ import apsw
 
 from ..errors import DatabaseError, StateError
 from .checkpoint import Checkpointer
-from .connection import BusyWait, Durability, Query, connect, enter_wal, translate
-from .directory import MEMORY, Directory, check_format, ignore, locate, open_directory
+from .connection import BusyWait, Durability, Query, connect, translate
+from .directory import MEMORY, Directory, locate, open_directory
+from .gate import output_gate, pass_output_gate
 from .reader import Reader
-from .schema import is_current, migrate
 from .session import View
-from .systems import SCHEMAS
+from .systems import prepare
 from .transaction import Transaction
 from .turnstile import Turnstile
 from .walindex import SUPPORTED, WalIndex
@@ -83,7 +83,13 @@ class Database:
                 "a write beside an open transaction of the same task would wait for itself; "
                 "write through the transaction instead (tx.kv(…), tx.…)"
             )
+        if output_gate.get() is not None:
+            await pass_output_gate()
         return await self._start().writer.submit(function, args, heavy)
+
+    def submit(self, function: Callable[..., T], *args: object) -> asyncio.Future[T]:
+        """`write`, whatever the running task holds or waits for. Not to be cancelled."""
+        return self._start().writer.submit(function, args)
 
     async def when_over(self, close: Callable[[], Awaitable[object]]) -> None:
         """Await ``close()``: what was written is on disk."""
@@ -104,6 +110,7 @@ class Database:
         """
         if self.in_transaction:
             raise StateError("transactions do not nest")
+        await pass_output_gate()
         writer = self._start().writer
         request = writer.request()
         try:
@@ -298,7 +305,7 @@ class Running:
 
     def prepare(self, connection: apsw.Connection, directory: Directory) -> None:
         """Make the file ready to be written to through this connection."""
-        _prepare(connection, directory)
+        prepare(connection, directory, BUSY_TIMEOUT)
 
     def executor(self) -> Executor:
         """Threads for what may block."""
@@ -380,36 +387,6 @@ class _Dormant:
     def reader(self) -> View:
         self._database._start()
         return self._database.view
-
-
-def _prepare(connection: apsw.Connection, directory: Directory) -> None:
-    """Bring the file to its present form."""
-    path = directory.database
-    tx = Transaction(connection)
-    try:
-        _check_format(tx, directory)
-        ignore(directory.path)
-        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
-        enter_wal(connection, path, BUSY_TIMEOUT)
-        if not is_current(tx, SCHEMAS):
-            tx.run("BEGIN IMMEDIATE")
-            try:
-                # A newer program may have been quicker.
-                _check_format(tx, directory)
-                migrate(tx, SCHEMAS)
-            except BaseException:
-                if tx.open:
-                    tx.run("ROLLBACK")
-                raise
-            tx.run("COMMIT")
-    except apsw.Error as error:
-        raise translate(error, path) from error
-    path.chmod(0o600)
-
-
-def _check_format(tx: Transaction, directory: Directory) -> None:
-    row = tx.one("PRAGMA user_version")
-    check_format(directory.path, row[0] if row else 0)
 
 
 _registry: dict[Path, Database] = {}

@@ -1,8 +1,17 @@
-"""Durable Objects: their key-value storage and their alarms."""
+"""Durable Objects: their key-value storage, their alarms, and who runs them.
+
+An object is known by its namespace and its id. A row of `bunflare_objects` is written with the
+first of its data, and keeps the name that the id was made from.
+"""
 
 from __future__ import annotations
 
-from .schema import Schema
+from collections.abc import Iterable
+
+from .connection import Row
+from .schema import Schema, add_columns
+from .session import View
+from .transaction import Transaction
 
 DO_STORAGE = """
 CREATE TABLE IF NOT EXISTS do_storage (
@@ -23,4 +32,217 @@ CREATE TABLE IF NOT EXISTS do_alarms (
 )
 """
 
-SCHEMA = Schema("objects", (DO_STORAGE + ";" + DO_ALARMS,))
+OBJECTS = """
+CREATE TABLE IF NOT EXISTS bunflare_objects (
+  namespace TEXT NOT NULL,
+  id TEXT NOT NULL,
+  name TEXT,                            -- what the id was made from; NULL for a unique id
+  created_at INTEGER NOT NULL,          -- ms epoch
+  applied INTEGER NOT NULL DEFAULT 0,   -- the last commit of its SQL file whose changes are here
+  PRIMARY KEY (namespace, id)
+)
+"""
+
+OWNERS = """
+CREATE TABLE IF NOT EXISTS bunflare_object_owners (
+  namespace TEXT PRIMARY KEY,
+  owner TEXT NOT NULL,      -- the process that runs the namespace's objects
+  address TEXT NOT NULL     -- the socket on which it takes calls of other processes
+)
+"""
+
+# When an alarm is to be tried next, where that is not its own time, and how often it has failed.
+DUE = """
+CREATE INDEX IF NOT EXISTS bunflare_do_alarms_due
+  ON do_alarms (namespace, COALESCE(bunflare_retry_at, alarm_time))
+"""
+
+
+def _alarm_columns(tx: Transaction) -> None:
+    add_columns(
+        tx,
+        "do_alarms",
+        bunflare_retry_at="INTEGER",
+        bunflare_retries="INTEGER NOT NULL DEFAULT 0",
+    )
+    tx.run(DUE)
+
+
+SCHEMA = Schema(
+    "objects",
+    (DO_STORAGE + ";" + DO_ALARMS, OBJECTS + ";" + OWNERS, _alarm_columns),
+)
+
+_GET = "SELECT value FROM do_storage WHERE namespace = ? AND id = ? AND key = ?"
+_PUT = """
+INSERT INTO do_storage (namespace, id, key, value) VALUES (?, ?, ?, ?)
+ON CONFLICT (namespace, id, key) DO UPDATE SET value = excluded.value
+"""
+_DELETE = "DELETE FROM do_storage WHERE namespace = ? AND id = ? AND key = ?"
+_CLEAR = "DELETE FROM do_storage WHERE namespace = ? AND id = ? RETURNING key"
+_LIST = """
+SELECT key, value FROM do_storage
+WHERE namespace = ? AND id = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?
+"""
+_LIST_REVERSED = _LIST.replace("ORDER BY key", "ORDER BY key DESC")
+
+_ALARM = """
+SELECT alarm_time, bunflare_retries FROM do_alarms WHERE namespace = ? AND id = ?
+"""
+_SET_ALARM = """
+INSERT INTO do_alarms (namespace, id, alarm_time) VALUES (?, ?, ?)
+ON CONFLICT (namespace, id) DO UPDATE SET
+  alarm_time = excluded.alarm_time, bunflare_retry_at = NULL, bunflare_retries = 0
+"""
+_DELETE_ALARM = "DELETE FROM do_alarms WHERE namespace = ? AND id = ?"
+_RETRY_ALARM = """
+UPDATE do_alarms SET bunflare_retry_at = ?, bunflare_retries = ?
+WHERE namespace = ? AND id = ? AND alarm_time = ?
+"""
+_DUE = """
+SELECT id, alarm_time, bunflare_retries, COALESCE(bunflare_retry_at, alarm_time)
+FROM do_alarms WHERE namespace = ?
+ORDER BY COALESCE(bunflare_retry_at, alarm_time) LIMIT ?
+"""
+
+_OBJECT = "SELECT name, created_at, applied FROM bunflare_objects WHERE namespace = ? AND id = ?"
+_KNOWN = """
+SELECT EXISTS (SELECT 1 FROM bunflare_objects WHERE namespace = ?1 AND id = ?2)
+  OR EXISTS (SELECT 1 FROM do_storage WHERE namespace = ?1 AND id = ?2)
+  OR EXISTS (SELECT 1 FROM do_alarms WHERE namespace = ?1 AND id = ?2)
+"""
+_ADD_OBJECT = """
+INSERT INTO bunflare_objects (namespace, id, name, created_at) VALUES (?, ?, ?, ?)
+ON CONFLICT (namespace, id) DO UPDATE SET name = COALESCE(name, excluded.name)
+"""
+_APPLIED = "UPDATE bunflare_objects SET applied = ? WHERE namespace = ? AND id = ?"
+_OBJECTS = """
+SELECT id FROM bunflare_objects WHERE namespace = ?1 AND id > ?2
+UNION SELECT id FROM do_storage WHERE namespace = ?1 AND id > ?2
+UNION SELECT id FROM do_alarms WHERE namespace = ?1 AND id > ?2
+ORDER BY id LIMIT ?3
+"""
+_NAMESPACES = """
+SELECT namespace FROM bunflare_objects UNION SELECT namespace FROM do_storage
+UNION SELECT namespace FROM do_alarms ORDER BY namespace
+"""
+_ALARMS = """
+SELECT namespace, id, alarm_time, bunflare_retries, bunflare_retry_at FROM do_alarms
+WHERE (?1 IS NULL OR namespace = ?1)
+ORDER BY COALESCE(bunflare_retry_at, alarm_time) LIMIT ?2
+"""
+
+_OWNER = "SELECT owner, address FROM bunflare_object_owners WHERE namespace = ?"
+_OWN = """
+INSERT INTO bunflare_object_owners (namespace, owner, address) VALUES (?, ?, ?)
+ON CONFLICT (namespace) DO UPDATE SET owner = excluded.owner, address = excluded.address
+"""
+_DISOWN = "DELETE FROM bunflare_object_owners WHERE namespace = ? AND address = ?"
+
+#: Of ``alarm`` in `apply`: it stays as it is.
+KEEP = -1
+
+
+def get(view: View, namespace: str, id: str, key: str) -> str | None:
+    """The value's text, or None."""
+    row = view.hot(_GET, (namespace, id, key))
+    return None if row is None else row[0]
+
+
+def list_rows(
+    view: View, namespace: str, id: str, start: str, end: str | None, limit: int, reverse: bool
+) -> list[Row]:
+    """``(key, value)`` from ``start`` on and below ``end``; a limit of -1 is none."""
+    # SQLite orders every blob behind every text, so an empty one is the end of all keys.
+    above = b"" if end is None else end
+    return view.all(_LIST_REVERSED if reverse else _LIST, (namespace, id, start, above, limit))
+
+
+def apply(
+    tx: Transaction,
+    namespace: str,
+    id: str,
+    cleared: bool,
+    entries: Iterable[tuple[str, str | None]],
+    alarm: int | None,
+) -> None:
+    """Write an object's changes: all keys cleared first if so, None deletes a key or the alarm."""
+    if cleared:
+        for (key,) in tx.all(_CLEAR, (namespace, id)):
+            tx.forget(_GET, (namespace, id, key))
+    for key, value in entries:
+        if value is None:
+            tx.run(_DELETE, (namespace, id, key))
+        else:
+            tx.run(_PUT, (namespace, id, key, value))
+        tx.forget(_GET, (namespace, id, key))
+    if alarm is None:
+        tx.run(_DELETE_ALARM, (namespace, id))
+    elif alarm != KEEP:
+        tx.run(_SET_ALARM, (namespace, id, alarm))
+
+
+def alarm(view: View, namespace: str, id: str) -> tuple[int, int] | None:
+    """When the alarm was set for, in epoch milliseconds, and how often it has failed."""
+    row = view.one(_ALARM, (namespace, id))
+    return None if row is None else (row[0], row[1])
+
+
+def retry_alarm(
+    tx: Transaction, namespace: str, id: str, time: int, when: int, retries: int
+) -> None:
+    """Try the alarm of ``time`` again at ``when``, unless it has been set anew."""
+    tx.run(_RETRY_ALARM, (when, retries, namespace, id, time))
+
+
+def due(view: View, namespace: str, limit: int) -> list[Row]:
+    """``(id, alarm_time, retries, when)`` of the alarms that are due first."""
+    return view.all(_DUE, (namespace, limit))
+
+
+def describe(view: View, namespace: str, id: str) -> Row | None:
+    """``(name, created_at, applied)`` of an object."""
+    return view.one(_OBJECT, (namespace, id))
+
+
+def known(view: View, namespace: str, id: str) -> bool:
+    """Whether there is anything of the object."""
+    row = view.hot(_KNOWN, (namespace, id))
+    return row is not None and row[0] == 1
+
+
+def add(tx: Transaction, namespace: str, id: str, name: str | None, now: int) -> None:
+    tx.run(_ADD_OBJECT, (namespace, id, name, now))
+    tx.forget(_KNOWN, (namespace, id))
+
+
+def set_applied(tx: Transaction, namespace: str, id: str, sequence: int) -> None:
+    tx.run(_APPLIED, (sequence, namespace, id))
+
+
+def ids(view: View, namespace: str, after: str, limit: int) -> list[str]:
+    """The ids of a namespace's objects behind ``after``, in their order."""
+    return [row[0] for row in view.all(_OBJECTS, (namespace, after, limit))]
+
+
+def namespaces(view: View) -> list[str]:
+    return [row[0] for row in view.all(_NAMESPACES)]
+
+
+def alarms(view: View, namespace: str | None, limit: int) -> list[Row]:
+    """``(namespace, id, alarm_time, retries, retry_at)``, the next first."""
+    return view.all(_ALARMS, (namespace, limit))
+
+
+def owner(view: View, namespace: str) -> tuple[str, str] | None:
+    """The process that runs a namespace's objects, and its address."""
+    row = view.one(_OWNER, (namespace,))
+    return None if row is None else (row[0], row[1])
+
+
+def own(tx: Transaction, namespace: str, owner: str, address: str) -> None:
+    tx.run(_OWN, (namespace, owner, address))
+
+
+def disown(tx: Transaction, namespace: str, address: str) -> None:
+    tx.run(_DISOWN, (namespace, address))

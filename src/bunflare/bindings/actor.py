@@ -1,0 +1,377 @@
+"""One running Durable Object: its instance, its events one at a time where it matters, its end.
+
+Every event (a call, a request, an alarm, a message) runs as a task of its own. The task's steps
+pass through `Event`, which is the input gate: while a critical section (`block_concurrency_while`,
+a transaction, the construction) is open, no step of another event runs, be it its first or a later
+one. Its end is the output gate: the caller hears of the result when all that the object has written
+until then is on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import DurableObjectAbort, DurableObjectReset
+from ..store.gate import output_gate
+
+if TYPE_CHECKING:
+    from ..clock import Clock
+    from .object_data import ObjectData
+
+T = TypeVar("T")
+
+_log = logging.getLogger("bunflare")
+
+#: How long a critical section may take, in milliseconds.
+LONGEST_SECTION = 30_000
+
+_TOO_LONG = (
+    "A call to blockConcurrencyWhile() in a Durable Object waited for too long. The call was "
+    "canceled and the Durable Object was reset."
+)
+_ABORTED = "Application called abort() to reset Durable Object."
+
+_section: contextvars.ContextVar[Section | None] = contextvars.ContextVar(
+    "bunflare_critical_section", default=None
+)
+
+
+class Event(Coroutine[Any, Any, None]):
+    """One event, as the coroutine of its task."""
+
+    __slots__ = ("_actor", "_coroutine", "_held", "_start", "reply", "task")
+
+    def __init__(self, actor: Actor, start: Callable[[], Any], reply: asyncio.Future[Any]) -> None:
+        self._actor = actor
+        self._start: Callable[[], Any] | None = start
+        self._coroutine: Coroutine[Any, Any, Any] | None = None
+        self._held: BaseException | None = None
+        self.reply = reply
+        self.task: asyncio.Task[None] | None = None
+
+    def send(self, value: Any) -> Any:
+        actor = self._actor
+        if actor.section is not None:
+            return actor.hold()
+        try:
+            if self._held is not None:
+                error, self._held = self._held, None
+                assert self._coroutine is not None
+                return self._coroutine.throw(error)
+            if self._coroutine is not None:
+                return self._coroutine.send(value)
+            start, self._start = self._start, None
+            assert start is not None
+            result = start()
+            if hasattr(result, "send"):
+                self._coroutine = result
+                return result.send(None)
+        except StopIteration as stop:
+            result = stop.value
+        except BaseException as error:
+            actor.ended(self, None, error)
+            raise StopIteration from None
+        actor.ended(self, result, None)
+        raise StopIteration
+
+    def throw(self, kind: Any, value: Any = None, trace: Any = None) -> Any:
+        error: BaseException = kind if isinstance(kind, BaseException) else value or kind()
+        if self._coroutine is None:
+            self._actor.ended(self, None, error)
+            raise StopIteration
+        if self._actor.section is not None and not isinstance(error, asyncio.CancelledError):
+            self._held = error
+            return self._actor.hold()
+        try:
+            return self._coroutine.throw(error)
+        except StopIteration as stop:
+            self._actor.ended(self, stop.value, None)
+        except BaseException as failure:
+            self._actor.ended(self, None, failure)
+        raise StopIteration
+
+    def close(self) -> None:
+        if self._coroutine is not None:
+            self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        raise NotImplementedError("an event is run by its task")
+
+
+class Section:
+    """A critical section: while it is open, only its own code runs in the object."""
+
+    __slots__ = ("future", "parent", "resets", "run", "task")
+
+    def __init__(
+        self,
+        run: Callable[[], Awaitable[Any]],
+        parent: Section | None,
+        future: asyncio.Future[Any],
+        resets: bool,
+    ) -> None:
+        self.run = run
+        self.parent = parent
+        self.future = future
+        #: Whether its failure resets the object.
+        self.resets = resets
+        self.task: asyncio.Task[Any] | None = None
+
+
+class Actor:
+    """One live object."""
+
+    __slots__ = (
+        "_blocked",
+        "_context",
+        "_held",
+        "_loop",
+        "_over",
+        "_queue",
+        "_running",
+        "background",
+        "broken",
+        "clock",
+        "data",
+        "has_alarm",
+        "instance",
+        "section",
+        "seen",
+        "sockets",
+        "used",
+    )
+
+    def __init__(self, clock: Clock, has_alarm: bool, over: Callable[[], object]) -> None:
+        self.clock = clock
+        self.has_alarm = has_alarm
+        self._over = over
+        self._loop = asyncio.get_running_loop()
+        self.data: ObjectData
+        self.instance: Any = None
+        #: Why this object takes no more events.
+        self.broken: BaseException | None = None
+        self.section: Section | None = None
+        self._blocked: deque[Section] = deque()
+        self._held: list[asyncio.Future[None]] = []
+        self._queue: deque[Event] = deque()
+        self._running: set[Event] = set()
+        self.background: set[asyncio.Future[Any]] = set()
+        #: Connections that the instance itself listens to: they keep it from being evicted.
+        self.sockets = 0
+        #: Whether anything has happened since this was last set to False.
+        self.used = True
+        #: When that was, as far as the host has looked.
+        self.seen = 0
+        self._context = contextvars.copy_context()
+        self._context.run(output_gate.set, self.gate)
+        self._context.run(_section.set, None)
+
+    def construct(self, make: Callable[[], object]) -> None:
+        """Make the instance. Raises what its constructor raises."""
+        self.instance = self._context.copy().run(make)
+
+    # -- events ----------------------------------------------------------------------------
+
+    def deliver(self, start: Callable[[], Any], reply: asyncio.Future[Any]) -> None:
+        """Run ``start()`` as an event, after those that wait already; its result goes to reply."""
+        self.used = True
+        event = Event(self, start, reply)
+        if self.section is not None or self._queue:
+            self._queue.append(event)
+        else:
+            self._begin(event)
+
+    def _begin(self, event: Event) -> None:
+        self._running.add(event)
+        event.task = self._loop.create_task(event, context=self._context.copy())
+
+    def hold(self) -> asyncio.Future[None]:
+        """What a step awaits while a critical section is open."""
+        future = self._loop.create_future()
+        self._held.append(future)
+        # As a future's own __await__ does for the task.
+        future._asyncio_future_blocking = True
+        return future
+
+    def ended(self, event: Event, result: Any, error: BaseException | None) -> None:
+        """The event's code has come to its end."""
+        self._running.discard(event)
+        self.used = True
+        if error is not None and not isinstance(error, Exception):
+            error = self._fatal(error)
+        if self.broken is not None:
+            _settle(event.reply, None, self.broken)
+            return
+        reply = event.reply
+
+        def leave(failure: BaseException | None) -> None:
+            _settle(reply, result, failure or error)
+
+        if self.data.confirm(leave):
+            _settle(reply, result, error)
+
+    def _fatal(self, error: BaseException) -> BaseException:
+        if isinstance(error, asyncio.CancelledError):
+            return self.broken or DurableObjectReset("The call was cancelled.")
+        if isinstance(error, DurableObjectAbort):
+            self.reset(DurableObjectReset(str(error)))
+        else:
+            self.reset(
+                DurableObjectReset(
+                    f"The Durable Object was reset: its code raised {type(error).__name__}"
+                    f"{f' ({error})' if str(error) else ''}."
+                )
+            )
+        assert self.broken is not None
+        return self.broken
+
+    # -- gates -----------------------------------------------------------------------------
+
+    def gate(self) -> Awaitable[object] | None:
+        """What has to be awaited before anything leaves the object."""
+        return self.data.confirmed()
+
+    def block(self, run: Callable[[], Awaitable[T]], *, resets: bool = True) -> asyncio.Future[T]:
+        """Run a critical section as soon as no other is open, or inside of the caller's own."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        parent = _section.get()
+        section = Section(run, parent, future, resets)
+        if self.section is None or self.section is parent:
+            self._open(section)
+        else:
+            self._blocked.append(section)
+        return future
+
+    def _open(self, section: Section) -> None:
+        self.section = section
+        context = self._context.copy()
+        context.run(_section.set, section)
+        section.task = self._loop.create_task(self._run(section), context=context)
+
+    async def _run(self, section: Section) -> None:
+        timer = None
+        late = False
+
+        def stop() -> None:
+            nonlocal late
+            late = True
+            assert section.task is not None
+            section.task.cancel()
+
+        if section.resets:
+            timer = self.clock.call_at(self.clock.now() + LONGEST_SECTION, stop)
+        result, error = None, None
+        try:
+            result = await section.run()
+        except BaseException as failure:
+            error = failure
+        if timer is not None:
+            timer.cancel()
+        if late:
+            error = DurableObjectReset(_TOO_LONG)
+        elif error is not None and not isinstance(error, Exception):
+            error = self._fatal(error)
+        if error is not None and section.resets:
+            self.reset(error)
+        self._close(section)
+        _settle(section.future, result, error)
+        if error is not None:
+            # Where nobody awaits it, the reset has said it.
+            section.future.exception()
+
+    def _close(self, section: Section) -> None:
+        if self.broken is not None:
+            return
+        self.section = section.parent
+        if self.section is not None:
+            return
+        if self._blocked:
+            self._open(self._blocked.popleft())
+            return
+        held, self._held = self._held, []
+        for future in held:
+            if not future.done():
+                future.set_result(None)
+        while self._queue and self.section is None:
+            self._begin(self._queue.popleft())
+
+    # -- the end ---------------------------------------------------------------------------
+
+    def wait_until(self, work: Awaitable[Any]) -> None:
+        """Keep ``work`` going after the event's end."""
+        task = asyncio.ensure_future(work)
+        self.background.add(task)
+        task.add_done_callback(self._background_done)
+
+    def _background_done(self, task: asyncio.Future[Any]) -> None:
+        self.background.discard(task)
+        self.used = True
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a task given to wait_until failed", exc_info=error)
+
+    def abort(self, reason: str | None = None) -> None:
+        """Reset the object, from its own code: nothing of that runs any more."""
+        message = _ABORTED if reason is None else reason
+        self.reset(DurableObjectReset(message))
+        raise DurableObjectAbort(message)
+
+    def reset(self, error: BaseException) -> None:
+        """End the instance. All that is under way fails; what was not sent to disk is dropped."""
+        if self.broken is not None:
+            return
+        self.broken = error
+        running, self._running = self._running, set()
+        queue, self._queue = self._queue, deque()
+        current = asyncio.current_task()
+        for event in (*running, *queue):
+            _settle(event.reply, None, error)
+            if event.task is not None and event.task is not current:
+                event.task.cancel()
+        blocked, self._blocked = self._blocked, deque()
+        section = self.section
+        while section is not None:
+            if section.task is not None and section.task is not current:
+                section.task.cancel()
+            section = section.parent
+        for section in blocked:
+            _settle(section.future, None, error)
+            section.future.exception()
+        for future in self._held:
+            future.cancel()
+        self.section = None
+        for task in list(self.background):
+            task.cancel()
+        self.data.close()
+        self._over()
+
+    @property
+    def tasks(self) -> list[asyncio.Future[Any]]:
+        """What is under way."""
+        events = [event.task for event in self._running if event.task is not None]
+        return [*events, *self.background]
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way and nothing is connected."""
+        return not (
+            self._running
+            or self._queue
+            or self.section is not None
+            or self.background
+            or self.sockets
+            or not self.data.clean
+        )
+
+
+def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)

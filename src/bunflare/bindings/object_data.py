@@ -1,0 +1,326 @@
+"""What a running object has stored: its changes in layers over what is on disk.
+
+A write goes into the uppermost layer and costs no more than that. At the end of the event loop's
+turn, or earlier when something is to leave the object, the layer is flushed as one commit. So all
+writes that follow each other without waiting for anything else are one commit, and no reading ever
+waits. A transaction is a further layer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..store import objects as store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..store.database import Database
+    from ..store.object_sql import ObjectFile
+    from ..store.transaction import Transaction
+
+
+class Layer:
+    """Changes that are not on disk: texts by key, None for a deleted one."""
+
+    __slots__ = ("alarm", "cleared", "entries")
+
+    def __init__(self) -> None:
+        self.entries: dict[str, str | None] = {}
+        self.cleared = False
+        self.alarm: int | None = store.KEEP
+
+    def __bool__(self) -> bool:
+        return bool(self.entries) or self.cleared or self.alarm != store.KEEP
+
+    def put(self, other: Layer) -> None:
+        """Lay another one over this."""
+        if other.cleared:
+            self.cleared = True
+            self.entries = other.entries
+        else:
+            self.entries.update(other.entries)
+        if other.alarm != store.KEEP:
+            self.alarm = other.alarm
+
+    def text(self) -> str:
+        """For the redo record."""
+        return json.dumps([self.cleared, list(self.entries.items()), self.alarm])
+
+
+class ObjectData:
+    """One object's storage, of which all its interfaces are views."""
+
+    def __init__(
+        self,
+        database: Database,
+        namespace: str,
+        id: str,
+        name: str | None,
+        now: Callable[[], int],
+        broken: Callable[[BaseException], object],
+        alarm_set: Callable[[int], object],
+    ) -> None:
+        self._database = database
+        self._namespace = namespace
+        self._id = id
+        self._name = name
+        self._now = now
+        self._broken = broken
+        self._alarm_set = alarm_set
+        self._loop = asyncio.get_running_loop()
+        self.layers = [Layer()]
+        #: Layers on their way to the disk, the oldest first.
+        self.flying: list[Layer] = []
+        self._waiting: list[tuple[Layer, Callable[[BaseException | None], object]]] = []
+        self._scheduled = False
+        self._known = False
+        self._failed: BaseException | None = None
+        self._file: ObjectFile | None = None
+        #: The alarm whose handler is running is not set any more, for those who ask.
+        self.ringing = False
+        if self.path.exists():
+            # What its last owner may have left half-way.
+            self.sql()
+
+    @property
+    def path(self) -> Path:
+        return self._database.directory.path / "do-sql" / self._namespace / f"{self._id}.sqlite"
+
+    # -- key-value -------------------------------------------------------------------------
+
+    def get(self, key: str) -> str | None:
+        """The text of a value."""
+        for layer in reversed(self.layers):
+            if key in layer.entries:
+                return layer.entries[key]
+            if layer.cleared:
+                return None
+        for layer in reversed(self.flying):
+            if key in layer.entries:
+                return layer.entries[key]
+            if layer.cleared:
+                return None
+        return store.get(self._database.view, self._namespace, self._id, key)
+
+    def put(self, key: str, text: str | None) -> None:
+        """Store the text of a value; None deletes it."""
+        self.layers[-1].entries[key] = text
+        if not self._scheduled:
+            self._schedule()
+
+    def rows(
+        self, start: str, end: str | None, limit: int | None, reverse: bool
+    ) -> list[tuple[str, str]]:
+        """Keys with their texts from ``start`` on and below ``end``, in the order of UTF-8."""
+        over: dict[str, str | None] = {}
+        cleared = False
+        for layer in (*self.flying, *self.layers):
+            if layer.cleared:
+                over.clear()
+                cleared = True
+            over.update(layer.entries)
+        over = {
+            key: text for key, text in over.items() if key >= start and (end is None or key < end)
+        }
+        rows: list[tuple[str, str]] = []
+        if not cleared:
+            most = -1 if limit is None else limit + len(over)
+            rows = store.list_rows(
+                self._database.view, self._namespace, self._id, start, end, most, reverse
+            )
+        if over:
+            merged: dict[str, str | None] = dict(rows)
+            merged.update(over)
+            rows = [
+                (key, text)
+                for key in sorted(merged, reverse=reverse)
+                if (text := merged[key]) is not None
+            ]
+        return rows if limit is None else rows[:limit]
+
+    def clear(self) -> None:
+        """Delete everything: keys, tables and the alarm."""
+        layer = Layer()
+        layer.cleared = True
+        layer.alarm = None
+        if self._file is None:
+            self.layers[-1] = layer
+            self._schedule()
+            return
+        # Dropping tables is a commit of its own, which carries the rest along.
+        self.layers[-1] = Layer()
+        self._send(layer, self._file.clear(layer.text()))
+
+    # -- the alarm -------------------------------------------------------------------------
+
+    def alarm(self) -> int | None:
+        """When it is set for, in epoch milliseconds."""
+        for layer in (*reversed(self.layers), *reversed(self.flying)):
+            if layer.alarm != store.KEEP:
+                return layer.alarm
+        if self.ringing:
+            return None
+        row = store.alarm(self._database.view, self._namespace, self._id)
+        return None if row is None else row[0]
+
+    def stored_alarm(self) -> tuple[int, int] | None:
+        """``(time, retries)`` of the alarm on disk, unless a change of it is under way."""
+        if any(layer.alarm != store.KEEP for layer in (*self.layers, *self.flying)):
+            return None
+        return store.alarm(self._database.view, self._namespace, self._id)
+
+    def set_alarm(self, time: int | None) -> None:
+        self.layers[-1].alarm = time
+        self.ringing = False
+        self._schedule()
+
+    # -- SQL -------------------------------------------------------------------------------
+
+    def sql(self) -> ObjectFile:
+        """The object's SQL file, opened when it is first asked for."""
+        if self._file is None:
+            from ..store.object_sql import ObjectFile
+
+            self._file = ObjectFile(self.path, self._database.durability)
+            self._recover(self._file)
+            for level in range(1, len(self.layers)):
+                self._file.savepoint(level)
+        return self._file
+
+    def touch(self) -> None:
+        """A statement has run, so there may be something to commit."""
+        if not self._scheduled:
+            self._schedule()
+
+    def _recover(self, file: ObjectFile) -> None:
+        row = store.describe(self._database.view, self._namespace, self._id)
+        if file.sequence > (row[2] if row else 0) and not self.flying:
+            layer = Layer()
+            layer.cleared, entries, layer.alarm = json.loads(file.changes)
+            layer.entries = dict(entries)
+            self._send(layer, file.sequence)
+
+    # -- transactions ----------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """What is written from now on can be undone."""
+        self.layers.append(Layer())
+        if self._file is not None:
+            self._file.savepoint(len(self.layers) - 1)
+
+    def end(self, commit: bool) -> None:
+        """Keep what was written since `begin`, or undo it."""
+        level = len(self.layers) - 1
+        layer = self.layers.pop()
+        if self._file is not None:
+            if commit:
+                self._file.release(level)
+            else:
+                self._file.undo(level)
+        if commit:
+            self.layers[-1].put(layer)
+        self._schedule()
+
+    # -- to the disk -----------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        if self._failed is not None:
+            raise self._failed
+        self._scheduled = True
+        self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Send what was written on its way, if no transaction is open."""
+        self._scheduled = False
+        if len(self.layers) > 1 or self._failed is not None:
+            return
+        layer = self.layers[0]
+        sequence = None
+        if self._file is not None and self._file.open:
+            try:
+                sequence = self._file.commit(layer.text() if layer else None)
+            except Exception as error:
+                self._fail(error)
+                return
+        if layer:
+            self.layers[0] = Layer()
+            self._send(layer, sequence)
+
+    def _send(self, layer: Layer, sequence: int | None) -> None:
+        self.flying.append(layer)
+        try:
+            future = self._database.submit(self._write, layer, sequence)
+        except Exception as error:
+            self._fail(error)
+            return
+        future.add_done_callback(lambda future: self._landed(layer, future))
+
+    def _write(self, tx: Transaction, layer: Layer, sequence: int | None) -> None:
+        if not self._known:
+            store.add(tx, self._namespace, self._id, self._name, self._now())
+        store.apply(
+            tx, self._namespace, self._id, layer.cleared, layer.entries.items(), layer.alarm
+        )
+        if sequence is not None:
+            store.set_applied(tx, self._namespace, self._id, sequence)
+
+    def _landed(self, layer: Layer, future: asyncio.Future[None]) -> None:
+        self.flying.remove(layer)
+        error = None if future.cancelled() else future.exception()
+        if error is not None or future.cancelled():
+            self._fail(error or asyncio.CancelledError())
+            return
+        self._known = True
+        if layer.alarm is not None and layer.alarm != store.KEEP:
+            self._alarm_set(layer.alarm)
+        while self._waiting and self._waiting[0][0] not in self.flying:
+            self._waiting.pop(0)[1](None)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failed is None:
+            self._failed = error
+            self._broken(error)
+        waiting, self._waiting = self._waiting, []
+        for _, done in waiting:
+            done(error)
+
+    def confirm(self, done: Callable[[BaseException | None], object]) -> bool:
+        """Call ``done`` once all that was written until now is on disk; True if it is already."""
+        self.flush()
+        if self._failed is not None:
+            done(self._failed)
+            return False
+        if not self.flying:
+            return True
+        self._waiting.append((self.flying[-1], done))
+        return False
+
+    def confirmed(self) -> asyncio.Future[None] | None:
+        """What to await until all that was written is on disk; None if it is."""
+        future: asyncio.Future[None] = self._loop.create_future()
+
+        def done(error: BaseException | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+        return None if self.confirm(done) else future
+
+    @property
+    def clean(self) -> bool:
+        """Whether all is on disk."""
+        return not self.flying and not self._scheduled and not any(self.layers)
+
+    def close(self) -> None:
+        """Forget what was not sent, and let go of the SQL file."""
+        self._failed = self._failed or RuntimeError("this object's storage was closed")
+        if self._file is not None:
+            self._file.close()
+            self._file = None

@@ -1,0 +1,412 @@
+"""Where a namespace's objects run: at any time in one process, which the store names.
+
+The first process that needs a namespace becomes its owner, and runs every object of it; so there is
+one live instance of each. Others send their calls to the owner's socket (`object_link`). When the
+owner ends, however suddenly, its lock on its presence is gone, and whoever needs the namespace next
+takes it over, with its alarms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DurableObjectError, DurableObjectTypeError, StateError
+from ..store import objects as store
+from . import object_ids as ids
+from .actor import Actor
+from .object_alarms import AlarmClock
+from .object_data import ObjectData
+from .object_ids import DurableObjectId
+from .object_state import DurableObjectState
+from .rpc import carried, copy, find_method
+
+if TYPE_CHECKING:
+    from ..clock import Clock
+    from ..clock import Timer as Wakeup
+    from ..store.database import Database
+    from ..store.transaction import Transaction
+    from ..timer import Timer
+    from ..web import Request, Response
+    from .object_link import LinkClient, LinkServer
+
+_log = logging.getLogger("bunflare")
+
+#: How long an object stays in memory when nothing happens, in seconds.
+IDLE_SECONDS = 10.0
+# How long the end waits for what is under way, in seconds.
+_GRACE = 5.0
+
+#: Something to be done once it is known where the namespace's objects run.
+_Waiting = Callable[[], object]
+
+
+class ObjectHost:
+    """One state's hold on a namespace."""
+
+    def __init__(
+        self,
+        database: Database,
+        namespace: str,
+        made: Callable[[DurableObjectState, Any], object],
+        env: Any,
+        clock: Clock,
+        timer: Timer,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
+        self.database = database
+        self.namespace = namespace
+        self.clock = clock
+        self.made = made
+        self._env = env
+        self._idle_ms = int(idle_seconds * 1000)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.actors: dict[str, Actor] = {}
+        self._landing: dict[str, ObjectData] = {}
+        self._sweeper: Wakeup | None = None
+        self._server: LinkServer | None = None
+        self._client: LinkClient | None = None
+        self._waiting: deque[_Waiting] = deque()
+        self._settling: asyncio.Task[None] | None = None
+        self._forget_ends: Callable[[], None] | None = None
+        #: Whether this is where the objects run.
+        self.owner = False
+        self._closed = False
+        self.has_alarm = callable(getattr(made, "alarm", None))
+        self.alarms = AlarmClock(self, timer)
+
+    def open(self) -> None:
+        """Take the namespace if it is free, for its alarms, where an event loop runs already."""
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        self.settle()
+
+    # -- ids -------------------------------------------------------------------------------
+
+    def find(self, name: str, jurisdiction: str | None) -> str:
+        """The digits of the object of a name; those of the seed's, if it has such an object."""
+        seed = ids.of_seed(name)
+        if jurisdiction is None and store.known(self.database.view, self.namespace, seed):
+            return seed
+        return ids.from_name(self.namespace, name, jurisdiction)
+
+    def parse(self, text: object) -> DurableObjectId:
+        """The id of 64 digits. Raises `DurableObjectTypeError` if they are not this namespace's."""
+        found = ids.parse(self.namespace, text)
+        if found is not None:
+            return DurableObjectId(found[0], None, found[1])
+        assert isinstance(text, str)
+        if store.known(self.database.view, self.namespace, text.lower()):
+            return DurableObjectId(text.lower())
+        raise DurableObjectTypeError("Durable Object ID is not valid for this namespace.")
+
+    # -- calls -----------------------------------------------------------------------------
+
+    def call(
+        self, id: DurableObjectId, method: str, args: tuple[Any, ...] | None, kwargs: dict[str, Any]
+    ) -> asyncio.Future[Any]:
+        """Have a method called; no ``args`` ask for a property."""
+        reply = self._reply()
+
+        def begin(instance: object) -> Any:
+            member = find_method(instance, method)
+            if args is None:
+                return member
+            if not callable(member):
+                raise DurableObjectTypeError(
+                    f'The RPC receiver does not implement the method "{method}".'
+                )
+            return member(*args, **kwargs)
+
+        def send() -> None:
+            if self.owner:
+                self.run(id, begin, reply)
+            else:
+                assert self._client is not None
+                self._client.call(id, method, args, kwargs, reply)
+
+        self._leave(send, reply)
+        return reply
+
+    def fetch(self, id: DurableObjectId, request: Request) -> asyncio.Future[Response]:
+        """Have a request answered."""
+        reply = self._reply()
+
+        def send() -> None:
+            if self.owner:
+                self.run(id, lambda instance: begin_fetch(instance, request), reply)
+            else:
+                assert self._client is not None
+                self._client.fetch(id, request, reply)
+
+        self._leave(send, reply)
+        return reply
+
+    def _reply(self) -> asyncio.Future[Any]:
+        if self._closed:
+            raise StateError("the state is closed")
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise StateError(
+                "a Durable Object namespace belongs to the event loop that used it first; open "
+                "the directory once more in this one"
+            )
+        return loop.create_future()
+
+    def _leave(self, send: _Waiting, reply: asyncio.Future[Any]) -> None:
+        """Send a call once its caller's output gate is open and its way is known."""
+        from ..store.gate import output_gate
+
+        gate = output_gate.get()
+        waiting = None if gate is None else gate()
+        if waiting is None:
+            self.when_settled(send)
+            return
+
+        def opened(done: asyncio.Future[Any]) -> None:
+            error = None if done.cancelled() else done.exception()
+            if error is None:
+                self.when_settled(send)
+            elif not reply.done():
+                reply.set_exception(error)
+
+        asyncio.ensure_future(waiting).add_done_callback(opened)
+
+    # -- objects ---------------------------------------------------------------------------
+
+    def run(
+        self,
+        id: DurableObjectId,
+        begin: Callable[[Any], Any],
+        reply: asyncio.Future[Any],
+    ) -> None:
+        """Run ``begin(instance)`` as an event of the object, here."""
+        try:
+            actor = self.actors.get(str(id)) or self._construct(id)
+        except Exception as error:
+            if not reply.done():
+                reply.set_exception(carried(error))
+            return
+
+        raw: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def answered(future: asyncio.Future[Any]) -> None:
+            if future.cancelled():
+                reply.cancel()
+                return
+            error = future.exception()
+            if reply.done():
+                return
+            if error is not None:
+                reply.set_exception(carried(error))
+                return
+            try:
+                reply.set_result(copy(future.result()))
+            except Exception as refused:
+                reply.set_exception(refused)
+
+        raw.add_done_callback(answered)
+        actor.deliver(lambda: begin(actor.instance), raw)
+
+    def _construct(self, id: DurableObjectId) -> Actor:
+        digits = str(id)
+        name = id.name
+        if name is None:
+            row = store.describe(self.database.view, self.namespace, digits)
+            name = row[0] if row else None
+        actor = Actor(self.clock, self.has_alarm, lambda: self._gone(digits, actor))
+        actor.data = ObjectData(
+            self.database,
+            self.namespace,
+            digits,
+            name,
+            self.clock.now,
+            actor.reset,
+            self.alarms.set,
+        )
+        before = self._landing.get(digits)
+        if before is not None:
+            # What the last instance had sent to disk is not to be read there yet.
+            actor.data.flying = before.flying
+        self.actors[digits] = actor
+        state = DurableObjectState(actor, DurableObjectId(digits, name, id.jurisdiction))
+        try:
+            actor.construct(lambda: self.made(state, self._env))
+        except Exception as error:
+            actor.reset(error)
+            raise
+        if self._sweeper is None:
+            self._sweep_later()
+        return actor
+
+    def _gone(self, digits: str, actor: Actor) -> None:
+        if self.actors.get(digits) is actor:
+            del self.actors[digits]
+        if actor.data.flying:
+            self._landing[digits] = actor.data
+
+    def _sweep_later(self) -> None:
+        # Looked at twice within the time, an object stays for one time and a half at the most.
+        when = self.clock.now() + self._idle_ms // 2
+        self._sweeper = self.clock.call_at(when, self._sweep)
+
+    def _sweep(self) -> None:
+        """Evict the objects of which nothing was seen for a while."""
+        self._sweeper = None
+        now = self.clock.now()
+        for digits, actor in list(self.actors.items()):
+            if actor.used:
+                actor.used = False
+                actor.seen = now
+            elif actor.idle and now - actor.seen >= self._idle_ms:
+                self.evict(digits)
+        for digits, data in list(self._landing.items()):
+            if not data.flying:
+                del self._landing[digits]
+        if self.actors or self._landing:
+            self._sweep_later()
+
+    def evict(self, digits: str) -> None:
+        """Drop an idle instance; its next event makes another."""
+        actor = self.actors.pop(digits)
+        actor.data.close()
+
+    # -- ownership -------------------------------------------------------------------------
+
+    def when_settled(self, send: _Waiting) -> None:
+        """Call ``send`` once it is known where the objects run, in the order of asking."""
+        if (self.owner or self._client is not None) and not self._waiting:
+            send()
+            return
+        self._waiting.append(send)
+        self.settle()
+
+    def settle(self) -> None:
+        """Find the namespace's owner, or become it."""
+        if self._closed or self.owner or self._client is not None:
+            return
+        if self._settling is None:
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()
+            import contextvars
+
+            # Whoever asks first lends it nothing: no gate, no open transaction.
+            self._settling = self._loop.create_task(self._settle(), context=contextvars.Context())
+
+    async def _settle(self) -> None:
+        from .object_link import LinkClient, LinkServer
+
+        try:
+            while not self.owner and self._client is None:
+                if self._server is None:
+                    self._server = await LinkServer.start(self)
+                presence = self.database.presence
+                if self._forget_ends is None:
+                    self._forget_ends = presence.subscribe(self._process_ended)
+                owner, address = await self.database.write(self._claim, self._server.address)
+                if address == self._server.address:
+                    self.owner = True
+                    break
+                client = await LinkClient.connect(address, self._lost)
+                if client is not None:
+                    self._client = client
+                elif owner == presence.id or not presence.alive(owner):
+                    # It closed its socket and is about to say so, or has died this moment.
+                    await self.database.write(store.disown, self.namespace, address)
+                else:
+                    await asyncio.sleep(0.01)
+        except Exception as error:
+            self._fail_waiting(error)
+            return
+        finally:
+            self._settling = None
+        while self._waiting:
+            self._waiting.popleft()()
+        if self.owner:
+            self.alarms.start()
+
+    def _claim(self, tx: Transaction, address: str) -> tuple[str, str]:
+        found = store.owner(tx, self.namespace)
+        presence = self.database.presence
+        if found is not None and presence.alive(found[0]):
+            return found
+        store.own(tx, self.namespace, presence.id, address)
+        return presence.id, address
+
+    def _fail_waiting(self, error: Exception) -> None:
+        _log.error("the objects of %s cannot be reached: %s", self.namespace, error)
+        self._waiting.clear()
+
+    def _lost(self) -> None:
+        """The owner has closed its socket."""
+        self._client = None
+        self.settle()
+
+    def _process_ended(self) -> None:
+        if not self.owner and self._client is None:
+            self.settle()
+
+    # -- the end ---------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Wait a little for what is under way, and give the namespace back."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._forget_ends is not None:
+            self._forget_ends()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        if self._settling is not None:
+            self._settling.cancel()
+            await asyncio.wait([self._settling])
+        self.alarms.close()
+        if self._client is not None:
+            await self._client.close()
+        deadline = None if self._loop is None else self._loop.time() + _GRACE
+        while (busy := [actor for actor in self.actors.values() if not actor.idle]) and (
+            deadline is not None and asyncio.get_running_loop().time() < deadline
+        ):
+            tasks = [task for actor in busy for task in actor.tasks]
+            if tasks:
+                await asyncio.wait(tasks, timeout=0.5)
+            else:
+                await asyncio.sleep(0.001)
+        ended = StateError("the state was closed")
+        for actor in list(self.actors.values()):
+            if actor.idle:
+                actor.data.close()
+            else:
+                actor.reset(ended)
+        self.actors.clear()
+        if self._server is not None:
+            address = self._server.address
+            await self._server.close()
+            if self.owner:
+                self.owner = False
+                await self.database.write(store.disown, self.namespace, address)
+
+
+def begin_fetch(instance: Any, request: Request) -> Any:
+    """The instance's answer to a request: what `ObjectHost.run` begins."""
+    fetch = getattr(instance, "fetch", None)
+    if fetch is None:
+        raise DurableObjectError("Handler does not export a fetch() function.")
+    return fetch(request)
+
+
+def check_namespace(name: object) -> str:
+    """Refuse what cannot be a namespace: it is the name of a directory, too."""
+    if not isinstance(name, str) or re.fullmatch(r"[\w-]{1,200}", name) is None:
+        raise DurableObjectTypeError(
+            f"{name!r} cannot name Durable Objects: letters, digits, _ and - only"
+        )
+    return name

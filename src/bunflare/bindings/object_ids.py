@@ -1,0 +1,103 @@
+"""Ids of Durable Objects: 64 hexadecimal digits, bound to their namespace.
+
+The first half is random, or made from a name; the second half proves the namespace, since only its
+key makes the two fit. https://developers.cloudflare.com/durable-objects/api/id/
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from functools import lru_cache
+from hmac import digest
+
+from ..errors import DurableObjectTypeError
+
+_HEX = re.compile(r"[0-9a-fA-F]{64}\Z")
+_HALF = 16
+
+JURISDICTIONS = ("eu", "fedramp", "fedramp-high", "us")
+
+
+class DurableObjectId:
+    """Which object is meant."""
+
+    __slots__ = ("_hex", "jurisdiction", "name")
+
+    def __init__(
+        self, digits: str, name: str | None = None, jurisdiction: str | None = None
+    ) -> None:
+        self._hex = digits
+        #: What the id was made from; None for a unique id.
+        self.name = name
+        self.jurisdiction = jurisdiction
+
+    def __str__(self) -> str:
+        return self._hex
+
+    def to_string(self) -> str:
+        """The 64 digits."""
+        return self._hex
+
+    def equals(self, other: DurableObjectId) -> bool:
+        """Whether the other id means the same object."""
+        return self == other
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DurableObjectId) and self._hex == other._hex
+
+    def __hash__(self) -> int:
+        return hash(self._hex)
+
+    def __repr__(self) -> str:
+        name = "" if self.name is None else f", name={self.name!r}"
+        return f"DurableObjectId({self._hex!r}{name})"
+
+
+def check_jurisdiction(jurisdiction: object) -> str | None:
+    if jurisdiction is None or (isinstance(jurisdiction, str) and jurisdiction in JURISDICTIONS):
+        return jurisdiction
+    raise DurableObjectTypeError(
+        f"{jurisdiction!r} is not a jurisdiction; they are {', '.join(JURISDICTIONS)}"
+    )
+
+
+@lru_cache(maxsize=8192)
+def from_name(unique: str, name: str, jurisdiction: str | None) -> str:
+    """The digits of the object of that name in a namespace."""
+    key = _key(unique)
+    first = digest(key, f"{jurisdiction or ''}\0{name}".encode("utf-8", "surrogatepass"), "sha256")
+    return _whole(key, first[:_HALF], jurisdiction)
+
+
+def unique(unique: str, jurisdiction: str | None) -> str:
+    """Digits that no other object has."""
+    return _whole(_key(unique), secrets.token_bytes(_HALF), jurisdiction)
+
+
+def of_seed(name: str) -> str:
+    """The digits by which programs that follow the seed know an object, in every namespace."""
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def parse(unique: str, text: object) -> tuple[str, str | None] | None:
+    """The digits in lower case, and the jurisdiction; None if another namespace made them."""
+    if not isinstance(text, str) or _HEX.match(text) is None:
+        raise DurableObjectTypeError("Invalid Durable Object ID: must be 64 hex digits")
+    digits = text.lower()
+    key, first = _key(unique), bytes.fromhex(digits[: 2 * _HALF])
+    for jurisdiction in (None, *JURISDICTIONS):
+        if _whole(key, first, jurisdiction) == digits:
+            return digits, jurisdiction
+    return None
+
+
+@lru_cache(maxsize=256)
+def _key(unique: str) -> bytes:
+    return hashlib.sha256(unique.encode()).digest()
+
+
+def _whole(key: bytes, first: bytes, jurisdiction: str | None) -> str:
+    proof = digest(key, first + (jurisdiction or "").encode(), "sha256")
+    return (first + proof[:_HALF]).hex()

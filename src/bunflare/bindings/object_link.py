@@ -1,0 +1,305 @@
+"""Calls of objects that run in another process: a local socket, frames of the codec's text.
+
+A frame is its length in four bytes and a list: what it is, the number of the call, and the rest.
+Values pass as they would within a process; what is passed by reference there (streams as
+arguments, functions) cannot go further, and is refused. Bodies of requests and responses do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DurableObjectReset, DurableObjectTypeError
+from ..values import dumps, loads
+from .object_ids import DurableObjectId
+from .rpc import carried
+
+if TYPE_CHECKING:
+    from ..web import Request, Response
+    from .object_host import ObjectHost
+
+# The longest path that a socket's address takes, with its end.
+_LONGEST_ADDRESS = 100
+_LARGEST_FRAME = 256 * 1024 * 1024
+_CHUNK = 256 * 1024
+_numbers = itertools.count(1)
+
+
+class LinkServer:
+    """Takes calls of other processes for the objects that run here."""
+
+    def __init__(self, host: ObjectHost, address: str) -> None:
+        self._host = host
+        self.address = address
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    @classmethod
+    async def start(cls, host: ObjectHost) -> LinkServer:
+        """Listen on a socket of one's own."""
+        server = cls(host, _address(host))
+        server._server = await asyncio.start_unix_server(server._connected, server.address)
+        os.chmod(server.address, 0o600)  # noqa: PTH101 - also where there is no path to it
+        return server
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        own = asyncio.current_task()
+        assert own is not None
+        self._tasks.add(own)
+        try:
+            while (frame := await _read(reader)) is not None:
+                self._take(writer, frame)
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            self._tasks.discard(own)
+            self._writers.discard(writer)
+            writer.close()
+
+    def _take(self, writer: asyncio.StreamWriter, frame: list[Any]) -> None:
+        kind, number, digits, name, *rest = frame
+        target = DurableObjectId(digits, name)
+        if kind == "call":
+            method, args, kwargs = rest
+            future = self._host.call(target, method, None if args is None else tuple(args), kwargs)
+        else:
+            future = self._host.fetch(target, _request(*rest))
+        task = asyncio.get_running_loop().create_task(self._answer(writer, number, future))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(
+        self, writer: asyncio.StreamWriter, number: int, future: asyncio.Future[Any]
+    ) -> None:
+        from ..web import Response
+
+        try:
+            result = await future
+            if isinstance(result, Response):
+                await _send_response(writer, number, result)
+            else:
+                _write(writer, ["ok", number, result])
+                await writer.drain()
+        except ConnectionError:
+            return
+        except Exception as error:
+            with contextlib.suppress(ConnectionError):
+                _write(writer, ["error", number, carried(error)])
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for writer in list(self._writers):
+            writer.close()
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        _unlink(self.address)
+
+
+class LinkClient:
+    """Calls the objects that run in another process."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        lost: Callable[[], object],
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._lost = lost
+        self._replies: dict[int, asyncio.Future[Any]] = {}
+        self._bodies: dict[int, asyncio.Queue[bytes | BaseException | None]] = {}
+        self._task = asyncio.get_running_loop().create_task(self._listen())
+
+    @classmethod
+    async def connect(cls, address: str, lost: Callable[[], object]) -> LinkClient | None:
+        """A connection to the owner; None if nobody listens there."""
+        try:
+            reader, writer = await asyncio.open_unix_connection(address)
+        except (ConnectionError, FileNotFoundError):
+            return None
+        return cls(reader, writer, lost)
+
+    def call(
+        self,
+        id: DurableObjectId,
+        method: str,
+        args: tuple[Any, ...] | None,
+        kwargs: dict[str, Any],
+        reply: asyncio.Future[Any],
+    ) -> None:
+        given = None if args is None else list(args)
+        self._send("call", id, [method, given, kwargs], reply)
+
+    def fetch(self, id: DurableObjectId, request: Request, reply: asyncio.Future[Any]) -> None:
+        headers = [
+            [name.decode("latin-1"), text.decode("latin-1")] for name, text in request.headers.raw
+        ]
+        body = None if request.body is None else request.take()
+        if body is None or isinstance(body, bytes):
+            self._send("fetch", id, [request.method, request.url, headers, body], reply)
+            return
+
+        async def collect(body: AsyncIterator[bytes]) -> None:
+            try:
+                whole = b"".join([chunk async for chunk in body])
+                self._send("fetch", id, [request.method, request.url, headers, whole], reply)
+            except Exception as error:
+                if not reply.done():
+                    reply.set_exception(error)
+
+        task = asyncio.get_running_loop().create_task(collect(body))
+        reply.add_done_callback(lambda _: task.cancel())
+
+    def _send(
+        self, kind: str, id: DurableObjectId, rest: list[Any], reply: asyncio.Future[Any]
+    ) -> None:
+        number = next(_numbers)
+        try:
+            _write(self._writer, [kind, number, str(id), id.name, *rest])
+        except Exception as error:
+            if not reply.done():
+                reply.set_exception(error)
+            return
+        self._replies[number] = reply
+
+    async def _listen(self) -> None:
+        try:
+            with contextlib.suppress(ConnectionError):
+                while (frame := await _read(self._reader)) is not None:
+                    self._take(frame)
+        finally:
+            self._writer.close()
+            error = DurableObjectReset("Network connection lost.")
+            replies, self._replies = self._replies, {}
+            for reply in replies.values():
+                if not reply.done():
+                    reply.set_exception(error)
+            for body in self._bodies.values():
+                body.put_nowait(error)
+            self._lost()
+
+    def _take(self, frame: list[Any]) -> None:
+        kind, number, *rest = frame
+        if kind in ("chunk", "end", "broken"):
+            body = self._bodies.get(number)
+            if body is not None:
+                body.put_nowait(rest[0] if rest else None)
+            if kind != "chunk":
+                self._bodies.pop(number, None)
+            return
+        reply = self._replies.pop(number, None)
+        if kind == "response":
+            body = self._bodies[number] = asyncio.Queue()
+            result: Any = _response(body, *rest)
+        else:
+            result = rest[0]
+        if reply is None or reply.done():
+            return
+        if kind == "error":
+            reply.set_exception(result)
+        else:
+            reply.set_result(result)
+
+    async def close(self) -> None:
+        self._lost = lambda: None
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+
+def _unlink(address: str) -> None:
+    Path(address).unlink(missing_ok=True)
+
+
+def _address(host: ObjectHost) -> str:
+    directory = host.database.directory.path / "sockets"
+    name = f"{host.database.presence.id}-{next(_numbers)}"
+    if len(os.fsencode(directory / name)) > _LONGEST_ADDRESS:
+        return str(Path(tempfile.mkdtemp(prefix="bunflare-")) / name)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    for left in directory.iterdir():
+        if not host.database.presence.alive(left.name.partition("-")[0]):
+            left.unlink(missing_ok=True)
+    return str(directory / name)
+
+
+async def _read(reader: asyncio.StreamReader) -> list[Any] | None:
+    try:
+        size = int.from_bytes(await reader.readexactly(4), "big")
+        frame: list[Any] = loads(await reader.readexactly(size))
+    except asyncio.IncompleteReadError:
+        return None
+    return frame
+
+
+def _write(writer: asyncio.StreamWriter, frame: list[Any]) -> None:
+    data = dumps(frame).encode()
+    if len(data) > _LARGEST_FRAME:
+        raise DurableObjectTypeError("this is too large to be sent to another process")
+    writer.write(len(data).to_bytes(4, "big") + data)
+
+
+async def _send_response(writer: asyncio.StreamWriter, number: int, response: Response) -> None:
+    if response.webSocket is not None:
+        raise DurableObjectTypeError(
+            "a WebSocket cannot be passed to another process; run the Worker in the process that "
+            "owns its Durable Objects"
+        )
+    headers = [
+        [name.decode("latin-1"), text.decode("latin-1")] for name, text in response.headers.raw
+    ]
+    empty = response.body is None
+    body = response.take()
+    _write(writer, ["response", number, response.status, headers, empty])
+    try:
+        if isinstance(body, bytes):
+            for start in range(0, len(body), _CHUNK):
+                _write(writer, ["chunk", number, body[start : start + _CHUNK]])
+                await writer.drain()
+        else:
+            async for chunk in body:
+                _write(writer, ["chunk", number, bytes(chunk)])
+                await writer.drain()
+    except ConnectionError:
+        raise
+    except Exception as error:
+        _write(writer, ["broken", number, carried(error)])
+        return
+    _write(writer, ["end", number])
+
+
+def _request(method: str, url: str, headers: list[list[str]], body: bytes | None) -> Request:
+    from ..web import Request
+
+    return Request(url, method=method, headers=[(name, text) for name, text in headers], body=body)
+
+
+def _response(
+    body: asyncio.Queue[bytes | BaseException | None],
+    status: int,
+    headers: list[list[str]],
+    empty: bool,
+) -> Response:
+    from ..web import Response
+
+    async def chunks() -> AsyncIterator[bytes]:
+        while (chunk := await body.get()) is not None:
+            if isinstance(chunk, BaseException):
+                raise chunk
+            yield chunk
+
+    pairs = [(name, text) for name, text in headers]
+    return Response(None if empty else chunks(), status=status, headers=pairs)

@@ -1,0 +1,144 @@
+"""``ctx.storage.sql``: an object's own tables.
+
+https://developers.cloudflare.com/durable-objects/api/sql-storage/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DurableObjectSqlError, DurableObjectTypeError
+
+if TYPE_CHECKING:
+    from ..store.object_sql import Rows
+    from .object_data import ObjectData
+
+_TYPES = (int, float, str, bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class SqlStep:
+    """What `SqlCursor.next` gives: a row, or that there are no more."""
+
+    done: bool
+    value: dict[str, Any] | None = None
+
+
+class SqlCursor:
+    """The rows of a query, each a dict; read from the database as one goes through them."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        row = next(self._rows)
+        return dict(zip(self._rows.names, row, strict=True))
+
+    def next(self) -> SqlStep:
+        """One row more."""
+        for row in self:
+            return SqlStep(False, row)
+        return SqlStep(True)
+
+    def to_array(self) -> list[dict[str, Any]]:
+        """The rest of the rows."""
+        return list(self)
+
+    def one(self) -> dict[str, Any]:
+        """The only row. Raises `DurableObjectSqlError` if there are more, or none."""
+        rows = [row for _, row in zip(range(2), self, strict=False)]
+        if len(rows) == 1:
+            return rows[0]
+        got = "multiple" if rows else "no"
+        raise DurableObjectSqlError(
+            f"Expected exactly one result from SQL query, but got {got} results."
+        )
+
+    def raw(self) -> SqlRawCursor:
+        """The rest of the rows as lists, in which columns of the same name are kept apart."""
+        return SqlRawCursor(self._rows)
+
+    @property
+    def column_names(self) -> list[str]:
+        return list(self._rows.names)
+
+    @property
+    def rows_read(self) -> int:
+        """Rows read so far."""
+        return self._rows.read
+
+    @property
+    def rows_written(self) -> int:
+        """Rows written, those of indexes included."""
+        return self._rows.written
+
+
+class SqlRawCursor:
+    """Rows as lists."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        return self
+
+    def __next__(self) -> list[Any]:
+        return list(next(self._rows))
+
+    def to_array(self) -> list[list[Any]]:
+        return list(self)
+
+    @property
+    def column_names(self) -> list[str]:
+        return list(self._rows.names)
+
+
+class SqlStorage:
+    """SQL on an object's own database. Every statement runs at once, without awaiting."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: ObjectData) -> None:
+        self._data = data
+
+    def exec(self, query: str, *bindings: Any) -> SqlCursor:
+        """Run one statement, or several, of which only the last one may take ``bindings``.
+
+        ``bindings`` are None, bool, int, float, str or bytes-like. What is forbidden to D1 is
+        forbidden here. Raises `DurableObjectSqlError` with SQLite's message.
+        """
+        if not isinstance(query, str):
+            raise DurableObjectTypeError(f"a query is a string, not {type(query).__name__}")
+        for value in bindings:
+            if value is not None and type(value) not in _TYPES:
+                bindings = tuple([_binding(value) for value in bindings])
+                break
+        data = self._data
+        file = data.sql()
+        data.touch()
+        return SqlCursor(file.run(query, bindings))
+
+    @property
+    def database_size(self) -> int:
+        """Bytes of the object's database."""
+        file = self._data.sql()
+        return file.size
+
+
+def _binding(value: Any) -> Any:
+    if value is None or isinstance(value, int | float | str | bytes):
+        return int(value) if isinstance(value, bool) else value
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
+    raise DurableObjectTypeError(
+        f"a value of type {type(value).__name__} cannot be bound to an SQL query"
+    )

@@ -1,0 +1,52 @@
+"""``ctx``: what a Durable Object is given beside its environment.
+
+https://developers.cloudflare.com/durable-objects/api/state/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from ..errors import DurableObjectTypeError
+from .object_storage import DurableObjectStorage
+
+if TYPE_CHECKING:
+    from .actor import Actor
+    from .object_ids import DurableObjectId
+
+T = TypeVar("T")
+
+
+class DurableObjectState:
+    """An object's context."""
+
+    def __init__(self, actor: Actor, id: DurableObjectId) -> None:
+        self._actor = actor
+        self.id = id
+        self.storage = DurableObjectStorage(actor, actor.data)
+        self.props: dict[str, Any] = {}
+
+    def block_concurrency_while(self, callback: Callable[[], Awaitable[T]]) -> Awaitable[T]:
+        """Run ``callback()`` while no other event enters the object, and none that is in it goes
+        on.
+
+        It begins at once, so that it can be used in a constructor, and may take 30 seconds. Where
+        it fails, the object is reset.
+        """
+        if not callable(callback):
+            raise DurableObjectTypeError("blockConcurrencyWhile() takes a function")
+        return self._actor.block(callback)
+
+    def wait_until(self, work: Awaitable[Any]) -> None:
+        """Keep ``work`` going after the event's end, and the object alive for it."""
+        self._actor.wait_until(work)
+
+    def abort(self, reason: str | None = None) -> NoReturn:
+        """Reset the object: its code ends here, calls under way fail with ``reason``.
+
+        What was written without waiting since, and is not on disk yet, is gone; await
+        ``storage.sync()`` before to keep it.
+        """
+        self._actor.abort(reason)
+        raise AssertionError

@@ -1,0 +1,271 @@
+"""``ctx.storage``: what a Durable Object keeps.
+
+https://developers.cloudflare.com/durable-objects/api/sqlite-storage-api/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import DurableObjectError, DurableObjectTypeError
+from ..values import loads
+from .object_arguments import bounds, check_key, check_limit, check_time, serialize
+from .object_sql import SqlStorage
+
+if TYPE_CHECKING:
+    from .actor import Actor
+    from .object_data import ObjectData
+
+T = TypeVar("T")
+
+
+class _Operations:
+    """What storage and a transaction on it have in common.
+
+    None of these waits for anything: what is read is at hand, and what is written is on its way to
+    the disk before anything else can leave the object. That is the platform's input gate, too: no
+    other event comes in between. The options of the platform that weaken the gates
+    (``allow_concurrency``, ``allow_unconfirmed``, ``no_cache``) are taken and change nothing.
+    """
+
+    __slots__ = ("_actor", "_data")
+
+    def __init__(self, actor: Actor, data: ObjectData) -> None:
+        self._actor = actor
+        self._data = data
+
+    async def get(
+        self,
+        key: str | Sequence[str],
+        *,
+        allow_concurrency: bool = False,
+        no_cache: bool = False,
+    ) -> Any:
+        """The value of a key, or None; for several keys a dict of those that exist, in order."""
+        if key.__class__ is str:
+            text = self._data.get(check_key(key))
+            return None if text is None else loads(text)
+        return self._get_many(key)
+
+    def _get_many(self, keys: Sequence[str]) -> dict[str, Any]:
+        found = {}
+        for one in sorted({check_key(key) for key in _several(keys)}):
+            text = self._data.get(one)
+            if text is not None:
+                found[one] = loads(text)
+        return found
+
+    async def put(
+        self,
+        key: str | Mapping[str, Any],
+        value: Any = ...,
+        *,
+        allow_concurrency: bool = False,
+        allow_unconfirmed: bool = False,
+        no_cache: bool = False,
+    ) -> None:
+        """Store one value, or a dict of them: all or none."""
+        if isinstance(key, Mapping):
+            entries = [(check_key(one), serialize(one, item)) for one, item in key.items()]
+            for one, text in entries:
+                self._data.put(one, text)
+            return
+        if value is ...:
+            raise DurableObjectTypeError("put() called with undefined value.")
+        self._data.put(check_key(key), serialize(key, value))
+
+    async def delete(
+        self,
+        key: str | Sequence[str],
+        *,
+        allow_concurrency: bool = False,
+        allow_unconfirmed: bool = False,
+        no_cache: bool = False,
+    ) -> bool | int:
+        """Delete a key: whether it existed. Of several: how many did."""
+        if isinstance(key, str):
+            return self._delete(check_key(key))
+        return sum([self._delete(one) for one in [check_key(key) for key in _several(key)]])
+
+    def _delete(self, key: str) -> bool:
+        if self._data.get(key) is None:
+            return False
+        self._data.put(key, None)
+        return True
+
+    async def list(
+        self,
+        *,
+        start: str | None = None,
+        start_after: str | None = None,
+        end: str | None = None,
+        prefix: str | None = None,
+        reverse: bool = False,
+        limit: int | None = None,
+        allow_concurrency: bool = False,
+        no_cache: bool = False,
+    ) -> dict[str, Any]:
+        """Keys with their values, in the order of their UTF-8 bytes.
+
+        From ``start`` on (or behind ``start_after``) and below ``end``, of those that begin with
+        ``prefix``; at most ``limit``, from the other end if ``reverse``.
+        """
+        low, high = bounds(start, start_after, end, prefix)
+        rows = self._data.rows(low, high, check_limit(limit), bool(reverse))
+        return {key: loads(text) for key, text in rows}
+
+    async def get_alarm(self, *, allow_concurrency: bool = False) -> int | None:
+        """When the alarm is set for, in epoch milliseconds. None while it runs."""
+        return self._data.alarm()
+
+    async def set_alarm(
+        self,
+        scheduled_time: float | datetime,
+        *,
+        allow_concurrency: bool = False,
+        allow_unconfirmed: bool = False,
+    ) -> None:
+        """Have `alarm` called at that time (epoch milliseconds, or a datetime); at once if past."""
+        if not self._actor.has_alarm:
+            raise DurableObjectTypeError(
+                "Your Durable Object class must have an alarm() handler in order to call setAlarm()"
+            )
+        self._data.set_alarm(check_time(scheduled_time, self._actor.clock.now()))
+
+    async def delete_alarm(
+        self, *, allow_concurrency: bool = False, allow_unconfirmed: bool = False
+    ) -> None:
+        self._data.set_alarm(None)
+
+
+class DurableObjectTransaction(_Operations):
+    """What `DurableObjectStorage.transaction` gives its closure."""
+
+    __slots__ = ("_rolled_back",)
+
+    def __init__(self, actor: Actor, data: ObjectData) -> None:
+        super().__init__(actor, data)
+        self._rolled_back = False
+
+    def rollback(self) -> None:
+        """Undo what the transaction has written. Nothing more can be written through it."""
+        if not self._rolled_back:
+            self._rolled_back = True
+            self._data.end(commit=False)
+            self._data.begin()
+
+    async def delete_all(self) -> None:
+        raise DurableObjectError("Cannot call deleteAll() within a transaction")
+
+
+class SyncKvStorage:
+    """``storage.kv``: the same keys and values, without awaiting."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: ObjectData) -> None:
+        self._data = data
+
+    def get(self, key: str) -> Any:
+        """The value of a key, or None."""
+        text = self._data.get(check_key(key))
+        return None if text is None else loads(text)
+
+    def put(self, key: str, value: Any) -> None:
+        self._data.put(check_key(key), serialize(key, value))
+
+    def delete(self, key: str) -> bool:
+        """Whether the key existed."""
+        if self._data.get(check_key(key)) is None:
+            return False
+        self._data.put(key, None)
+        return True
+
+    def list(
+        self,
+        *,
+        start: str | None = None,
+        start_after: str | None = None,
+        end: str | None = None,
+        prefix: str | None = None,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[tuple[str, Any]]:
+        """Pairs of key and value; the options are those of `DurableObjectStorage.list`."""
+        low, high = bounds(start, start_after, end, prefix)
+        rows = self._data.rows(low, high, check_limit(limit), bool(reverse))
+        return ((key, loads(text)) for key, text in rows)
+
+
+class DurableObjectStorage(_Operations):
+    """An object's storage: keys and values, SQL tables and one alarm.
+
+    A key and its value have at most 2 MiB together.
+    """
+
+    __slots__ = ("kv", "sql")
+
+    def __init__(self, actor: Actor, data: ObjectData) -> None:
+        super().__init__(actor, data)
+        self.kv = SyncKvStorage(data)
+        self.sql = SqlStorage(data)
+
+    async def delete_all(
+        self, *, allow_concurrency: bool = False, allow_unconfirmed: bool = False
+    ) -> None:
+        """Delete everything: keys, tables and the alarm."""
+        if len(self._data.layers) > 1:
+            raise DurableObjectError("Cannot call deleteAll() within a transaction")
+        self._data.clear()
+
+    async def transaction(self, closure: Callable[[DurableObjectTransaction], Awaitable[T]]) -> T:
+        """Await ``closure(txn)``: its writes, SQL included, are kept together or not at all.
+
+        No other event enters the object meanwhile. An exception, or ``txn.rollback()``, undoes it.
+        """
+        transaction = DurableObjectTransaction(self._actor, self._data)
+
+        async def run() -> T:
+            self._data.begin()
+            try:
+                result = await closure(transaction)
+            except BaseException:
+                self._data.end(commit=False)
+                raise
+            self._data.end(commit=not transaction._rolled_back)
+            return result
+
+        return await self._actor.block(run, resets=False)
+
+    def transaction_sync(self, closure: Callable[[], T]) -> T:
+        """Call ``closure()``: its writes, SQL included, are kept together or not at all."""
+        self._data.begin()
+        try:
+            result = closure()
+            if isawaitable(result):
+                getattr(result, "close", lambda: None)()
+                raise DurableObjectTypeError(
+                    "transactionSync() takes a function that does not await"
+                )
+        except BaseException:
+            self._data.end(commit=False)
+            raise
+        self._data.end(commit=True)
+        return result
+
+    async def sync(self) -> None:
+        """Return once everything written until now is on disk."""
+        waiting = self._data.confirmed()
+        if waiting is not None:
+            await waiting
+
+
+def _several(keys: object) -> Sequence[str]:
+    if isinstance(keys, Sequence) and not isinstance(keys, bytes | bytearray | memoryview):
+        return keys
+    raise DurableObjectTypeError(
+        f"keys are a string or a list of strings, not {type(keys).__name__}"
+    )
