@@ -16,7 +16,8 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DurableObjectReset, DurableObjectTypeError
+from .. import errors
+from ..errors import BunflareError, DurableObjectReset, DurableObjectTypeError
 from ..values import dumps, loads
 from .object_ids import DurableObjectId
 from .rpc import carried
@@ -93,7 +94,7 @@ class LinkServer:
             return
         except Exception as error:
             with contextlib.suppress(ConnectionError):
-                _write(writer, ["error", number, carried(error)])
+                _write(writer, ["error", number, _packed(error)])
 
     async def close(self) -> None:
         if self._server is not None:
@@ -196,7 +197,9 @@ class LinkClient:
         kind, number, *rest = frame
         if kind in ("chunk", "end", "broken"):
             body = self._bodies.get(number)
-            if body is not None:
+            if body is not None and kind == "broken":
+                body.put_nowait(_unpacked(rest[0]))
+            elif body is not None:
                 body.put_nowait(rest[0] if rest else None)
             if kind != "chunk":
                 self._bodies.pop(number, None)
@@ -210,7 +213,7 @@ class LinkClient:
         if reply is None or reply.done():
             return
         if kind == "error":
-            reply.set_exception(result)
+            reply.set_exception(_unpacked(result))
         else:
             reply.set_result(result)
 
@@ -218,6 +221,24 @@ class LinkClient:
         self._lost = lambda: None
         self._task.cancel()
         await asyncio.wait([self._task])
+
+
+def _packed(error: BaseException) -> Any:
+    """An exception for a frame: one of ours by its name, which the codec would not know."""
+    if isinstance(error, BunflareError) and type(error).__module__ == errors.__name__:
+        return [type(error).__name__, str(error)]
+    return carried(error)
+
+
+def _unpacked(packed: Any) -> BaseException:
+    if isinstance(packed, BaseException):
+        return packed
+    name, message = packed
+    kind = getattr(errors, name, BunflareError)
+    error: BaseException = kind.__new__(kind, message)
+    # Some take more than their words, which do not come along.
+    Exception.__init__(error, message)
+    return error
 
 
 def _unlink(address: str) -> None:
@@ -276,7 +297,7 @@ async def _send_response(writer: asyncio.StreamWriter, number: int, response: Re
     except ConnectionError:
         raise
     except Exception as error:
-        _write(writer, ["broken", number, carried(error)])
+        _write(writer, ["broken", number, _packed(error)])
         return
     _write(writer, ["end", number])
 
