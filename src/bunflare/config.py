@@ -202,11 +202,20 @@ class Config:
         yield from ((one.binding, "kv_namespaces") for one in self.kv_namespaces)
         yield from ((one.binding, "r2_buckets") for one in self.r2_buckets)
         yield from ((one.binding, "d1_databases") for one in self.d1_databases)
+        yield from (
+            (one.name, "durable_objects")
+            for one in self.durable_objects.bindings
+            if one.script_name in (None, self.name)
+        )
         yield from self.bindings_elsewhere()
 
     def bindings_elsewhere(self) -> Iterator[tuple[str, str]]:
         """The bindings that this version of the runtime does not offer."""
-        yield from ((one.name, "durable_objects") for one in self.durable_objects.bindings)
+        yield from (
+            (one.name, "durable_objects")
+            for one in self.durable_objects.bindings
+            if one.script_name not in (None, self.name)
+        )
         yield from ((one.binding, "queues") for one in self.queues.producers)
         yield from ((one.binding, "workflows") for one in self.workflows)
         yield from ((one.binding, "services") for one in self.services)

@@ -148,7 +148,7 @@ class State(_Systems):
             )
             self._objects[name] = host
             host.open()
-        elif host.made is not made:
+        elif host.made != made:
             raise StateError(f"the objects of {name!r} are of another class already")
         return DurableObjectNamespace(host)
 

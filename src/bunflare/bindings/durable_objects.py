@@ -59,7 +59,7 @@ class DurableObjectNamespace:
     def new_unique_id(self, *, jurisdiction: str | None = None) -> DurableObjectId:
         """An id that no other object has."""
         where = ids.check_jurisdiction(jurisdiction) or self._jurisdiction
-        return DurableObjectId(ids.unique(self._host.namespace, where), None, where)
+        return DurableObjectId(ids.unique(self._host.unique, where), None, where)
 
     def get(
         self,

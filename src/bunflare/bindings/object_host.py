@@ -60,6 +60,7 @@ class ObjectHost:
     ) -> None:
         self.database = database
         self.namespace = namespace
+        self.unique = store.unique_key(database.view, namespace)
         self.clock = clock
         self.made = made
         self._env = env
@@ -94,11 +95,11 @@ class ObjectHost:
         seed = ids.of_seed(name)
         if jurisdiction is None and store.known(self.database.view, self.namespace, seed):
             return seed
-        return ids.from_name(self.namespace, name, jurisdiction)
+        return ids.from_name(self.unique, name, jurisdiction)
 
     def parse(self, text: object) -> DurableObjectId:
         """The id of 64 digits. Raises `DurableObjectTypeError` if they are not this namespace's."""
-        found = ids.parse(self.namespace, text)
+        found = ids.parse(self.unique, text)
         if found is not None:
             return DurableObjectId(found[0], None, found[1])
         assert isinstance(text, str)

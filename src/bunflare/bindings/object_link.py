@@ -69,7 +69,9 @@ class LinkServer:
     def _take(self, writer: asyncio.StreamWriter, frame: list[Any]) -> None:
         kind, number, digits, name, *rest = frame
         target = DurableObjectId(digits, name)
-        if kind == "call":
+        if kind == "fire":
+            future = self._host.alarms.fire(digits)
+        elif kind == "call":
             method, args, kwargs = rest
             future = self._host.call(target, method, None if args is None else tuple(args), kwargs)
         else:
@@ -144,6 +146,10 @@ class LinkClient:
     ) -> None:
         given = None if args is None else list(args)
         self._send("call", id, [method, given, kwargs], reply)
+
+    def fire(self, id: DurableObjectId, reply: asyncio.Future[Any]) -> None:
+        """Have an alarm's handler called."""
+        self._send("fire", id, [], reply)
 
     def fetch(self, id: DurableObjectId, request: Request, reply: asyncio.Future[Any]) -> None:
         headers = [
@@ -221,6 +227,19 @@ class LinkClient:
         self._lost = lambda: None
         self._task.cancel()
         await asyncio.wait([self._task])
+
+
+async def fire_alarm(address: str, digits: str) -> None:
+    """Have the owner of a namespace call the handler of an object's alarm."""
+    client = await LinkClient.connect(address, lambda: None)
+    if client is None:
+        raise DurableObjectReset("Network connection lost.")
+    try:
+        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        client.fire(DurableObjectId(digits), reply)
+        await reply
+    finally:
+        await client.close()
 
 
 def _packed(error: BaseException) -> Any:

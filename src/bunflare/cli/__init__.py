@@ -12,6 +12,7 @@ from ..errors import BunflareError
 _COMMANDS = {
     "d1": "Query, migrate, export and restore D1 databases.",
     "dev": "Run a Worker on a local port, its state kept in .bunflare.",
+    "do": "Look into Durable Objects: storage, SQL and alarms.",
     "init": "Prepare a project: its data directory, and .gitignore.",
     "r2": "Put, get and list objects, and look after their files.",
 }

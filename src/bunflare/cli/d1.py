@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..config import Config, D1DatabaseConfig, find_config, load_config
+from .tables import plain, show
 
 if TYPE_CHECKING:
     from ..bindings.d1 import D1Database
     from ..state import State
 
 T = TypeVar("T")
-
-_WIDEST = 60
 
 
 class _Target:
@@ -97,7 +96,7 @@ def list_databases(target: _Target, as_json: bool) -> None:
             for name in sorted(files.keys() | declared.keys())
         ]
 
-    _show(target.run(work), as_json)
+    show(target.run(work), as_json)
 
 
 @command.command("info")
@@ -111,7 +110,7 @@ def info(target: _Target, name: str, as_json: bool) -> None:
         result = await db.info()
         return {"name": _name(target.database(name)), **result}
 
-    _show([target.on(name, work)], as_json)
+    show([target.on(name, work)], as_json)
 
 
 @command.command("execute")
@@ -143,10 +142,10 @@ def execute(
 
     results = target.on(name, work)
     if as_json:
-        click.echo(json.dumps(results, indent=2, default=_plain))
+        click.echo(json.dumps(results, indent=2, default=plain))
         return
     for result in results:
-        _show(result["results"], False)
+        show(result["results"], False)
 
 
 @command.command("export")
@@ -214,7 +213,7 @@ def list_migrations(target: _Target, name: str, local: bool) -> None:
     database = target.database(name)
     folder = target.root / database.migrations_dir
     names = target.on(name, lambda db: db.pending_migrations(folder, database.migrations_table))
-    _show([{"to be applied": one} for one in names], False)
+    show([{"to be applied": one} for one in names], False)
 
 
 @migrations.command("apply")
@@ -226,7 +225,7 @@ def apply(target: _Target, name: str, local: bool) -> None:
     database = target.database(name)
     folder = target.root / database.migrations_dir
     names = target.on(name, lambda db: db.migrate(folder, database.migrations_table))
-    _show([{"applied": one} for one in names], False)
+    show([{"applied": one} for one in names], False)
 
 
 @command.group("time-travel")
@@ -258,33 +257,3 @@ def restore(target: _Target, name: str, mark: str | None, timestamp: str | None)
         to = datetime.fromtimestamp(int(timestamp), UTC)
     before = target.on(name, lambda db: db.restore(to))
     click.echo(f"Restored. To undo it: --bookmark {before}")
-
-
-def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(rows, indent=2, default=_plain))
-        return
-    if not rows:
-        click.echo("nothing")
-        return
-    columns = list(rows[0])
-    cells = [columns, *([_cell(row[column]) for column in columns] for row in rows)]
-    widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
-    for number, line in enumerate(cells):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
-        if number == 0:
-            click.echo("  ".join("-" * width for width in widths))
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "NULL"
-    text = f"x'{value.hex()}'" if isinstance(value, bytes) else str(value)
-    text = "".join(one if one.isprintable() else "·" for one in text)
-    return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, bytes):
-        return list(value)
-    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -16,6 +16,10 @@ class Env:
     def __init__(self, values: dict[str, Any]) -> None:
         self.__dict__.update(values)
 
+    def add(self, name: str, value: Any) -> None:
+        """One binding more."""
+        self.__dict__[name] = value
+
     def __getitem__(self, name: str) -> Any:
         return self.__dict__[name]
 

@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ..errors import WorkerError
@@ -14,8 +15,8 @@ from .entrypoints import WorkerEntrypoint
 Entrypoint = Callable[[Any, Any], WorkerEntrypoint]
 
 
-def load_entrypoint(main: Path) -> Entrypoint:
-    """Import ``main`` as the platform does, and find its default entrypoint.
+def load_module(main: Path) -> ModuleType:
+    """Import ``main`` as the platform does.
 
     Modules beside it can be imported by their names. Whatever the module raises is left as it is:
     its traceback shows the Worker's own frames.
@@ -34,6 +35,11 @@ def load_entrypoint(main: Path) -> Entrypoint:
     except BaseException:
         del sys.modules[name]
         raise
+    return module
+
+
+def default_entrypoint(module: ModuleType, main: Path) -> Entrypoint:
+    """The class that answers the Worker's events."""
     default = getattr(module, "Default", None)
     if not (isinstance(default, type) and issubclass(default, WorkerEntrypoint)):
         raise WorkerError(f"{main} has no class Default(WorkerEntrypoint) to answer requests")

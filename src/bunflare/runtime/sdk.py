@@ -11,19 +11,24 @@ from types import ModuleType
 from typing import Any
 
 from .. import web
+from ..bindings.rpc import RpcTarget
+from ..errors import DurableObjectAbort
 from .context import Background
-from .entrypoints import WorkerEntrypoint
+from .entrypoints import DurableObject, WorkerEntrypoint
 
 
 def install(env: object, caches: object, background: Background) -> None:
     """Make ``from workers import …`` and ``from js import …`` work in this process."""
     workers = {
         "Blob": web.Blob,
+        "DurableObject": DurableObject,
+        "DurableObjectAbort": DurableObjectAbort,
         "File": web.File,
         "FormData": web.FormData,
         "Headers": web.Headers,
         "Request": web.Request,
         "Response": web.Response,
+        "RpcTarget": RpcTarget,
         "WorkerEntrypoint": WorkerEntrypoint,
         "env": env,
         "waitUntil": background.add,

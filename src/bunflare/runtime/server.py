@@ -17,7 +17,7 @@ from ..errors import WorkerError
 from .asgi import WorkerApp
 from .context import Background
 from .env import make_env
-from .loader import load_entrypoint
+from .loader import default_entrypoint, load_module
 from .sdk import install
 
 # How long open requests and tasks of `wait_until` may go on after the signal to stop, in seconds.
@@ -64,7 +64,13 @@ async def serve(
         async with states.open(directory or states.default_directory(config.root)) as state:
             env = make_env(config, state)
             install(env, state.caches, background)
-            app = WorkerApp(load_entrypoint(config.main), env, background)
+            module = load_module(config.main)
+            if config.durable_objects.bindings or config.migrations:
+                # Imported here because most Workers have none.
+                from .objects import bind_objects
+
+                await bind_objects(config, state, env, module, config.name or config.main.stem)
+            app = WorkerApp(default_entrypoint(module, config.main), env, background)
             server = _Server(
                 uvicorn.Config(
                     app,

@@ -51,6 +51,23 @@ CREATE TABLE IF NOT EXISTS bunflare_object_owners (
 )
 """
 
+CLASSES = """
+CREATE TABLE IF NOT EXISTS bunflare_object_classes (
+  namespace TEXT PRIMARY KEY,
+  unique_key TEXT NOT NULL   -- what its ids are bound to: its first name, through all renaming
+);
+CREATE TABLE IF NOT EXISTS bunflare_object_migrations (
+  worker TEXT NOT NULL,
+  tag TEXT NOT NULL,
+  applied_at INTEGER NOT NULL,   -- ms epoch
+  PRIMARY KEY (worker, tag)
+);
+CREATE TABLE IF NOT EXISTS bunflare_object_moves (
+  source TEXT PRIMARY KEY,   -- a directory of SQL files
+  target TEXT                -- what it is to be called; NULL if it is to go
+)
+"""
+
 # When an alarm is to be tried next, where that is not its own time, and how often it has failed.
 DUE = """
 CREATE INDEX IF NOT EXISTS bunflare_do_alarms_due
@@ -70,7 +87,7 @@ def _alarm_columns(tx: Transaction) -> None:
 
 SCHEMA = Schema(
     "objects",
-    (DO_STORAGE + ";" + DO_ALARMS, OBJECTS + ";" + OWNERS, _alarm_columns),
+    (DO_STORAGE + ";" + DO_ALARMS, OBJECTS + ";" + OWNERS, _alarm_columns, CLASSES),
 )
 
 _GET = "SELECT value FROM do_storage WHERE namespace = ? AND id = ? AND key = ?"
@@ -138,6 +155,23 @@ INSERT INTO bunflare_object_owners (namespace, owner, address) VALUES (?, ?, ?)
 ON CONFLICT (namespace) DO UPDATE SET owner = excluded.owner, address = excluded.address
 """
 _DISOWN = "DELETE FROM bunflare_object_owners WHERE namespace = ? AND address = ?"
+
+_UNIQUE = "SELECT unique_key FROM bunflare_object_classes WHERE namespace = ?"
+_SET_UNIQUE = """
+INSERT INTO bunflare_object_classes (namespace, unique_key) VALUES (?, ?)
+ON CONFLICT (namespace) DO UPDATE SET unique_key = excluded.unique_key
+"""
+_MIGRATED = "SELECT tag FROM bunflare_object_migrations WHERE worker = ?"
+_NOTE_MIGRATION = """
+INSERT INTO bunflare_object_migrations (worker, tag, applied_at) VALUES (?, ?, ?)
+"""
+_MOVES = "SELECT source, target FROM bunflare_object_moves"
+_ADD_MOVE = """
+INSERT INTO bunflare_object_moves (source, target) VALUES (?, ?)
+ON CONFLICT (source) DO UPDATE SET target = excluded.target
+"""
+_END_MOVE = "DELETE FROM bunflare_object_moves WHERE source = ?"
+_DATA_TABLES = ("do_storage", "do_alarms", "bunflare_objects")
 
 #: Of ``alarm`` in `apply`: it stays as it is.
 KEEP = -1
@@ -246,3 +280,46 @@ def own(tx: Transaction, namespace: str, owner: str, address: str) -> None:
 
 def disown(tx: Transaction, namespace: str, address: str) -> None:
     tx.run(_DISOWN, (namespace, address))
+
+
+def unique_key(view: View, namespace: str) -> str:
+    """What the ids of a namespace are bound to."""
+    row = view.one(_UNIQUE, (namespace,))
+    return namespace if row is None else row[0]
+
+
+def rename(tx: Transaction, source: str, target: str) -> None:
+    """Give a namespace's objects another name; their ids stay."""
+    for table in _DATA_TABLES:
+        tx.run(f"UPDATE {table} SET namespace = ? WHERE namespace = ?", (target, source))
+    tx.run(_SET_UNIQUE, (target, unique_key(tx, source)))
+    # Whoever takes the old name makes ids of its own.
+    fresh = tx.one("SELECT lower(hex(randomblob(16)))")
+    assert fresh is not None
+    tx.run(_SET_UNIQUE, (source, fresh[0]))
+    tx.run(_ADD_MOVE, (source, target))
+
+
+def remove(tx: Transaction, namespace: str) -> None:
+    """Delete a namespace's objects."""
+    for table in _DATA_TABLES:
+        tx.run(f"DELETE FROM {table} WHERE namespace = ?", (namespace,))
+    tx.run(_ADD_MOVE, (namespace, None))
+
+
+def migrated(view: View, worker: str) -> set[str]:
+    """The tags of the migrations that a Worker has behind it."""
+    return {row[0] for row in view.all(_MIGRATED, (worker,))}
+
+
+def note_migration(tx: Transaction, worker: str, tag: str, now: int) -> None:
+    tx.run(_NOTE_MIGRATION, (worker, tag, now))
+
+
+def moves(view: View) -> list[Row]:
+    """``(source, target)`` of directories that are still to be moved, or to go."""
+    return view.all(_MOVES)
+
+
+def end_move(tx: Transaction, source: str) -> None:
+    tx.run(_END_MOVE, (source,))

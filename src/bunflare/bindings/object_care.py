@@ -1,0 +1,153 @@
+"""Looking at objects from outside: what they have stored, and their alarms.
+
+The process that runs them may go on meanwhile: it keeps nothing in memory that is not on disk,
+beyond the turn of its event loop that is going on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DurableObjectError, DurableObjectValueError
+from ..store import objects as store
+from ..values import loads
+from . import object_ids as ids
+from .object_arguments import bounds, check_key, serialize
+from .object_link import fire_alarm
+
+if TYPE_CHECKING:
+    from ..clock import Clock
+    from ..store.database import Database
+
+_PAGE = 1000
+_MOST_ALARMS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object."""
+
+    id: str
+    name: str | None
+    #: Epoch milliseconds; None where another program made it.
+    created_at: int | None
+    #: Epoch milliseconds; None if no alarm is set.
+    alarm: int | None
+    #: Whether it has a file of SQL tables.
+    sql: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmInfo:
+    """One alarm that is set. Times are epoch milliseconds."""
+
+    namespace: str
+    id: str
+    time: int
+    retries: int
+    retry_at: int | None
+
+
+class ObjectCare:
+    """The objects of a data directory, whatever their classes."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def namespaces(self) -> list[str]:
+        return store.namespaces(self._database.view)
+
+    def objects(self, namespace: str) -> Iterator[ObjectInfo]:
+        """All objects of a namespace that have stored anything, by their ids."""
+        after = ""
+        while found := store.ids(self._database.view, namespace, after, _PAGE):
+            for digits in found:
+                row = store.describe(self._database.view, namespace, digits)
+                alarm = store.alarm(self._database.view, namespace, digits)
+                yield ObjectInfo(
+                    digits,
+                    row[0] if row else None,
+                    row[1] if row else None,
+                    alarm[0] if alarm else None,
+                    self._sql_path(namespace, digits).exists(),
+                )
+            after = found[-1]
+
+    def find(self, namespace: str, object: str) -> str:
+        """The digits of an object that is given by them or by its name."""
+        view = self._database.view
+        unique = store.unique_key(view, namespace)
+        candidates = [
+            *([object.lower()] if re.fullmatch("[0-9a-fA-F]{64}", object) else []),
+            ids.of_seed(object),
+            *(ids.from_name(unique, object, one) for one in (None, *ids.JURISDICTIONS)),
+        ]
+        for digits in candidates:
+            if store.known(view, namespace, digits):
+                return digits
+        raise DurableObjectError(f'there is no object "{object}" in {namespace}')
+
+    # -- storage ---------------------------------------------------------------------------
+
+    def entries(self, namespace: str, digits: str, prefix: str | None) -> list[tuple[str, Any]]:
+        """Keys with their values."""
+        low, high = bounds(None, None, None, prefix)
+        rows = store.list_rows(self._database.view, namespace, digits, low, high, -1, False)
+        return [(key, loads(text)) for key, text in rows]
+
+    def get(self, namespace: str, digits: str, key: str) -> str | None:
+        """The text of a value, or None."""
+        return store.get(self._database.view, namespace, digits, check_key(key))
+
+    async def put(self, namespace: str, digits: str, key: str, value: Any) -> None:
+        text = serialize(check_key(key), value)
+        await self._database.write(store.apply, namespace, digits, False, [(key, text)], store.KEEP)
+
+    async def delete(self, namespace: str, digits: str, key: str) -> None:
+        await self._database.write(
+            store.apply, namespace, digits, False, [(check_key(key), None)], store.KEEP
+        )
+
+    def sql(
+        self, namespace: str, digits: str, query: str
+    ) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        """Run statements on the object's tables, as one transaction: columns and rows."""
+        from ..store.object_sql import ObjectFile
+
+        path = self._sql_path(namespace, digits)
+        if not path.exists():
+            raise DurableObjectError(f"the object {digits} has no SQL tables")
+        file = ObjectFile(path, self._database.durability)
+        try:
+            rows = file.run(query, ())
+            found = list(rows)
+            file.commit(None)
+            return rows.names, found
+        finally:
+            file.close()
+
+    def _sql_path(self, namespace: str, digits: str) -> Any:
+        return self._database.directory.path / "do-sql" / namespace / f"{digits}.sqlite"
+
+    # -- alarms ----------------------------------------------------------------------------
+
+    def alarms(self, namespace: str | None) -> list[AlarmInfo]:
+        """Alarms that are set, the next first."""
+        return [
+            AlarmInfo(*row) for row in store.alarms(self._database.view, namespace, _MOST_ALARMS)
+        ]
+
+    async def fire(self, namespace: str, digits: str) -> None:
+        """Have the process that runs the objects call the alarm's handler now."""
+        if store.alarm(self._database.view, namespace, digits) is None:
+            raise DurableObjectValueError(f"the object {digits} has no alarm set")
+        found = store.owner(self._database.view, namespace)
+        if found is None or not self._database.presence.alive(found[0]):
+            raise DurableObjectError(
+                f"no process runs the objects of {namespace} now; start the Worker first"
+            )
+        await fire_alarm(found[1], digits)

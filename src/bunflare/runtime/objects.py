@@ -1,0 +1,160 @@
+"""Durable Objects as a Worker sees them: namespaces and stubs in ``env``, ``ctx`` in the object."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ..bindings.durable_objects import DurableObjectId, DurableObjectStub
+from ..bindings.object_migrations import apply_migrations
+from ..bindings.object_sql import SqlCursor, SqlRawCursor, SqlStorage
+from ..bindings.object_storage import DurableObjectTransaction, SyncKvStorage
+from ..errors import WorkerError
+from .entrypoints import DurableObject
+from .facade import BindingFacade, Edge, snake
+
+if TYPE_CHECKING:
+    from ..bindings.object_state import DurableObjectState
+    from ..config import Config
+    from ..state import State
+    from .env import Env
+
+_NAMESPACE = Edge(options_at={"new_unique_id": 0, "get": 1, "get_by_name": 1})
+_STORAGE = Edge(
+    options_at={
+        "get": 1,
+        "put": 2,
+        "delete": 1,
+        "list": 0,
+        "delete_all": 0,
+        "get_alarm": 0,
+        "set_alarm": 1,
+        "delete_alarm": 0,
+    },
+    shown=(SqlStorage, SyncKvStorage),
+)
+
+
+class WorkerObjectId(DurableObjectId):
+    """An id with the platform's spelling of its method."""
+
+    toString = DurableObjectId.to_string
+
+    @classmethod
+    def of(cls, id: DurableObjectId) -> WorkerObjectId:
+        return cls(str(id), id.name, id.jurisdiction)
+
+
+class NamespaceFacade(BindingFacade):
+    """``env.COUNTER``."""
+
+    def _result(self, value: Any) -> Any:
+        if isinstance(value, DurableObjectStub):
+            return StubFacade(value)
+        if isinstance(value, DurableObjectId):
+            return WorkerObjectId.of(value)
+        if type(value) is type(self._binding):
+            return NamespaceFacade(value, self._edge)
+        return super()._result(value)
+
+
+class StubFacade:
+    """An object's methods under their own names, and ``fetch`` as the platform has it."""
+
+    def __init__(self, stub: DurableObjectStub) -> None:
+        self._stub = stub
+        self.id = WorkerObjectId.of(stub.id)
+        self.name = stub.name
+
+    def fetch(self, request: Any, init: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        given = {snake(name): value for name, value in {**(init or {}), **options}.items()}
+        return self._stub.fetch(request, **given)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stub, name)
+
+
+class _StorageFacade(BindingFacade):
+    """``ctx.storage``, and what it gives that is more than a value."""
+
+    def _result(self, value: Any) -> Any:
+        if isinstance(value, SqlCursor | SqlRawCursor):
+            return _CursorFacade(value, self._edge)
+        return super()._result(value)
+
+    def transaction(self, closure: Callable[[Any], Awaitable[Any]]) -> Awaitable[Any]:
+        storage: Any = self._binding
+
+        def inner(txn: DurableObjectTransaction) -> Awaitable[Any]:
+            return closure(_StorageFacade(txn, self._edge))
+
+        return self._awaited(storage.transaction(inner))
+
+    @property
+    def sql(self) -> Any:
+        storage: Any = self._binding
+        return _StorageFacade(storage.sql, self._edge)
+
+
+class _CursorFacade(_StorageFacade):
+    """A cursor whose rows have their columns as attributes too."""
+
+    def __iter__(self) -> Iterator[Any]:
+        cursor: Any = self._binding
+        for row in cursor:
+            yield self._result(row)
+
+
+class ObjectContext:
+    """``self.ctx`` of a Durable Object."""
+
+    def __init__(self, state: DurableObjectState) -> None:
+        self._state = state
+        self.id = WorkerObjectId.of(state.id)
+        self.storage = _StorageFacade(state.storage, _STORAGE)
+        self.props = state.props
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._state, snake(name))
+
+
+async def bind_objects(
+    config: Config, state: State, env: Env, module: ModuleType, worker: str
+) -> None:
+    """Put the Durable Object namespaces of the configuration into ``env``."""
+    await apply_migrations(state.database, worker, config.migrations, state.clock.now())
+    for binding in config.durable_objects.bindings:
+        if binding.script_name not in (None, config.name):
+            continue
+        made = getattr(module, binding.class_name, None)
+        if not isinstance(made, type):
+            raise WorkerError(
+                f"{config.main} has no class {binding.class_name}, which the Durable Object "
+                f'binding "{binding.name}" names'
+            )
+        namespace = state.durable_objects(_maker(made), binding.class_name, env)
+        env.add(binding.name, NamespaceFacade(namespace, _NAMESPACE))
+
+
+class _Maker:
+    """Makes the Worker's objects with the context that Workers expect."""
+
+    def __init__(self, made: type) -> None:
+        self._made = made
+        self.alarm = getattr(made, "alarm", None)
+
+    def __call__(self, state: DurableObjectState, env: Any) -> object:
+        return self._made(ObjectContext(state), env)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Maker) and other._made is self._made
+
+    def __hash__(self) -> int:
+        return hash(self._made)
+
+
+def _maker(made: type) -> _Maker:
+    if not issubclass(made, DurableObject):
+        raise WorkerError(f"class {made.__name__} must derive from workers.DurableObject")
+    return _Maker(made)

@@ -1,0 +1,89 @@
+"""``bunflare do``, as a process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bunflare
+from bunflare import DurableObject
+
+
+class Room(DurableObject):
+    async def fill(self, time: int) -> None:
+        await self.ctx.storage.put({"seat": "window", "count": 3})
+        self.ctx.storage.sql.exec("CREATE TABLE guests (name); INSERT INTO guests VALUES ('Ada')")
+        await self.ctx.storage.set_alarm(time)
+
+    async def look(self) -> Any:
+        return await self.ctx.storage.list()
+
+    async def alarm(self) -> None:
+        await self.ctx.storage.put("rang", True)
+
+
+def run(directory: Path, *words: str, code: int = 0) -> str:
+    program = Path(sys.executable).with_name("bunflare")
+    done = subprocess.run(
+        [str(program), "do", "--persist-to", str(directory), *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+@pytest.fixture
+async def filled(tmp_path: Path) -> Path:
+    async with bunflare.open(tmp_path) as state:
+        await state.durable_objects(Room).get_by_name("blue").fill(9_000_000_000_000)
+    return tmp_path
+
+
+def test_lists(filled: Path) -> None:
+    assert json.loads(run(filled, "list", "--json")) == [{"namespace": "Room", "objects": 1}]
+    (found,) = json.loads(run(filled, "list", "Room", "--json"))
+    assert (found["name"], found["alarm"], found["sql"]) == ("blue", 9_000_000_000_000, True)
+    assert "blue" in run(filled, "list", "Room")
+    (alarm,) = json.loads(run(filled, "alarms", "list", "--json"))
+    assert (alarm["id"], alarm["time"]) == (found["id"], 9_000_000_000_000)
+    assert "seat" in run(filled, "storage", "list", "Room", found["id"])
+
+
+def test_storage_and_sql_are_read_and_changed(filled: Path) -> None:
+    assert run(filled, "storage", "get", "Room", "blue", "seat") == '"window"\n'
+    run(filled, "storage", "put", "Room", "blue", "seat", '{"row": 1}')
+    run(filled, "storage", "delete", "Room", "blue", "count")
+    listed = json.loads(run(filled, "storage", "list", "Room", "blue", "--json"))
+    assert listed == [{"key": "seat", "value": {"row": 1}}]
+    run(filled, "sql", "Room", "blue", "INSERT INTO guests VALUES ('Bob')")
+    found = json.loads(run(filled, "sql", "Room", "blue", "SELECT name FROM guests", "--json"))
+    assert found == [{"name": "Ada"}, {"name": "Bob"}]
+
+
+def test_mistakes_are_said(filled: Path) -> None:
+    assert "no object" in run(filled, "storage", "list", "Room", "red", code=1)
+    assert "no key" in run(filled, "storage", "get", "Room", "blue", "x", code=1)
+    assert "not JSON" in run(filled, "storage", "put", "Room", "blue", "x", "{", code=2)
+    assert "no such table" in run(filled, "sql", "Room", "blue", "SELECT * FROM x", code=1)
+    assert "no process runs" in run(filled, "alarms", "fire", "Room", "blue", code=1)
+
+
+async def test_all_of_it_beside_a_running_program(filled: Path) -> None:
+    import asyncio
+
+    async with bunflare.open(filled) as state:
+        room = state.durable_objects(Room).get_by_name("blue")
+        assert (await room.look())["count"] == 3
+        await asyncio.to_thread(run, filled, "storage", "put", "Room", "blue", "count", "4")
+        assert (await room.look())["count"] == 4
+        await asyncio.to_thread(run, filled, "alarms", "fire", "Room", "blue")
+        assert (await room.look())["rang"] is True

@@ -1,0 +1,203 @@
+"""Durable Objects in a Worker, over real HTTP."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.runtime.test_dev import Server, dev
+
+COUNTER = Path(__file__).parents[2] / "examples" / "counter"
+
+_CONFIG = """
+name = "objects"
+main = "entry.py"
+compatibility_date = "2026-11-01"
+
+[[durable_objects.bindings]]
+name = "THING"
+class_name = "Thing"
+
+[[migrations]]
+tag = "v1"
+new_sqlite_classes = ["Thing"]
+"""
+
+# Written as for the platform: its spellings, options in a dict, results with attributes.
+_WORKER = """
+import time
+from workers import DurableObject, Response, WorkerEntrypoint
+
+class Thing(DurableObject):
+    async def storage(self):
+        storage = self.ctx.storage
+        await storage.put({"b": {"deep": 1}, "a": b"raw"}, {"allowUnconfirmed": True})
+        await storage.put("c", 3, {"noCache": True})
+        listed = await storage.list({"startAfter": "a", "limit": 1})
+        value = await storage.get("b", {"noCache": True})
+        async def closure(txn):
+            await txn.put("d", 4)
+            await txn.rollback() if False else txn.rollback()
+        await storage.transaction(closure)
+        storage.kv.put("e", 5)
+        deleted = await storage.delete(["c", "x"])
+        return [list(listed), value.deep, type(await storage.get("a")).__name__,
+                await storage.get("d"), storage.kv.get("e"), deleted]
+
+    def sql(self):
+        sql = self.ctx.storage.sql
+        sql.exec("CREATE TABLE IF NOT EXISTS t (a, b)")
+        cursor = sql.exec("INSERT INTO t VALUES (?, ?) RETURNING a, b", 1, "x")
+        names = cursor.columnNames
+        row = cursor.one()
+        rows = [one.b for one in sql.exec("SELECT a, b FROM t")]
+        step = sql.exec("SELECT a FROM t").next()
+        raw = sql.exec("SELECT a, b FROM t").raw().toArray()
+        return [names, row.a, rows, step.done, step.value.a, raw[0], sql.databaseSize > 0]
+
+    async def context(self):
+        seen = []
+        async def section():
+            seen.append("in")
+            return "out"
+        seen.append(await self.ctx.blockConcurrencyWhile(section))
+        async def later():
+            await self.ctx.storage.put("later", True)
+        self.ctx.waitUntil(later())
+        return [self.ctx.id.toString(), self.ctx.id.name, seen]
+
+    async def camelCase(self, value):
+        return value
+
+    async def ring(self):
+        await self.ctx.storage.setAlarm(time.time() * 1000 + 50)
+
+    async def alarm(self):
+        await self.ctx.storage.put("rang", True)
+
+    async def rang(self):
+        return await self.ctx.storage.get("rang")
+
+    async def fetch(self, request):
+        return Response(await request.text(), status=201, headers={"x-method": request.method})
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        things = self.env.THING
+        stub = things.get(things.idFromName("a"))
+        what = request.url.rsplit("/", 1)[1]
+        if what == "fetch":
+            return await stub.fetch("https://object/", {"method": "PUT", "body": "hello"})
+        if what == "pass":
+            return await stub.fetch(request)
+        if what == "ids":
+            again = things.idFromString(stub.id.toString())
+            return Response.json([again.equals(stub.id), again == stub.id, stub.name, str(again) ==
+                                  str(things.jurisdiction("eu").idFromName("a"))])
+        if what == "camel":
+            return Response.json(await stub.camelCase({"aB": [1]}))
+        try:
+            return Response.json(await getattr(stub, what)())
+        except Exception as error:
+            return Response.json([type(error).__name__, str(error)], status=500)
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    project = tmp_path_factory.mktemp("objects")
+    (project / "wrangler.toml").write_text(_CONFIG)
+    (project / "entry.py").write_text(_WORKER)
+    with dev(project) as running:
+        yield running
+
+
+def _json(server: Server, what: str, status: int = 200) -> Any:
+    code, _, body = server.fetch(f"/{what}")
+    assert code == status, body
+    return json.loads(body)
+
+
+def test_storage_as_the_platform_spells_it(server: Server) -> None:
+    assert _json(server, "storage") == [["b"], 1, "memoryview", None, 5, 1]
+
+
+def test_sql_as_the_platform_spells_it(server: Server) -> None:
+    found = _json(server, "sql")
+    assert found == [["a", "b"], 1, ["x"], False, 1, [1, "x"], True]
+
+
+def test_context_and_ids(server: Server) -> None:
+    digits, name, seen = _json(server, "context")
+    assert (len(digits), name, seen) == (64, "a", ["in", "out"])
+    assert _json(server, "ids") == [True, True, "a", False]
+    assert _json(server, "camel") == {"aB": [1]}
+
+
+def test_errors_reach_the_worker(server: Server) -> None:
+    kind, message = _json(server, "missing", 500)
+    assert kind == "DurableObjectTypeError"
+    assert "does not implement the method" in message
+
+
+def test_fetch_and_passing_a_request_on(server: Server) -> None:
+    status, headers, body = server.fetch("/fetch")
+    assert (status, headers["x-method"], body) == (201, "PUT", b"hello")
+    status, headers, body = server.fetch("/pass", "POST", b"body" * 100_000)
+    assert (status, headers["x-method"], body) == (201, "POST", b"body" * 100_000)
+
+
+def test_an_alarm_rings(server: Server) -> None:
+    _json(server, "ring")
+    deadline = time.monotonic() + 10
+    while not _json(server, "rang"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_class_that_is_missing_is_said_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "wrangler.toml").write_text(_CONFIG)
+    (tmp_path / "entry.py").write_text(_WORKER.replace("class Thing", "class Other"))
+    with pytest.raises(AssertionError, match="has no class Thing"), dev(tmp_path):
+        pass
+
+
+def test_the_counter_example_survives_sigkill_in_the_middle_of_traffic(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    answered = 0
+    with dev(COUNTER, "--persist-to", str(state)) as server:
+        assert "visitors: 0" in server.text("/")
+        stop = threading.Event()
+        counts = [0, 0, 0]
+
+        def press(lane: int) -> None:
+            while not stop.is_set():
+                try:
+                    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+                    status, _, _ = server.fetch("/visitors", "POST", b"by=1", kind)
+                except (OSError, HTTPException):
+                    return
+                if status == 303:
+                    counts[lane] += 1
+
+        lanes = [threading.Thread(target=press, args=(lane,)) for lane in range(3)]
+        for lane in lanes:
+            lane.start()
+        time.sleep(0.5)
+        server.process.kill()
+        stop.set()
+        for lane in lanes:
+            lane.join()
+        answered = sum(counts)
+    assert answered > 10
+    with dev(COUNTER, "--persist-to", str(state)) as server:
+        _, _, body = server.fetch("/visitors", headers={"Accept": "application/json"})
+        found = json.loads(body)
+        assert answered <= found["value"] <= answered + 3
+        assert found["changes"][0]["value"] == found["value"]
