@@ -24,6 +24,7 @@ GROUPS = {
     "kv": "kv",
     "r2": "r2",
     "d1": "d1",
+    "do": "objects",
     "cache": "cache",
     "http": "serving",
     "startup": "startup",

@@ -64,11 +64,21 @@ _TOO_DEEP = "it is nested too deeply"
 _readable = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 _ascii = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
+# What `json.loads` comes to, without what it does for other kinds of text on the way there.
+_scan: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_once"]
+_quoted = json.encoder.encode_basestring
+
 _T = TypeVar("_T")
 
 
 def dumps(value: Any) -> str:
     """The text of ``value``. Raises `ValueNotSerializable` for what cannot be stored."""
+    kind = type(value)
+    # Most values are a number or a short text.
+    if kind is int and -_MOST <= value <= _MOST:
+        return repr(value)
+    if kind is str and value.isascii():
+        return _quoted(value)
     try:
         text = _readable(value if _is_plain(value) else _Encoder().tree(value))
         if not text.isascii():
@@ -90,6 +100,12 @@ def loads(text: str | bytes) -> Any:
         # Nearly every text is plain. One character is found far faster than a string.
         if "$" in text and TAG in text:
             return _Decoder().value(text)
+        try:
+            value, end = _scan(text, 0)
+            if end == len(text):
+                return value
+        except StopIteration:
+            pass  # blanks before it, or no JSON at all
         return json.loads(text)
     except RecursionError:
         raise ValueCorrupt(f"the stored text cannot be read: {_TOO_DEEP}") from None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import DurableObjectAbort, DurableObjectReset
 from ..store.gate import output_gate
+from .rpc import carried, copy
 
 if TYPE_CHECKING:
     from ..clock import Clock
@@ -46,9 +47,11 @@ class Event(Coroutine[Any, Any, None]):
 
     __slots__ = ("_actor", "_coroutine", "_held", "_start", "reply", "task")
 
-    def __init__(self, actor: Actor, start: Callable[[], Any], reply: asyncio.Future[Any]) -> None:
+    def __init__(
+        self, actor: Actor, start: Callable[[Any], Any], reply: asyncio.Future[Any]
+    ) -> None:
         self._actor = actor
-        self._start: Callable[[], Any] | None = start
+        self._start: Callable[[Any], Any] | None = start
         self._coroutine: Coroutine[Any, Any, Any] | None = None
         self._held: BaseException | None = None
         self.reply = reply
@@ -58,19 +61,28 @@ class Event(Coroutine[Any, Any, None]):
         actor = self._actor
         if actor.section is not None:
             return actor.hold()
+        data = actor.data
+        data.hold()
         try:
-            if self._held is not None:
+            coroutine = self._coroutine
+            if coroutine is None:
+                start, self._start = self._start, None
+                assert start is not None
+                result = start(actor.instance)
+                if hasattr(result, "send"):
+                    self._coroutine = result
+                    awaited = result.send(None)
+                    data.flush()
+                    return awaited
+            elif self._held is None:
+                awaited = coroutine.send(value)
+                data.flush()
+                return awaited
+            else:
                 error, self._held = self._held, None
-                assert self._coroutine is not None
-                return self._coroutine.throw(error)
-            if self._coroutine is not None:
-                return self._coroutine.send(value)
-            start, self._start = self._start, None
-            assert start is not None
-            result = start()
-            if hasattr(result, "send"):
-                self._coroutine = result
-                return result.send(None)
+                awaited = coroutine.throw(error)
+                data.flush()
+                return awaited
         except StopIteration as stop:
             result = stop.value
         except BaseException as error:
@@ -177,8 +189,11 @@ class Actor:
 
     # -- events ----------------------------------------------------------------------------
 
-    def deliver(self, start: Callable[[], Any], reply: asyncio.Future[Any]) -> None:
-        """Run ``start()`` as an event, after those that wait already; its result goes to reply."""
+    def deliver(self, start: Callable[[Any], Any], reply: asyncio.Future[Any]) -> None:
+        """Run ``start(instance)`` as an event, after those that wait already.
+
+        A copy of its result goes to ``reply``.
+        """
         self.used = True
         event = Event(self, start, reply)
         if self.section is not None or self._queue:
@@ -208,6 +223,13 @@ class Actor:
             _settle(event.reply, None, self.broken)
             return
         reply = event.reply
+        if error is not None:
+            error = carried(error)
+        else:
+            try:
+                result = copy(result)
+            except Exception as refused:
+                error = refused
 
         def leave(failure: BaseException | None) -> None:
             _settle(reply, result, failure or error)
@@ -346,8 +368,17 @@ class Actor:
         self.section = None
         for task in list(self.background):
             task.cancel()
+        over = self._over
+        self.leave()
+        over()
+
+    def leave(self) -> None:
+        """End the instance of an idle object."""
         self.data.close()
-        self._over()
+        # What refers to each other in circles would stay until the collector comes.
+        self.instance = None
+        self._over = _nothing
+        self._context = contextvars.Context()
 
     @property
     def tasks(self) -> list[asyncio.Future[Any]]:
@@ -366,6 +397,10 @@ class Actor:
             or self.sockets
             or not self.data.clean
         )
+
+
+def _nothing() -> None:
+    """In the place of what is no longer to be called."""
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..store.database import Database
     from ..store.object_sql import ObjectFile
     from ..store.transaction import Transaction
+    from .object_flush import Flusher
 
 
 class Layer:
@@ -57,6 +58,7 @@ class ObjectData:
     def __init__(
         self,
         database: Database,
+        flusher: Flusher,
         namespace: str,
         id: str,
         name: str | None,
@@ -65,17 +67,19 @@ class ObjectData:
         alarm_set: Callable[[int], object],
     ) -> None:
         self._database = database
+        self._flusher = flusher
         self._namespace = namespace
         self._id = id
         self._name = name
         self._now = now
-        self._broken = broken
+        self._broken: Callable[[BaseException], object] | None = broken
         self._alarm_set = alarm_set
         self._loop = asyncio.get_running_loop()
         self.layers = [Layer()]
         #: Layers on their way to the disk, the oldest first.
         self.flying: list[Layer] = []
         self._waiting: list[tuple[Layer, Callable[[BaseException | None], object]]] = []
+        #: Whether a flush is to come, of itself or at the end of an event's step.
         self._scheduled = False
         self._known = False
         self._failed: BaseException | None = None
@@ -94,12 +98,11 @@ class ObjectData:
 
     def get(self, key: str) -> str | None:
         """The text of a value."""
-        for layer in reversed(self.layers):
-            if key in layer.entries:
-                return layer.entries[key]
-            if layer.cleared:
-                return None
-        for layer in reversed(self.flying):
+        layers = self.layers
+        if self.flying or len(layers) > 1:
+            layers = self.flying + layers
+            layers.reverse()
+        for layer in layers:
             if key in layer.entries:
                 return layer.entries[key]
             if layer.cleared:
@@ -230,8 +233,13 @@ class ObjectData:
     def _schedule(self) -> None:
         if self._failed is not None:
             raise self._failed
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self.flush)
+
+    def hold(self) -> None:
+        """A step of an event begins, at whose end `flush` is called."""
         self._scheduled = True
-        self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
         """Send what was written on its way, if no transaction is open."""
@@ -253,37 +261,36 @@ class ObjectData:
     def _send(self, layer: Layer, sequence: int | None) -> None:
         self.flying.append(layer)
         try:
-            future = self._database.submit(self._write, layer, sequence)
+            self._flusher.send(self, layer, sequence)
         except Exception as error:
             self._fail(error)
-            return
-        future.add_done_callback(lambda future: self._landed(layer, future))
 
-    def _write(self, tx: Transaction, layer: Layer, sequence: int | None) -> None:
+    def write(self, tx: Transaction, layer: Layer, sequence: int | None) -> None:
+        """Write a layer that was sent."""
         if not self._known:
             store.add(tx, self._namespace, self._id, self._name, self._now())
-        store.apply(
-            tx, self._namespace, self._id, layer.cleared, layer.entries.items(), layer.alarm
-        )
+        store.apply(tx, self._namespace, self._id, layer.cleared, layer.entries, layer.alarm)
         if sequence is not None:
             store.set_applied(tx, self._namespace, self._id, sequence)
 
-    def _landed(self, layer: Layer, future: asyncio.Future[None]) -> None:
+    def landed(self, layer: Layer, error: BaseException | None) -> None:
+        """A layer that was sent is on disk, or not. They come in the order of sending."""
         self.flying.remove(layer)
-        error = None if future.cancelled() else future.exception()
-        if error is not None or future.cancelled():
-            self._fail(error or asyncio.CancelledError())
+        if error is not None:
+            self._fail(error)
             return
         self._known = True
         if layer.alarm is not None and layer.alarm != store.KEEP:
             self._alarm_set(layer.alarm)
-        while self._waiting and self._waiting[0][0] not in self.flying:
-            self._waiting.pop(0)[1](None)
+        waiting = self._waiting
+        while waiting and waiting[0][0] is layer:
+            waiting.pop(0)[1](None)
 
     def _fail(self, error: BaseException) -> None:
         if self._failed is None:
             self._failed = error
-            self._broken(error)
+            if self._broken is not None:
+                self._broken(error)
         waiting, self._waiting = self._waiting, []
         for _, done in waiting:
             done(error)
@@ -324,3 +331,4 @@ class ObjectData:
         if self._file is not None:
             self._file.close()
             self._file = None
+        self._broken = None

@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DurableObjectError, DurableObjectTypeError, StateError
 from ..store import objects as store
+from ..store.gate import output_gate
 from . import object_ids as ids
 from .actor import Actor
 from .object_alarms import AlarmClock
 from .object_data import ObjectData
+from .object_flush import Flusher
 from .object_ids import DurableObjectId
 from .object_state import DurableObjectState
-from .rpc import carried, copy, find_method
+from .rpc import carried, find_method
 
 if TYPE_CHECKING:
     from ..clock import Clock
@@ -79,6 +81,7 @@ class ObjectHost:
         self._closed = False
         self.has_alarm = callable(getattr(made, "alarm", None))
         self.alarms = AlarmClock(self, timer)
+        self._flusher = Flusher(database)
 
     def open(self) -> None:
         """Take the namespace if it is free, for its alarms, where an event loop runs already."""
@@ -164,8 +167,6 @@ class ObjectHost:
 
     def _leave(self, send: _Waiting, reply: asyncio.Future[Any]) -> None:
         """Send a call once its caller's output gate is open and its way is known."""
-        from ..store.gate import output_gate
-
         gate = output_gate.get()
         waiting = None if gate is None else gate()
         if waiting is None:
@@ -197,25 +198,7 @@ class ObjectHost:
                 reply.set_exception(carried(error))
             return
 
-        raw: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-        def answered(future: asyncio.Future[Any]) -> None:
-            if future.cancelled():
-                reply.cancel()
-                return
-            error = future.exception()
-            if reply.done():
-                return
-            if error is not None:
-                reply.set_exception(carried(error))
-                return
-            try:
-                reply.set_result(copy(future.result()))
-            except Exception as refused:
-                reply.set_exception(refused)
-
-        raw.add_done_callback(answered)
-        actor.deliver(lambda: begin(actor.instance), raw)
+        actor.deliver(begin, reply)
 
     def _construct(self, id: DurableObjectId) -> Actor:
         digits = str(id)
@@ -226,6 +209,7 @@ class ObjectHost:
         actor = Actor(self.clock, self.has_alarm, lambda: self._gone(digits, actor))
         actor.data = ObjectData(
             self.database,
+            self._flusher,
             self.namespace,
             digits,
             name,
@@ -277,8 +261,7 @@ class ObjectHost:
 
     def evict(self, digits: str) -> None:
         """Drop an idle instance; its next event makes another."""
-        actor = self.actors.pop(digits)
-        actor.data.close()
+        self.actors.pop(digits).leave()
 
     # -- ownership -------------------------------------------------------------------------
 
@@ -384,7 +367,7 @@ class ObjectHost:
         ended = StateError("the state was closed")
         for actor in list(self.actors.values()):
             if actor.idle:
-                actor.data.close()
+                actor.leave()
             else:
                 actor.reset(ended)
         self.actors.clear()

@@ -6,7 +6,7 @@ first of its data, and keeps the name that the id was made from.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from .connection import Row
 from .schema import Schema, add_columns
@@ -197,14 +197,14 @@ def apply(
     namespace: str,
     id: str,
     cleared: bool,
-    entries: Iterable[tuple[str, str | None]],
+    entries: Mapping[str, str | None],
     alarm: int | None,
 ) -> None:
     """Write an object's changes: all keys cleared first if so, None deletes a key or the alarm."""
     if cleared:
         for (key,) in tx.all(_CLEAR, (namespace, id)):
             tx.forget(_GET, (namespace, id, key))
-    for key, value in entries:
+    for key, value in entries.items():
         if value is None:
             tx.run(_DELETE, (namespace, id, key))
         else:
