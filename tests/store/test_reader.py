@@ -235,6 +235,23 @@ async def test_own_commits_forget_what_they_name_and_keep_the_rest(
     assert asked == ["BEGIN", GET]
 
 
+async def test_an_answer_that_a_commit_tells_is_not_asked_for(
+    state: bunflare.State, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = state.database
+    await database.write(put, "a", b"1")
+    reader.hot(GET, ("a",))
+
+    def change(tx: Transaction) -> None:
+        tx.run("UPDATE kv SET value = '2' WHERE key = 'a'")
+        tx.forget(GET, ("a",), ("2",))
+
+    await database.write(change)
+    asked = statements(reader, monkeypatch)
+    assert reader.hot(GET, ("a",)) == ("2",)
+    assert asked == []
+
+
 async def test_a_write_that_failed_forgets_nothing(
     state: bunflare.State, reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:

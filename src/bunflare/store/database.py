@@ -21,13 +21,13 @@ import apsw
 
 from ..errors import DatabaseError, StateError
 from .checkpoint import Checkpointer
-from .connection import BusyWait, Durability, Query, connect, translate
+from .connection import BusyWait, Durability, connect, translate
 from .directory import MEMORY, Directory, locate, open_directory
 from .gate import output_gate, pass_output_gate
 from .reader import Reader
 from .session import View
 from .systems import prepare
-from .transaction import Transaction
+from .transaction import Stale, Transaction
 from .turnstile import Turnstile
 from .walindex import SUPPORTED, WalIndex
 from .watch import Watch
@@ -344,7 +344,7 @@ class Running:
         reader = self._readers.get(threading.get_ident())
         return None if reader is None else reader.before_commit()
 
-    def _after_commit(self, before: bytes | None, stale: list[Query]) -> None:
+    def _after_commit(self, before: bytes | None, stale: list[Stale]) -> None:
         reader = self._readers.get(threading.get_ident())
         if reader is not None:
             reader.after_commit(before, self._checkpointer.commits - self._commits, stale)

@@ -209,7 +209,7 @@ def apply(
             tx.run(_DELETE, (namespace, id, key))
         else:
             tx.run(_PUT, (namespace, id, key, value))
-        tx.forget(_GET, (namespace, id, key))
+        tx.forget(_GET, (namespace, id, key), None if value is None else (value,))
     if alarm is None:
         tx.run(_DELETE_ALARM, (namespace, id))
     elif alarm != KEEP:

@@ -21,6 +21,7 @@ import apsw
 
 from .connection import Parameters, Query, Row, translate
 from .loops import Once
+from .transaction import UNKNOWN, Stale
 from .walindex import WalIndex, counter
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ _HOT_LARGEST = 64 * 1024
 _ROW_OVERHEAD = 400
 # Where more rows are read than fit, one in so many is remembered at its first reading.
 _SAMPLE = 8
-# What no row is.
-_UNKNOWN: Row = (object(),)
 
 
 class Reader:
@@ -110,11 +109,11 @@ class Reader:
             return self.one(sql, parameters)
         query = (sql, parameters)
         if index.header() == self._seen:
-            row = self._hot.get(query, _UNKNOWN)
-            if row is not _UNKNOWN:
+            row = self._hot.get(query, UNKNOWN)
+            if row is not UNKNOWN:
                 return row
-            row = self._warm.get(query, _UNKNOWN)
-            if row is not _UNKNOWN:
+            row = self._warm.get(query, UNKNOWN)
+            if row is not UNKNOWN:
                 self._remember(query, row)
                 return row
         row = self.one(sql, parameters)
@@ -199,7 +198,7 @@ class Reader:
         header = self._index.header()
         return header if header == self._seen else None
 
-    def after_commit(self, before: bytes | None, commits: int, stale: list[Query]) -> None:
+    def after_commit(self, before: bytes | None, commits: int, stale: list[Stale]) -> None:
         """Keep what is remembered across a commit of our own, except for the rows it changed.
 
         The write lock was ours from ``before`` to the commit. A counter that has risen by exactly
@@ -213,9 +212,11 @@ class Reader:
         header = index.header()
         alone = before is not None and counter(header) == (counter(before) + commits) & 0xFFFFFFFF
         if alone and before == self._seen:
-            for query in stale:
+            for query, row in stale:
                 self._hot.pop(query, None)
                 self._warm.pop(query, None)
+                if row is not UNKNOWN:
+                    self._remember(query, row)
             self._seen = header
         else:
             self._renew()

@@ -11,6 +11,10 @@ import apsw
 from ..errors import DatabaseError, StateError
 from .connection import Parameters, Query, Row
 
+#: What no row is.
+UNKNOWN: Row = (object(),)
+#: A look-up whose answer has changed, with the new one or `UNKNOWN`.
+Stale = tuple[Query, Row | None]
 #: A point within a transaction: rows changed, actions and stale rows named so far.
 Mark = tuple[int, int, int]
 
@@ -31,7 +35,7 @@ class Transaction:
         # One cursor serves all statements: each is read to its end before the next.
         self._execute: Callable[..., apsw.Cursor] = execute or connection.cursor().execute
         self.afterwards: list[Callable[[], object]] = []
-        self.stale: list[Query] = []
+        self.stale: list[Stale] = []
 
     def run(self, sql: str, parameters: Parameters = ()) -> None:
         """Run a statement for its effect."""
@@ -53,9 +57,12 @@ class Transaction:
         """Call ``action`` once the commit is on disk; never, if there is none."""
         self.afterwards.append(action)
 
-    def forget(self, sql: str, parameters: Parameters) -> None:
-        """Name a look-up whose answer this transaction changes and that readers may remember."""
-        self.stale.append((sql, parameters))
+    def forget(self, sql: str, parameters: Parameters, row: Row | None = UNKNOWN) -> None:
+        """Name a look-up whose answer this transaction changes and that readers may remember.
+
+        ``row`` is the new answer, where it is likely to be asked for soon.
+        """
+        self.stale.append(((sql, parameters), row))
 
     # -- for those who run write functions -------------------------------------------------
 

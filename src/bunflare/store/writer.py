@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from pathlib import Path
 
-    from .connection import Query
+    from .transaction import Stale
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class Writer:
         turnstile: Turnstile,
         threads: Callable[[], Executor],
         committing: Callable[[], bytes | None],
-        committed: Callable[[bytes | None, list[Query]], None],
+        committed: Callable[[bytes | None, list[Stale]], None],
     ) -> None:
         self._connection = connection
         self._execute = connection.cursor().execute
