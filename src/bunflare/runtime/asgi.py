@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import WorkerError
 from ..web import Request, Response
 from .context import Background, ExecutionContext
+from .entrypoints import takes
 from .loader import Entrypoint
 
 Scope = dict[str, Any]
@@ -36,7 +37,7 @@ class WorkerApp:
         if fetch is None:
             raise WorkerError("the Worker has no fetch handler to answer requests")
         # Surplus arguments of a handler are dropped, as the platform does.
-        self._takes_request = bool(len(inspect.signature(fetch).parameters) > 1)
+        self._takes_request = takes(fetch) > 1
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 _log = logging.getLogger("bunflare")
@@ -15,6 +15,11 @@ class Background:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Future[Any]] = set()
+        self._endings: list[Callable[[], Awaitable[Any]]] = []
+
+    def at_end(self, ending: Callable[[], Awaitable[Any]]) -> None:
+        """Await ``ending()`` at shutdown, after the tasks."""
+        self._endings.append(ending)
 
     def add(self, work: Awaitable[Any]) -> None:
         task = asyncio.ensure_future(work)
@@ -28,14 +33,18 @@ class Background:
 
     async def drain(self, timeout: float) -> None:
         """Wait for all of them, at most ``timeout`` seconds; then they are cancelled."""
-        if not self._tasks:
-            return
-        _, late = await asyncio.wait(self._tasks, timeout=timeout)
-        for task in late:
-            task.cancel()
-        if late:
-            _log.warning("%d task(s) given to wait_until did not end in time", len(late))
-            await asyncio.wait(late)
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=timeout)
+            for task in late:
+                task.cancel()
+            if late:
+                _log.warning("%d task(s) given to wait_until did not end in time", len(late))
+                await asyncio.wait(late)
+        while self._endings:
+            try:
+                await asyncio.wait_for(self._endings.pop()(), timeout)
+            except Exception:
+                _log.exception("the Worker failed at shutdown")
 
 
 class ExecutionContext:

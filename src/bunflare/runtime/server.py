@@ -17,8 +17,9 @@ from ..errors import WorkerError
 from .asgi import WorkerApp
 from .context import Background
 from .env import make_env
-from .loader import load_entrypoint
-from .sdk import install
+from .fetching import close as close_connections
+from .loader import load_worker
+from .sdk import make_modules
 
 # How long open requests and tasks of `wait_until` may go on after the signal to stop, in seconds.
 _GRACE = 5
@@ -63,8 +64,11 @@ async def serve(
     try:
         async with states.open(directory or states.default_directory(config.root)) as state:
             env = make_env(config, state)
-            install(env, state.caches, background)
-            app = WorkerApp(load_entrypoint(config.main), env, background)
+            flags = config.compatibility_flags
+            modules = make_modules(env, state.caches, background, flags)
+            worker = load_worker(config.main, modules)
+            background.at_end(close_connections)
+            app = WorkerApp(worker.entrypoint(), env, background)
             server = _Server(
                 uvicorn.Config(
                     app,
