@@ -17,6 +17,7 @@ from ..web import Request, Response
 from .context import Background, ExecutionContext
 from .entrypoints import takes
 from .loader import Entrypoint
+from .traces import shortened
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -51,7 +52,8 @@ class WorkerApp:
         )
         try:
             response = await self._fetch(request)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            shortened(error)
             _log.exception("the Worker failed on %s %s", scope["method"], request.url)
             response = _failure(error)
         body = response.take()
@@ -161,7 +163,7 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-def _failure(error: Exception) -> Response:
+def _failure(error: BaseException) -> Response:
     """What the developer sees in the browser: the traceback."""
     text = "".join(traceback.format_exception(error))
     return Response(f"The Worker raised an exception.\n\n{text}", status=500)

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from ..errors import WorkerError
+
 _log = logging.getLogger("bunflare")
 
 
@@ -22,7 +24,7 @@ class Background:
         self._endings.append(ending)
 
     def add(self, work: Awaitable[Any]) -> None:
-        task = asyncio.ensure_future(work)
+        task = asyncio.ensure_future(_contained(work))
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
@@ -45,6 +47,14 @@ class Background:
                 await asyncio.wait_for(self._endings.pop()(), timeout)
             except Exception:
                 _log.exception("the Worker failed at shutdown")
+
+
+async def _contained(work: Awaitable[Any]) -> Any:
+    try:
+        return await work
+    except SystemExit as error:
+        # It would end the server, which is not the Worker's to end.
+        raise WorkerError("sys.exit was called in a task given to wait_until") from error
 
 
 class ExecutionContext:

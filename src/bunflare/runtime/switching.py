@@ -105,7 +105,7 @@ def run_sync(awaitable: Awaitable[T]) -> T:
     enable()
     if isinstance(awaitable, asyncio.Future):
         if awaitable.done():
-            return awaitable.result()
+            return cast(T, awaitable.result())
         raise RuntimeError("Cannot stack switch: this task began before run_sync was imported")
     return _on_thread(awaitable)
 
