@@ -77,7 +77,8 @@ async def test_triggers_fire_as_the_clock_moves(
         class Default(WorkerEntrypoint):
             async def scheduled(self, controller, env):
                 seen = await env.KV.get(controller.cron) or ""
-                await env.KV.put(controller.cron, f"{seen}{controller.cron}@{controller.scheduledTime};")
+                told = f"{controller.cron}@{controller.scheduledTime};"
+                await env.KV.put(controller.cron, seen + told)
                 if controller.cron == "fail":
                     raise ZeroDivisionError
         """)
