@@ -137,6 +137,26 @@ class ServiceConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SimpleLimit:
+    limit: int
+    #: Seconds.
+    period: int
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitConfig:
+    #: The name of the binding, which other tables call ``binding``.
+    name: str
+    namespace_id: str
+    simple: SimpleLimit
+
+
+@dataclass(frozen=True, slots=True)
+class VersionMetadataConfig:
+    binding: str
+
+
+@dataclass(frozen=True, slots=True)
 class AssetsConfig:
     directory: str | None = None
     binding: str | None = None
@@ -189,6 +209,8 @@ class Config:
     queues: QueuesConfig = QueuesConfig()
     workflows: tuple[WorkflowConfig, ...] = ()
     services: tuple[ServiceConfig, ...] = ()
+    ratelimits: tuple[RateLimitConfig, ...] = ()
+    version_metadata: VersionMetadataConfig | None = None
     assets: AssetsConfig | None = None
     triggers: TriggersConfig = TriggersConfig()
     dev: DevConfig = DevConfig()
@@ -207,7 +229,17 @@ class Config:
             for one in self.durable_objects.bindings
             if one.script_name in (None, self.name)
         )
+        yield from self.own_bindings()
         yield from self.bindings_elsewhere()
+
+    def own_bindings(self) -> Iterator[tuple[str, str]]:
+        """The bindings that the runtime itself is."""
+        yield from ((one.binding, "services") for one in self.services)
+        yield from ((one.name, "ratelimits") for one in self.ratelimits)
+        if self.version_metadata is not None:
+            yield self.version_metadata.binding, "version_metadata"
+        if self.assets is not None and self.assets.binding is not None:
+            yield self.assets.binding, "assets"
 
     def bindings_elsewhere(self) -> Iterator[tuple[str, str]]:
         """The bindings that this version of the runtime does not offer."""
@@ -218,9 +250,6 @@ class Config:
         )
         yield from ((one.binding, "queues") for one in self.queues.producers)
         yield from ((one.binding, "workflows") for one in self.workflows)
-        yield from ((one.binding, "services") for one in self.services)
-        if self.assets is not None and self.assets.binding is not None:
-            yield self.assets.binding, "assets"
         yield from self.other_bindings
 
 
@@ -244,14 +273,16 @@ _OWN: dict[str, Any] = {
     "queues": QueuesConfig,
     "workflows": tuple[WorkflowConfig, ...],
     "services": tuple[ServiceConfig, ...],
+    "ratelimits": tuple[RateLimitConfig, ...],
+    "version_metadata": VersionMetadataConfig,
 }
 # Bindings of other products, which a Worker may declare and never use.
 _OTHER_BINDINGS = frozenset(
     {
         *("ai", "ai_search", "ai_search_namespaces", "analytics_engine_datasets", "artifacts"),
         *("browser", "dispatch_namespaces", "flagship", "hyperdrive", "images", "media"),
-        *("mtls_certificates", "pipelines", "ratelimits", "secrets_store_secrets", "send_email"),
-        *("stream", "unsafe_hello_world", "vectorize", "version_metadata", "vpc_networks"),
+        *("mtls_certificates", "pipelines", "secrets_store_secrets", "send_email"),
+        *("stream", "unsafe_hello_world", "vectorize", "vpc_networks"),
         *("vpc_services", "worker_loaders"),
     }
 )

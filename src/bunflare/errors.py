@@ -85,6 +85,17 @@ class BodyUsedError(FetchTypeError, OSError):
     """The body of this Request or Response was read already."""
 
 
+class FetchStatusError(FetchError, OSError):
+    """``raise_for_status`` of a response whose status tells of an error."""
+
+    def __init__(self, status: int, status_text: str, url: str) -> None:
+        kind = "Client" if status < 500 else "Server"
+        super().__init__(f"{status} {kind} Error: {status_text} for url: {url}")
+        self.status = status
+        self.status_text = status_text
+        self.url = url
+
+
 class KVError(BunflareError):
     """Workers KV refused an operation. ``status`` is the platform's HTTP status, if it has one."""
 

@@ -128,12 +128,14 @@ class State(_Systems):
         env: Any = None,
         *,
         idle_seconds: float = 10.0,
+        replace: bool = False,
     ) -> DurableObjectNamespace:
         """The Durable Objects of a class, which is a subclass of `bunflare.DurableObject`.
 
         ``namespace`` names them, by default as the class is named. ``env`` is what their
         constructor is given beside the context. An object to which nothing happens for
-        ``idle_seconds`` leaves memory.
+        ``idle_seconds`` leaves memory. ``replace`` says that the class may be another than
+        before: an object's next instance is of it.
         """
         from .bindings.durable_objects import DurableObjectNamespace
         from .bindings.object_host import ObjectHost, check_namespace
@@ -148,7 +150,9 @@ class State(_Systems):
             )
             self._objects[name] = host
             host.open()
-        elif host.made != made:
+        elif replace:
+            host.replace(made, env)
+        elif host.made is not made:
             raise StateError(f"the objects of {name!r} are of another class already")
         return DurableObjectNamespace(host)
 

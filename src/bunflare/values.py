@@ -63,21 +63,18 @@ _TOO_DEEP = "it is nested too deeply"
 # Circles are found before, so that looking for them again would only cost time.
 _readable = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 _ascii = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
-
-# What `json.loads` comes to, without what it does for other kinds of text on the way there.
+# What `json.loads` comes to in the end.
 _scan: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_once"]
 _quoted = json.encoder.encode_basestring
-
 _T = TypeVar("_T")
 
 
 def dumps(value: Any) -> str:
     """The text of ``value``. Raises `ValueNotSerializable` for what cannot be stored."""
-    kind = type(value)
     # Most values are a number or a short text.
-    if kind is int and -_MOST <= value <= _MOST:
+    if type(value) is int and -_MOST <= value <= _MOST:
         return repr(value)
-    if kind is str and value.isascii():
+    if type(value) is str and value.isascii():
         return _quoted(value)
     try:
         text = _readable(value if _is_plain(value) else _Encoder().tree(value))

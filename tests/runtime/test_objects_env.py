@@ -161,10 +161,28 @@ def test_an_alarm_rings(server: Server) -> None:
         time.sleep(0.02)
 
 
+def test_a_changed_class_is_taken_up_and_what_it_stored_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "wrangler.toml").write_text(_CONFIG)
+    entry = tmp_path / "entry.py"
+    source = _WORKER + "\n"
+    entry.write_text(source)
+    with dev(tmp_path) as server:
+        assert _json(server, "storage")
+        assert _json(server, "rang") is None
+        changed = source.replace('storage.get("rang")', 'storage.get("e")')
+        deadline = time.monotonic() + 20
+        while _json(server, "rang") != 5:
+            assert time.monotonic() < deadline
+            # Again and again, until the watching has begun.
+            changed += "# touched\n"
+            entry.write_text(changed)
+            time.sleep(0.2)
+
+
 def test_a_class_that_is_missing_is_said_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "wrangler.toml").write_text(_CONFIG)
     (tmp_path / "entry.py").write_text(_WORKER.replace("class Thing", "class Other"))
-    with pytest.raises(AssertionError, match="has no class Thing"), dev(tmp_path):
+    with pytest.raises(AssertionError, match=r"has no class Thing"), dev(tmp_path):
         pass
 
 

@@ -152,6 +152,7 @@ class Actor:
         "data",
         "has_alarm",
         "instance",
+        "outdated",
         "section",
         "seen",
         "sockets",
@@ -179,6 +180,8 @@ class Actor:
         self.used = True
         #: When that was, as far as the host has looked.
         self.seen = 0
+        #: Whether there is a newer version of its class.
+        self.outdated = False
         self._context = contextvars.copy_context()
         self._context.run(output_gate.set, self.gate)
         self._context.run(_section.set, None)

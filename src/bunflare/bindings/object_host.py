@@ -91,6 +91,17 @@ class ObjectHost:
             return
         self.settle()
 
+    def replace(self, made: Callable[[DurableObjectState, Any], object], env: Any) -> None:
+        """Make instances of another class from now on; those that are at work end it first."""
+        self.made = made
+        self._env = env
+        self.has_alarm = callable(getattr(made, "alarm", None))
+        for digits, actor in list(self.actors.items()):
+            if actor.idle:
+                self.evict(digits)
+            else:
+                actor.outdated = True
+
     # -- ids -------------------------------------------------------------------------------
 
     def find(self, name: str, jurisdiction: str | None) -> str:
@@ -248,7 +259,9 @@ class ObjectHost:
         self._sweeper = None
         now = self.clock.now()
         for digits, actor in list(self.actors.items()):
-            if actor.used:
+            if actor.outdated and actor.idle:
+                self.evict(digits)
+            elif actor.used:
                 actor.used = False
                 actor.seen = now
             elif actor.idle and now - actor.seen >= self._idle_ms:

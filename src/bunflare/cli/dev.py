@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from ..config import find_config, load_config
+from ..config import Config, find_config, load_config
 from ..errors import ConfigError
 
 
 @click.command("dev")
+@click.argument("script", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
     "--config",
     "-c",
+    "configs",
+    multiple=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The wrangler file; by default the nearest wrangler.json, .jsonc or .toml.",
+    help="The wrangler file; by default the nearest wrangler.json, .jsonc or .toml. Given several "
+    "times, the first Worker answers requests, and the others are bound as services.",
 )
 @click.option("--env", "-e", "environment", help="The environment of the wrangler file.")
 @click.option("--port", type=click.IntRange(0, 65535), help="[default: 8787; 0: any free one]")
@@ -27,21 +33,51 @@ from ..errors import ConfigError
     type=click.Path(path_type=Path, file_okay=False),
     help="The data directory; by default BUNFLARE_DIR, or .bunflare beside the wrangler file.",
 )
+@click.option("--var", "variables", multiple=True, help="A variable, as NAME:VALUE.")
+@click.option("--test-scheduled", is_flag=True, help="Run the scheduled handler at /__scheduled.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "log", "warn", "error", "none"]))
+@click.option(
+    "--live-reload/--no-live-reload", "reload", default=True, help="Follow changed files."
+)
+@click.option("--local", is_flag=True, hidden=True)
 def command(
-    config: Path | None,
+    script: Path | None,
+    configs: tuple[Path, ...],
     environment: str | None,
     port: int | None,
     host: str | None,
     persist_to: Path | None,
+    variables: tuple[str, ...],
+    test_scheduled: bool,
+    log_level: str | None,
+    reload: bool,
+    local: bool,
 ) -> None:
     """Run a Worker on a local port, its state kept in .bunflare."""
-    path = config or find_config(Path.cwd())
-    if path is None:
-        raise ConfigError(
-            "there is no wrangler.json, wrangler.jsonc or wrangler.toml here or above; "
-            "name one with --config"
-        )
-    settings = load_config(path, environment)
+    paths: list[Path] = list(configs)
+    if not paths:
+        found = find_config(Path.cwd())
+        if found is None:
+            raise ConfigError(
+                "there is no wrangler.json, wrangler.jsonc or wrangler.toml here or above; "
+                "name one with --config"
+            )
+        paths.append(found)
+    given = dict(_variable(text) for text in variables)
+
+    def source(path: Path, first: bool) -> Callable[[], Config]:
+        def read() -> Config:
+            settings = load_config(path, environment if first else None)
+            if first:
+                settings = replace(settings, vars={**settings.vars, **given})
+                if script is not None:
+                    settings = replace(settings, main=script.absolute())
+            return settings
+
+        return read
+
+    sources = [source(path, at == 0) for at, path in enumerate(paths)]
+    settings = sources[0]()
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
@@ -51,13 +87,25 @@ def command(
 
     from ..runtime.server import serve
 
+    if port is None:
+        port = settings.dev.port if settings.dev.port is not None else 8787
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(
             serve(
-                settings,
-                host=host or "127.0.0.1",
-                port=8787 if port is None else port,
+                sources,
+                host=host or settings.dev.ip or "127.0.0.1",
+                port=port,
                 directory=persist_to,
-                ready=lambda address: click.echo(f"Ready on {address}"),
+                test_scheduled=test_scheduled,
+                reload=reload,
+                log=log_level not in ("warn", "error", "none"),
+                ready=click.echo,
             )
         )
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise click.BadParameter(f"{text!r} is not NAME:VALUE", param_hint="--var")
+    return name, value

@@ -15,7 +15,9 @@ from typing import Any
 from ..errors import WorkerError
 from ..web import Request, Response
 from .context import Background, ExecutionContext
+from .entrypoints import takes
 from .loader import Entrypoint
+from .traces import shortened
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -36,7 +38,7 @@ class WorkerApp:
         if fetch is None:
             raise WorkerError("the Worker has no fetch handler to answer requests")
         # Surplus arguments of a handler are dropped, as the platform does.
-        self._takes_request = bool(len(inspect.signature(fetch).parameters) > 1)
+        self._takes_request = takes(fetch) > 1
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -50,7 +52,8 @@ class WorkerApp:
         )
         try:
             response = await self._fetch(request)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            shortened(error)
             _log.exception("the Worker failed on %s %s", scope["method"], request.url)
             response = _failure(error)
         body = response.take()
@@ -160,7 +163,7 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-def _failure(error: Exception) -> Response:
+def _failure(error: BaseException) -> Response:
     """What the developer sees in the browser: the traceback."""
     text = "".join(traceback.format_exception(error))
     return Response(f"The Worker raised an exception.\n\n{text}", status=500)

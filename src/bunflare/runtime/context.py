@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
+
+from ..errors import WorkerError
 
 _log = logging.getLogger("bunflare")
 
@@ -15,9 +17,14 @@ class Background:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Future[Any]] = set()
+        self._endings: list[Callable[[], Awaitable[Any]]] = []
+
+    def at_end(self, ending: Callable[[], Awaitable[Any]]) -> None:
+        """Await ``ending()`` at shutdown, after the tasks."""
+        self._endings.append(ending)
 
     def add(self, work: Awaitable[Any]) -> None:
-        task = asyncio.ensure_future(work)
+        task = asyncio.ensure_future(_contained(work))
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
@@ -28,14 +35,26 @@ class Background:
 
     async def drain(self, timeout: float) -> None:
         """Wait for all of them, at most ``timeout`` seconds; then they are cancelled."""
-        if not self._tasks:
-            return
-        _, late = await asyncio.wait(self._tasks, timeout=timeout)
-        for task in late:
-            task.cancel()
-        if late:
-            _log.warning("%d task(s) given to wait_until did not end in time", len(late))
-            await asyncio.wait(late)
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=timeout)
+            for task in late:
+                task.cancel()
+            if late:
+                _log.warning("%d task(s) given to wait_until did not end in time", len(late))
+                await asyncio.wait(late)
+        while self._endings:
+            try:
+                await asyncio.wait_for(self._endings.pop()(), timeout)
+            except Exception:
+                _log.exception("the Worker failed at shutdown")
+
+
+async def _contained(work: Awaitable[Any]) -> Any:
+    try:
+        return await work
+    except SystemExit as error:
+        # It would end the server, which is not the Worker's to end.
+        raise WorkerError("sys.exit was called in a task given to wait_until") from error
 
 
 class ExecutionContext:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from ..config import Config
@@ -30,6 +32,17 @@ class Env:
         raise AttributeError(
             f"env has no {name!r}; the configuration declares {sorted(self.__dict__)}"
         )
+
+    @contextmanager
+    def patched(self, changes: dict[str, Any]) -> Iterator[None]:
+        """Have other values for a while: ``workers.patch_env``."""
+        before = dict(self.__dict__)
+        self.__dict__.update(changes)
+        try:
+            yield
+        finally:
+            self.__dict__.clear()
+            self.__dict__.update(before)
 
     def __repr__(self) -> str:
         return f"<env {' '.join(sorted(self.__dict__))}>"

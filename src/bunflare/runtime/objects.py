@@ -128,12 +128,12 @@ async def bind_objects(
         if binding.script_name not in (None, config.name):
             continue
         made = getattr(module, binding.class_name, None)
-        if not isinstance(made, type):
+        if not (isinstance(made, type) and issubclass(made, DurableObject)):
             raise WorkerError(
-                f"{config.main} has no class {binding.class_name}, which the Durable Object "
-                f'binding "{binding.name}" names'
+                f"{config.main} has no class {binding.class_name}(DurableObject), which the "
+                f'Durable Object binding "{binding.name}" names'
             )
-        namespace = state.durable_objects(_maker(made), binding.class_name, env)
+        namespace = state.durable_objects(_Maker(made), binding.class_name, env, replace=True)
         env.add(binding.name, NamespaceFacade(namespace, _NAMESPACE))
 
 
@@ -146,15 +146,3 @@ class _Maker:
 
     def __call__(self, state: DurableObjectState, env: Any) -> object:
         return self._made(ObjectContext(state), env)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Maker) and other._made is self._made
-
-    def __hash__(self) -> int:
-        return hash(self._made)
-
-
-def _maker(made: type) -> _Maker:
-    if not issubclass(made, DurableObject):
-        raise WorkerError(f"class {made.__name__} must derive from workers.DurableObject")
-    return _Maker(made)

@@ -1,51 +1,138 @@
-"""The modules that a Worker imports and no package index offers: ``workers`` and ``js``.
+"""The modules that a Worker imports and no package index offers: ``workers``, ``js``, ``pyodide``.
 
-They are put in front of whatever packages of these names are installed, in the process that runs
-the Worker.
+`make_modules` makes a set of them for one Worker; `modules.py` puts them in front of whatever
+packages of these names are installed, for that Worker alone.
 """
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from .. import web
 from ..bindings.rpc import RpcTarget
 from ..errors import DurableObjectAbort
+from . import bridge_asgi, bridge_wsgi, fetching, js_values
+from .bridges import Bridge
 from .context import Background
-from .entrypoints import DurableObject, WorkerEntrypoint
+from .entrypoints import DurableObject, WorkerEntrypoint, handler
+from .facade import JsDict
+from .js_globals import js_names
+from .pyodide import pyodide_modules
 
 
-def install(env: object, caches: object, background: Background) -> None:
-    """Make ``from workers import …`` and ``from js import …`` work in this process."""
+def make_modules(
+    env: Any, caches: object, background: Background, flags: tuple[str, ...] = ()
+) -> dict[str, ModuleType]:
+    """The platform's modules for one Worker, by their names."""
+
+    def import_from_javascript(module_name: str) -> Any:
+        if module_name == "cloudflare:workers":
+            return platform
+        raise ImportError(f"Failed to import '{module_name}': it is JavaScript's")
+
+    @contextmanager
+    def patch_env(changes: Any = None, **more: Any) -> Iterator[None]:
+        with env.patched({**dict(changes or {}), **more}):
+            yield
+
+    platform = SimpleNamespace(
+        env=env, waitUntil=background.add, WorkerEntrypoint=WorkerEntrypoint, constructor=None
+    )
     workers = {
         "Blob": web.Blob,
+        "BlobEnding": Any,
+        "BlobValue": Any,
+        "Body": Any,
+        "Context": Any,
         "DurableObject": DurableObject,
         "DurableObjectAbort": DurableObjectAbort,
+        "FetchKwargs": dict,
+        "FetchResponse": web.Response,
         "File": web.File,
         "FormData": web.FormData,
+        "FormDataValue": Any,
         "Headers": web.Headers,
+        "JSBody": Any,
         "Request": web.Request,
+        "RequestInitCfProperties": dict,
         "Response": web.Response,
         "RpcTarget": RpcTarget,
         "WorkerEntrypoint": WorkerEntrypoint,
         "env": env,
+        "fetch": fetching.fetch,
+        "handler": handler,
+        "import_from_javascript": import_from_javascript,
+        "patch_env": patch_env,
+        "python_from_rpc": js_values.python_from_rpc,
+        "python_to_rpc": js_values.python_to_rpc,
         "waitUntil": background.add,
         "wait_until": background.add,
     }
-    js = {
-        "Headers": web.Headers,
-        "Request": web.Request,
-        "Response": web.Response,
-        "caches": caches,
+    bridge = Bridge(background, WorkerEntrypoint)
+    asgi = bridge_asgi.names(bridge)
+    rpc = {
+        "JsDict": JsDict,
+        "python_from_rpc": js_values.python_from_rpc,
+        "python_to_rpc": js_values.python_to_rpc,
     }
-    _module("workers", "What a Python Worker imports from the platform's SDK.", workers)
-    _module("js", "JavaScript's globals, as far as Python Workers use them.", js)
+    made = {
+        "workers": _module("workers", "What a Python Worker imports of the platform.", workers),
+        "workers.asgi": _module("workers.asgi", "Runs ASGI applications.", asgi),
+        "workers.wsgi": _module("workers.wsgi", "Runs WSGI ones.", bridge_wsgi.names(bridge)),
+        "workers.rpc": _module("workers.rpc", "Values at the edge.", rpc),
+        "js": _module("js", "JavaScript's globals.", js_names(fetching.fetch, caches)),
+        "_cloudflare_compat_flags": _flags(flags),
+        "_pyodide_entrypoint_helper": _module(
+            "_pyodide_entrypoint_helper",
+            "What the SDK has beneath it on the platform.",
+            {"cloudflareWorkersModule": platform, "patchWaitUntil": lambda ctx: None},
+        ),
+        **{
+            name: _module(name, "Names of Pyodide's that Workers use.", names)
+            for name, names in pyodide_modules(fetching.fetch).items()
+        },
+    }
+    for part, (kind, names) in {
+        "types": ("Types for annotations.", ("Body", "Context", "FetchKwargs", "Headers")),
+        "fetch": ("Requests to others.", ("fetch",)),
+        "request": ("Requests.", ("Request",)),
+        "response": ("Responses.", ("FetchResponse", "Response")),
+        "formdata": ("Forms.", ("FormData", "FormDataValue")),
+        "blob": ("Blobs.", ("Blob", "BlobEnding", "BlobValue", "File")),
+        "entrypoints": ("Handlers.", ("WorkerEntrypoint", "handler")),
+        "utils": ("Helpers.", ("import_from_javascript", "patch_env")),
+    }.items():
+        submodule = _module(f"workers.{part}", kind, {name: workers[name] for name in names})
+        made[f"workers.{part}"] = submodule
+    for name, module in made.items():
+        parent, _, child = name.rpartition(".")
+        # `workers.fetch` is the function, as with the SDK.
+        if parent and not hasattr(made[parent], child):
+            setattr(made[parent], child, module)
+    # The name that the bridge had before.
+    made["asgi"] = made["workers.asgi"]
+    return made
 
 
-def _module(name: str, doc: str, names: dict[str, Any]) -> None:
+def _flags(flags: tuple[str, ...]) -> ModuleType:
+    module = _module("_cloudflare_compat_flags", "The Worker's compatibility flags.", {})
+
+    def flag(name: str) -> bool:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return name in flags
+
+    module.__dict__["__getattr__"] = flag
+    return module
+
+
+def _module(name: str, doc: str, names: Mapping[str, Any]) -> ModuleType:
     module = ModuleType(name, doc)
     module.__dict__.update(names)
-    module.__dict__["__all__"] = sorted(names)
-    sys.modules[name] = module
+    if "__all__" not in names:
+        module.__dict__["__all__"] = sorted(one for one in names if not one.startswith("_"))
+    module.__dict__["__path__"] = []
+    return module

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -14,11 +14,13 @@ import uvicorn
 from .. import state as states
 from ..config import Config
 from ..errors import WorkerError
-from .asgi import WorkerApp
-from .context import Background
-from .env import make_env
-from .loader import default_entrypoint, load_module
-from .sdk import install
+from .front import Front, RequestLog
+from .reload import Reloader
+from .services import unknown
+from .worker import Worker
+
+#: Reads the configuration of a Worker.
+Source = Callable[[], Config]
 
 # How long open requests and tasks of `wait_until` may go on after the signal to stop, in seconds.
 _GRACE = 5
@@ -43,37 +45,59 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
+class _Workers:
+    """The Workers of a process, by their names; the first one answers requests."""
+
+    def __init__(self, sources: Sequence[Source], state: states.State) -> None:
+        self._sources = sources
+        self._state = state
+        self._known: dict[str, Worker] = {}
+
+    async def make(self, at: int) -> Worker:
+        """Load one of them, in the place of its earlier version."""
+        worker = Worker(self._sources[at](), self._state, self.find, resident=at == 0)
+        await worker.bind(self._state)
+        self._known[worker.name] = worker
+        return worker
+
+    def find(self, name: str) -> Worker:
+        if name not in self._known:
+            raise unknown(name, self._known)
+        return self._known[name]
+
+    def others(self, first: Worker) -> list[Worker]:
+        return [worker for worker in self._known.values() if worker is not first]
+
+
 async def serve(
-    config: Config,
+    sources: Sequence[Source],
     *,
     host: str = "127.0.0.1",
     port: int = 8787,
     directory: Path | None = None,
+    test_scheduled: bool = False,
+    reload: bool = True,
+    log: bool = True,
     ready: Callable[[str], object],
 ) -> None:
-    """Run the Worker of ``config`` until SIGINT or SIGTERM.
+    """Run Workers until SIGINT or SIGTERM: the first answers requests, all find one another.
 
-    ``directory`` is the data directory, by default ``.bunflare`` beside the configuration.
-    ``ready`` is told the address once requests are answered.
+    Each of ``sources`` reads a configuration, again when its files have changed. ``directory`` is
+    the data directory, by default ``.bunflare`` beside the first configuration. ``ready`` is told
+    the address once requests are answered, and what happens later.
     """
-    if config.main is None:
-        raise WorkerError(f'{config.path}: "main" is missing: which module is the Worker?')
+    config = sources[0]()
     listener = _listen(host, port)
-    background = Background()
     try:
         async with states.open(directory or states.default_directory(config.root)) as state:
-            env = make_env(config, state)
-            install(env, state.caches, background)
-            module = load_module(config.main)
-            if config.durable_objects.bindings or config.migrations:
-                # Imported here because most Workers have none.
-                from .objects import bind_objects
-
-                await bind_objects(config, state, env, module, config.name or config.main.stem)
-            app = WorkerApp(default_entrypoint(module, config.main), env, background)
+            workers = _Workers(sources, state)
+            first, *_ = [await workers.make(at) for at in range(len(sources))]
+            if first.assets is None:
+                first.app  # noqa: B018 - says what is missing
+            front = Front(first, test_scheduled=test_scheduled, log=RequestLog() if log else None)
             server = _Server(
                 uvicorn.Config(
-                    app,
+                    front,
                     http="httptools",
                     loop="none",
                     lifespan="off",
@@ -85,9 +109,16 @@ async def serve(
                     timeout_graceful_shutdown=_GRACE,
                 )
             )
-            ready(f"http://{_shown(host)}:{listener.getsockname()[1]}")
+            ready(f"Ready on http://{_shown(host)}:{listener.getsockname()[1]}")
+            reloader = Reloader(front, lambda: workers.make(0), _GRACE, ready)
+            watching = asyncio.ensure_future(reloader.watch()) if reload else None
             await server.serve(sockets=[listener])
-            await background.drain(_GRACE)
+            if watching is not None:
+                watching.cancel()
+                await asyncio.wait([watching])
+            await reloader.close()
+            for worker in [front.worker, *workers.others(front.worker)]:
+                await worker.close(_GRACE)
     finally:
         listener.close()
 

@@ -192,6 +192,10 @@ class Request(Body):
     def __repr__(self) -> str:
         return f"Request(method={self._method!r}, url={self.url!r})"
 
+    @property
+    def _js_request(self) -> Request:
+        return self
+
     # The standard's own spellings.
     @property
     def referrerPolicy(self) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol, overload
 
-from ..errors import FetchRangeError, FetchTypeError
+from ..errors import FetchRangeError, FetchStatusError, FetchTypeError
 from . import text
 from .body import TEXT, Body, BodyInit, extract
 from .headers import Headers, HeadersInit, Pairs
@@ -192,6 +192,11 @@ class Response(Body):
             body, self.status, self.status_text, self._headers, self.web_socket, self.cf
         )
 
+    def raise_for_status(self) -> None:
+        """Raise an `OSError` if the status tells of an error."""
+        if self.status >= 400:
+            raise FetchStatusError(self.status, self.status_text, self.url)
+
     def _describe_as(self, other: Response) -> None:
         self._type = other._type
         self.status = other.status
@@ -213,6 +218,17 @@ class Response(Body):
         if self._type != "default":
             parts.append(f"type={self._type!r}")
         return f"Response({', '.join(parts)})"
+
+    # The SDK's older names.
+    @property
+    def js_response(self) -> Response:
+        return self
+
+    async def string(self) -> str:
+        return await self.text()
+
+    async def memoryview(self) -> Any:
+        return await self.buffer()
 
     # The standard's own spellings.
     @property

@@ -1,0 +1,142 @@
+"""What stands before the Worker: paths of the server's own, static assets, and a line a request.
+
+The Worker behind it may be replaced at any time; requests under way stay with the one they began
+with.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sys
+import threading
+import time
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qs
+
+from ..web import Request, Response
+from .asgi import Message, Receive, Scope, Send, _body, _headers, _stream, _url
+from .traces import shortened
+from .worker import Worker
+
+_log = logging.getLogger("bunflare")
+
+
+class RequestLog:
+    """One line a request, written by a thread: a terminal that stands still holds nothing up."""
+
+    _MOST_LINES = 1000
+
+    def __init__(self) -> None:
+        self._lines: queue.Queue[str] = queue.Queue(self._MOST_LINES)
+        self._thread = threading.Thread(target=self._write, daemon=True, name="bunflare-log")
+        self._thread.start()
+
+    def add(self, line: str) -> None:
+        """Write the line soon, or drop it when too many wait."""
+        if not self._lines.full():
+            self._lines.put_nowait(line)
+
+    def _write(self) -> None:
+        while True:
+            line = self._lines.get()
+            while not self._lines.empty():
+                line += "\n" + self._lines.get_nowait()
+            try:
+                print(line, file=sys.stdout, flush=True)  # noqa: T201 - this is the log
+            except (OSError, ValueError):
+                return
+
+
+class Front:
+    """The ASGI application of the development server."""
+
+    def __init__(
+        self, worker: Worker, *, test_scheduled: bool = False, log: RequestLog | None = None
+    ) -> None:
+        self.worker = worker
+        self._test_scheduled = test_scheduled
+        self._log = log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.worker.app(scope, receive, send)
+            return
+        if self._log is None:
+            await self._answer(scope, receive, send)
+            return
+        status = 0
+        began = time.perf_counter()
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._answer(scope, receive, watched)
+        finally:
+            took = (time.perf_counter() - began) * 1000
+            phrase = HTTPStatus(status).phrase if status in _PHRASES else ""
+            path = scope["raw_path"].decode("latin-1")
+            self._log.add(f"{scope['method']} {path} {status} {phrase} ({took:.0f}ms)")
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        worker = self.worker
+        response: Response | None = None
+        if path.startswith("/cdn-cgi/handler/"):
+            response = await self._event(worker, path, _query(scope))
+        elif path == "/__scheduled" and self._test_scheduled:
+            response = await self._event(worker, "/cdn-cgi/handler/scheduled", _query(scope))
+            if response.ok:
+                response = Response("Ran scheduled event")
+        elif worker.assets is not None:
+            request = Request.from_parts(
+                scope["method"], lambda: _url(scope), scope["headers"], _body(scope, receive)
+            )
+            response = await worker.assets.before_worker(request, worker.answers)
+        if response is None:
+            await worker.app(scope, receive, send)
+            return
+        await respond(response, receive, send, head=scope["method"] == "HEAD")
+
+    async def _event(self, worker: Worker, path: str, query: dict[str, list[str]]) -> Response:
+        kind = path.removeprefix("/cdn-cgi/handler/")
+        if kind == "email":
+            text = "bunflare does not support email handlers: nothing was delivered"
+            return Response(text, status=501)
+        if kind != "scheduled":
+            return Response(f"there is no handler {kind!r}", status=404)
+        cron = query.get("cron", [""])[0]
+        moment = query.get("time", [None])[0]
+        try:
+            await worker.scheduled(cron, None if moment is None else int(moment))
+        except (Exception, SystemExit) as error:
+            _log.error("the scheduled handler failed", exc_info=shortened(error))
+            return Response("exception", status=500)
+        return Response("ok")
+
+
+_PHRASES = frozenset(int(status) for status in HTTPStatus)
+
+
+def _query(scope: Scope) -> dict[str, list[Any]]:
+    return dict(parse_qs(scope["query_string"].decode("latin-1")))
+
+
+async def respond(response: Response, receive: Receive, send: Send, *, head: bool = False) -> None:
+    """Send a response."""
+    body = response.take()
+    if not isinstance(body, bytes):
+        await _stream(response, body, receive, send)
+        return
+    start = {
+        "type": "http.response.start",
+        "status": response.status,
+        "headers": _headers(response, len(body)),
+    }
+    await send(start)
+    await send({"type": "http.response.body", "body": b"" if head else body})

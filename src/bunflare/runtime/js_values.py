@@ -1,0 +1,342 @@
+"""JavaScript's values, as far as Python Workers touch them: buffers, objects, dates, functions.
+
+They are Python's own types with a few more names, so that what code made with `to_js` for the
+platform is understood by every binding here, and what it got needs no conversion.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from datetime import UTC, date, datetime
+from typing import Any, Self
+
+from ..errors import BunflareError
+from .facade import JsDict
+
+
+class JsNull:
+    """``null``, where a difference to None matters to somebody."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return "jsnull"
+
+
+jsnull = JsNull()
+
+
+class JsException(BunflareError):
+    """An exception of JavaScript's, such as ``JsException("TypeError", "…")``."""
+
+    def __init__(self, name: str = "Error", message: str = "", stack: str = "") -> None:
+        super().__init__(f"{name}: {message}" if message else name)
+        self.name = name
+        self.message = message
+        self.stack = stack
+
+    @property
+    def js_error(self) -> Self:
+        return self
+
+
+class Uint8Array(bytearray):
+    """Bytes that can be changed."""
+
+    @classmethod
+    def new(cls, source: Any = b"") -> Self:
+        return cls(source)
+
+    @property
+    def length(self) -> int:
+        return len(self)
+
+    byteLength = length
+
+    @property
+    def buffer(self) -> Self:
+        return self
+
+    def to_bytes(self) -> bytes:
+        return bytes(self)
+
+    def to_memoryview(self) -> memoryview:
+        return memoryview(self)
+
+    def to_py(self, **_: Any) -> memoryview:
+        return memoryview(self)
+
+    def to_string(self, encoding: str = "utf-8") -> str:
+        return bytes(self).decode(encoding)
+
+    def slice(self, start: int | None = None, end: int | None = None) -> Self:
+        return type(self)(self[start:end])
+
+
+class JsArray(list[Any]):
+    """An array."""
+
+    @classmethod
+    def new(cls, *items: Any) -> Self:
+        return cls(items)
+
+    @staticmethod
+    def isArray(value: object) -> bool:
+        return isinstance(value, list)
+
+    @property
+    def length(self) -> int:
+        return len(self)
+
+    def push(self, *items: Any) -> int:
+        self.extend(items)
+        return len(self)
+
+    def to_py(self, **_: Any) -> list[Any]:
+        return [to_py(item) for item in self]
+
+
+# `from` is a keyword of Python's, and the name that JavaScript has.
+setattr(JsArray, "from", classmethod(lambda cls, items: cls(items)))
+
+
+class JsMap(dict[Any, Any]):
+    """A Map."""
+
+    @classmethod
+    def new(cls, entries: Any = ()) -> Self:
+        return cls(entries)
+
+    @property
+    def size(self) -> int:
+        return len(self)
+
+    def set(self, key: Any, value: Any) -> Self:
+        self[key] = value
+        return self
+
+    def has(self, key: Any) -> bool:
+        return key in self
+
+    def delete(self, key: Any) -> bool:
+        return self.pop(key, jsnull) is not jsnull
+
+    def entries(self) -> Iterable[tuple[Any, Any]]:
+        return self.items()
+
+    def to_py(self, **_: Any) -> dict[Any, Any]:
+        return {key: to_py(value) for key, value in self.items()}
+
+
+class JsSet(set[Any]):
+    """A Set."""
+
+    @classmethod
+    def new(cls, items: Any = ()) -> Self:
+        return cls(items)
+
+    @property
+    def size(self) -> int:
+        return len(self)
+
+    def has(self, value: Any) -> bool:
+        return value in self
+
+    def delete(self, value: Any) -> bool:
+        there = value in self
+        self.discard(value)
+        return there
+
+    def to_py(self, **_: Any) -> set[Any]:
+        return set(self)
+
+
+class JsDate(datetime):
+    """A Date: a moment, which bindings take as an aware datetime."""
+
+    @classmethod
+    def new(cls, value: Any = None, *parts: int) -> JsDate:
+        if parts:
+            year, month, *rest = (value, *parts)
+            day, hour, minute, second, ms = (*rest, *(1, 0, 0, 0, 0)[len(rest) :])
+            moment = datetime(year, month + 1, day, hour, minute, second, ms * 1000, tzinfo=UTC)
+            return cls.of(moment)
+        if value is None:
+            return cls.of(datetime.now(UTC))
+        if isinstance(value, str):
+            return cls.of(datetime.fromisoformat(value.replace("Z", "+00:00")))
+        if isinstance(value, datetime):
+            return cls.of(value)
+        return cls.of(datetime.fromtimestamp(value / 1000, UTC))
+
+    @classmethod
+    def of(cls, moment: datetime) -> JsDate:
+        aware = moment.astimezone(UTC)
+        return cls.fromtimestamp(aware.timestamp(), UTC)
+
+    @staticmethod
+    def parse(value: str) -> float:
+        return JsDate.new(value).getTime()
+
+    def getTime(self) -> float:
+        return round(self.timestamp() * 1000)
+
+    valueOf = getTime
+
+    def toISOString(self) -> str:
+        return self.strftime("%Y-%m-%dT%H:%M:%S.") + f"{self.microsecond // 1000:03d}Z"
+
+    toJSON = toISOString
+
+    def getFullYear(self) -> int:
+        return self.year
+
+    def to_py(self, **_: Any) -> datetime:
+        return datetime.fromtimestamp(self.timestamp())
+
+
+def _epoch_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+# ``Date.now()`` gives milliseconds, which `datetime.now` must not be typed as.
+JsDate.now = staticmethod(_epoch_ms)  # type: ignore[assignment]
+
+
+class PyProxy:
+    """What `create_proxy` gives: the object itself, with a life that can be ended."""
+
+    def __init__(self, value: Any, once: bool = False) -> None:
+        self._value = value
+        self._once = once
+        self._gone = False
+
+    def unwrap(self) -> Any:
+        return self._value
+
+    to_py = unwrap
+
+    def destroy(self) -> None:
+        self._gone = True
+
+    def copy(self) -> PyProxy:
+        return PyProxy(self._value)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._gone:
+            raise JsException("Error", "Object has already been destroyed")
+        if self._once:
+            self._gone = True
+        return self._value(*args, **kwargs)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        value: Awaitable[Any] = self._value
+        return value.__await__()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._value, name)
+
+
+def to_js(
+    value: Any,
+    /,
+    *,
+    depth: int = -1,
+    pyproxies: Any = None,
+    create_pyproxies: bool = True,
+    dict_converter: Callable[[Iterable[JsArray]], Any] | None = None,
+    default_converter: Callable[[Any, Any, Any], Any] | None = None,
+    **_: Any,
+) -> Any:
+    """A copy of ``value`` of the types that JavaScript has."""
+    seen: dict[int, Any] = {}
+
+    def convert(one: Any, left: int) -> Any:
+        if one is None or isinstance(one, str | bool | int | float | Uint8Array | JsDate):
+            return one
+        if isinstance(one, bytes | bytearray | memoryview):
+            return Uint8Array(one)
+        if left == 0:
+            return one
+        if id(one) in seen:
+            return seen[id(one)]
+        if isinstance(one, list | tuple):
+            array = seen[id(one)] = JsArray()
+            array.extend(convert(item, left - 1) for item in one)
+            return array
+        if isinstance(one, dict):
+            pairs = JsArray(JsArray((key, convert(item, left - 1))) for key, item in one.items())
+            return JsMap(pairs) if dict_converter is None else dict_converter(pairs)
+        if isinstance(one, set | frozenset):
+            return JsSet(one)
+        if default_converter is not None:
+            return default_converter(one, lambda inner: convert(inner, left), lambda *_: None)
+        return one
+
+    return convert(value, depth)
+
+
+def to_py(value: Any, *, depth: int = -1, default_converter: Any = None) -> Any:
+    """Python's own types for what `to_js` made."""
+    if value is jsnull:
+        return None
+    if isinstance(value, PyProxy):
+        return value.unwrap()
+    if isinstance(value, JsDate | Uint8Array | JsArray | JsMap | JsSet):
+        return value.to_py()
+    if isinstance(value, Mapping) and not isinstance(value, JsDict):
+        return {key: to_py(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [to_py(item) for item in value]
+    return value
+
+
+def python_from_rpc(value: Any) -> Any:
+    """What a Worker gets of a value that came through RPC."""
+    if value is jsnull:
+        return None
+    if isinstance(value, JsDate | datetime):
+        # The SDK's dates are naive and local.
+        return datetime.fromtimestamp(value.timestamp())
+    if isinstance(value, Uint8Array | bytes | bytearray):
+        return memoryview(value)
+    if isinstance(value, JsSet):
+        return set(value)
+    if isinstance(value, dict):
+        return JsDict({key: python_from_rpc(item) for key, item in value.items()})
+    if isinstance(value, list):
+        return [python_from_rpc(item) for item in value]
+    return value
+
+
+def python_to_rpc(value: Any) -> Any:
+    """A value as it is sent through RPC. Raises as the SDK does for what cannot be."""
+    if value is None:
+        return jsnull
+    _refuse(value)
+    if isinstance(value, datetime):
+        return JsDate.of(value)
+    return to_js(value, dict_converter=from_entries)
+
+
+def from_entries(pairs: Iterable[Iterable[Any]]) -> JsDict:
+    """``Object.fromEntries``."""
+    return JsDict({str(key): value for key, value in (tuple(pair) for pair in pairs)})
+
+
+def _refuse(value: Any) -> None:
+    if isinstance(value, tuple | bytearray) and not isinstance(value, Uint8Array):
+        raise TypeError(f"{type(value)} cannot be sent over RPC.")
+    if inspect.isawaitable(value) and not isinstance(value, PyProxy):
+        raise TypeError(f"Awaitable {type(value)} cannot be sent over RPC.")
+    if isinstance(value, dict):
+        for item in value.values():
+            _refuse(item)
+    elif isinstance(value, list | set | frozenset):
+        for item in value:
+            _refuse(item)
+    elif isinstance(value, date) and not isinstance(value, datetime):
+        raise JsException("DataCloneError", f"{value!r} could not be cloned.")

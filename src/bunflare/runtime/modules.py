@@ -1,0 +1,182 @@
+"""What a Worker's import statements find: the SDK's modules, its own, and then everything else.
+
+The Worker's modules run with an ``__import__`` of their own. It alone finds ``workers``, ``js``
+and ``pyodide``, before any package of such a name that is installed; the rest of the process, which
+may take the presence of ``js`` for a browser, finds none. Two Workers in one process may both have
+a ``helper.py``: each has a table of its modules, which lies in ``sys.modules`` only while one of
+its import statements is at work. The first Worker's own modules stay there, for what looks modules
+up by their names at other times (`importlib.import_module`, pickle, Django).
+"""
+
+from __future__ import annotations
+
+import builtins
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+_lock = threading.RLock()
+
+
+class WorkerModules:
+    """The modules of one Worker."""
+
+    def __init__(
+        self, roots: Sequence[Path], provided: Mapping[str, ModuleType], resident: bool = True
+    ) -> None:
+        self.roots = [str(root) for root in roots]
+        self.builtins = {**vars(builtins), "__import__": self._import}
+        self._provided = {name.partition(".")[0] for name in provided}
+        self._table: dict[str, ModuleType] = dict(provided)
+        self._resident = resident
+        self._displaced: dict[str, ModuleType] = {}
+        self._depth = 0
+        self._own: dict[str, bool] = {}
+        if resident:
+            sys.path[:0] = self.roots
+            sys.meta_path.insert(0, _Finder(self))
+
+    def load(self, path: Path) -> ModuleType:
+        """Run the module at ``path`` as the Worker's main one."""
+        name = path.stem
+        self._own[name] = True
+        with self._active():
+            loader = _Loader(name, str(path))
+            loader.modules = self
+            module = ModuleType(name)
+            module.__spec__ = ModuleSpec(name, loader, origin=str(path))
+            module.__file__ = str(path)
+            module.__loader__ = loader
+            sys.modules[name] = module
+            try:
+                loader.exec_module(module)
+            except BaseException:
+                sys.modules.pop(name, None)
+                raise
+            return module
+
+    def sources(self) -> Iterator[str]:
+        """The files of the Worker's modules that have been imported."""
+        for module in {**self._table, **dict(sys.modules)}.values():
+            file = getattr(module, "__file__", None)
+            if isinstance(file, str) and any(file.startswith(root) for root in self.roots):
+                yield file
+
+    def close(self) -> None:
+        """Forget the Worker's modules, so that others of their names can be imported."""
+        self._unhook()
+        for root in self.roots if self._resident else ():
+            if root in sys.path:
+                sys.path.remove(root)
+        for name in [name for name in sys.modules if self._owns(name.partition(".")[0])]:
+            if name.partition(".")[0] not in self._provided:
+                del sys.modules[name]
+
+    def _unhook(self) -> None:
+        sys.meta_path[:] = [
+            one for one in sys.meta_path if getattr(one, "modules", None) is not self
+        ]
+
+    def _owns(self, top: str) -> bool:
+        if top in self._provided:
+            return True
+        known = self._own.get(top)
+        if known is None:
+            spec = PathFinder.find_spec(top, self.roots)
+            # A directory without modules may be anything, and hides nothing of the same name.
+            known = spec is not None and (spec.origin is not None or top not in sys.modules)
+            self._own[top] = known
+        return known
+
+    def _import(
+        self,
+        name: str,
+        globals: Mapping[str, Any] | None = None,
+        locals: Mapping[str, Any] | None = None,
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        package = (globals or {}).get("__package__") or "" if level else name
+        if not self._owns(package.partition(".")[0]):
+            return builtins.__import__(name, globals, locals, fromlist or (), level)
+        found = None if level else self._table.get(name)
+        if found is not None and fromlist and all(hasattr(found, one) for one in fromlist):
+            # An import statement in a function, which runs again and again.
+            return found
+        with self._active():
+            return builtins.__import__(name, globals, locals, fromlist or (), level)
+
+    @contextmanager
+    def _active(self) -> Iterator[None]:
+        """Put the Worker's modules into ``sys.modules`` for as long as an import lasts."""
+        with _lock:
+            self._depth += 1
+            if self._depth == 1:
+                self._enter()
+            try:
+                yield
+            finally:
+                self._depth -= 1
+                if self._depth == 0:
+                    self._leave()
+
+    def _enter(self) -> None:
+        for name in [name for name in sys.modules if self._owns(name.partition(".")[0])]:
+            if name not in self._table:
+                self._displaced[name] = sys.modules.pop(name)
+        for name, module in self._table.items():
+            if name in sys.modules and sys.modules[name] is not module:
+                self._displaced[name] = sys.modules[name]
+            sys.modules[name] = module
+        if not self._resident:
+            sys.path[:0] = self.roots
+            sys.meta_path.insert(0, _Finder(self))
+
+    def _leave(self) -> None:
+        for name in [name for name in sys.modules if self._owns(name.partition(".")[0])]:
+            self._table[name] = sys.modules[name]
+            if not self._resident or name.partition(".")[0] in self._provided:
+                del sys.modules[name]
+        if not self._resident:
+            for root in self.roots:
+                sys.path.remove(root)
+            self._unhook()
+        sys.modules.update(self._displaced)
+        self._displaced.clear()
+
+
+class _Loader(SourceFileLoader):
+    """Runs a module of the Worker's with the Worker's ``__import__``."""
+
+    modules: WorkerModules
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__dict__["__builtins__"] = self.modules.builtins
+        super().exec_module(module)
+
+
+class _Finder:
+    """Finds modules below the Worker's roots, before the interpreter's own finders."""
+
+    def __init__(self, modules: WorkerModules) -> None:
+        self.modules = modules
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if path is None and name in sys.builtin_module_names:
+            return None
+        spec = PathFinder.find_spec(name, self.modules.roots if path is None else path, target)
+        if spec is None or type(spec.loader) is not SourceFileLoader or spec.origin is None:
+            return None
+        if not any(spec.origin.startswith(root + "/") for root in self.modules.roots):
+            return None
+        loader = _Loader(spec.loader.name, spec.loader.path)
+        loader.modules = self.modules
+        spec.loader = loader
+        return spec

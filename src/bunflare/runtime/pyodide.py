@@ -1,0 +1,104 @@
+"""The names of ``pyodide`` that Python Workers use: ``ffi``, ``http``, ``code``, ``webloop``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import FetchStatusError, WorkerError
+from ..web import Response
+from . import entrypoints, switching
+from .js_values import (
+    JsArray,
+    JsDate,
+    JsException,
+    JsMap,
+    PyProxy,
+    Uint8Array,
+    jsnull,
+    to_js,
+)
+
+# The version of Pyodide that the platform has at this time, for code that asks.
+_VERSION = "0.28.2"
+
+
+class JsProxy:
+    """What an object of JavaScript's is on the platform. Here there are none."""
+
+
+class WebLoop:
+    """Pyodide's event loop. The one here is asyncio's own."""
+
+
+class ConversionError(Exception):
+    """A value has no counterpart in JavaScript."""
+
+
+def destroy_proxies(proxies: Any) -> None:
+    """End the life of what `create_proxy` made."""
+    for proxy in proxies:
+        if isinstance(proxy, PyProxy):
+            proxy.destroy()
+
+
+def relaxed_call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function with as many positional arguments as it takes."""
+    return function(*args[: entrypoints.takes(function)], **kwargs)
+
+
+def relaxed_wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that drops surplus arguments."""
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return relaxed_call(function, *args, **kwargs)
+
+    return wrapper
+
+
+def run_js(code: str) -> Any:
+    """Not here: there is no JavaScript."""
+    raise WorkerError("pyodide.code.run_js is not available in bunflare: there is no JavaScript")
+
+
+def pyodide_modules(fetch: Callable[..., Any]) -> dict[str, dict[str, Any]]:
+    """The modules and their names."""
+
+    def get(name: str) -> Any:
+        # Who asks for it will use it: stacks are made ready for that.
+        if name in ("run_sync", "can_run_sync"):
+            switching.enable()
+            return getattr(switching, name)
+        raise AttributeError(f"module 'pyodide.ffi' has no attribute {name!r}")
+
+    ffi = {
+        "ConversionError": ConversionError,
+        "JsArray": JsArray,
+        "JsBuffer": Uint8Array,
+        "JsDate": JsDate,
+        "JsException": JsException,
+        "JsMap": JsMap,
+        "JsNull": type(jsnull),
+        "JsProxy": JsProxy,
+        "__getattr__": get,
+        "create_once_callable": lambda value: PyProxy(value, once=True),
+        "create_proxy": PyProxy,
+        "destroy_proxies": destroy_proxies,
+        "jsnull": jsnull,
+        "to_js": to_js,
+    }
+    return {
+        "pyodide": {"__version__": _VERSION, "to_js": to_js, "create_proxy": PyProxy},
+        "pyodide.ffi": ffi,
+        "pyodide.http": {
+            "FetchResponse": Response,
+            "HttpStatusError": FetchStatusError,
+            "pyfetch": fetch,
+        },
+        "pyodide.code": {
+            "relaxed_call": relaxed_call,
+            "relaxed_wrap": relaxed_wrap,
+            "run_js": run_js,
+        },
+        "pyodide.webloop": {"WebLoop": WebLoop},
+    }

@@ -1,0 +1,108 @@
+"""Service bindings: a Worker calls another one of the same process, by ``fetch`` and by RPC."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..bindings.rpc import RpcTarget
+from ..config import ServiceConfig
+from ..errors import WorkerError
+from ..web import Request, Response
+from .fetching import fetch
+from .js_values import python_from_rpc, python_to_rpc
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+# What a Worker's base class has is not for others to call.
+_HIDDEN = frozenset({"ctx", "env", "fetch", "connect", "scheduled", "queue", "email", "tail"})
+
+
+class Service:
+    """A binding to an entrypoint of a Worker, which is looked up with each call."""
+
+    def __init__(self, config: ServiceConfig, find: Callable[[str], Worker]) -> None:
+        self._config = config
+        self._find = find
+
+    async def fetch(self, resource: Any, options: Any = None, **other: Any) -> Response:
+        """Send a request to the other Worker; its URL may have any host."""
+        return await fetch(resource, {**(options or {}), **other, "fetcher": self._answer})
+
+    async def _answer(self, request: Request) -> Response:
+        return await self._worker().fetch(request, self._config.entrypoint, self._config.props)
+
+    def _worker(self) -> Worker:
+        return self._find(self._config.service)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            instance = self._worker().instance(self._config.entrypoint, self._config.props)
+            return await invoke(instance, name, args, kwargs)
+
+        call.__name__ = name
+        return call
+
+
+async def invoke(target: object, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a public method of ``target``; what goes in and comes out is copied."""
+    method = None if name in _HIDDEN else inspect.getattr_static(type(target), name, None)
+    if not callable(getattr(method, "__func__", method)):
+        raise TypeError(f'The RPC receiver does not implement the method "{name}".')
+    given = [sent(value) for value in args]
+    result = getattr(target, name)(*given, **{key: sent(value) for key, value in kwargs.items()})
+    return sent(await result if inspect.isawaitable(result) else result)
+
+
+class Stub:
+    """A function, or an object with methods, of the other Worker."""
+
+    def __init__(self, target: Any) -> None:
+        self._target = target
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        given = [sent(value) for value in args]
+        result = self._target(*given, **{key: sent(value) for key, value in kwargs.items()})
+        return sent(await result if inspect.isawaitable(result) else result)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await invoke(self._target, name, args, kwargs)
+
+        return call
+
+    def destroy(self) -> None:
+        """The other side is in this process: there is nothing to let go of."""
+
+    dup = destroy
+
+
+def sent(value: Any) -> Any:
+    """A value as the other Worker gets it: plain values copied, what has methods as a stub."""
+    if value is None or isinstance(value, str | bool | int | float | Stub | Request | Response):
+        return value
+    if isinstance(value, dict):
+        return python_from_rpc({key: sent(one) for key, one in value.items()})
+    if isinstance(value, list):
+        return [sent(one) for one in value]
+    if callable(value) or isinstance(value, RpcTarget):
+        return Stub(value)
+    if isinstance(value, Exception):
+        return Exception(f"{type(value).__name__}: {value}")
+    return python_from_rpc(python_to_rpc(value))
+
+
+def unknown(name: str, known: Mapping[str, object]) -> WorkerError:
+    """There is no Worker of that name here."""
+    return WorkerError(
+        f'there is no Worker "{name}" in this process; it has {", ".join(known)}. Give the '
+        "wrangler file of each with --config"
+    )

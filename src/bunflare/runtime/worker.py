@@ -1,0 +1,178 @@
+"""A Worker that runs: its configuration, its modules, its bindings, and its events."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from ..clock import Clock
+from ..config import Config
+from ..errors import WorkerError
+from ..state import State
+from ..timer import Chore, Timer
+from ..web import Request, Response
+from .asgi import WorkerApp
+from .assets import Assets
+from .context import Background, ExecutionContext
+from .cron import Cron
+from .entrypoints import WorkerEntrypoint, relaxed
+from .env import make_env
+from .fetching import close as close_connections
+from .limits import RateLimit, version_metadata
+from .loader import LoadedWorker, load_worker
+from .sdk import make_modules
+from .services import Service
+
+_log = logging.getLogger("bunflare")
+
+#: Finds a Worker of the process by its name.
+Find = Callable[[str], "Worker"]
+
+
+class ScheduledController:
+    """What ``scheduled`` is told."""
+
+    type = "scheduled"
+
+    def __init__(self, cron: str, time: int) -> None:
+        self.cron = cron
+        #: Epoch milliseconds.
+        self.scheduledTime = time
+        self.scheduled_time = time
+
+    def noRetry(self) -> None:
+        """Accepted and without effect: a failed run is not repeated."""
+
+    no_retry = noRetry
+
+
+class Worker:
+    """One Worker; `close` waits for what it is still doing."""
+
+    def __init__(self, config: Config, state: State, find: Find, *, resident: bool = True) -> None:
+        if config.main is None:
+            raise WorkerError(f'{config.path}: "main" is missing: which module is the Worker?')
+        self.config = config
+        self.background = Background()
+        self.env = make_env(config, state)
+        #: The static assets, if there are some.
+        self.assets: Assets | None = None
+        if config.assets is not None and config.assets.directory is not None:
+            self.assets = Assets(config.assets, config.root)
+        self.env.__dict__.update(_bindings(config, state.clock, find, self.assets))
+        modules = make_modules(self.env, state.caches, self.background, config.compatibility_flags)
+        self.background.at_end(close_connections)
+        self.loaded: LoadedWorker = load_worker(config.main, modules, resident=resident)
+        if hasattr(self.loaded.default, "email"):
+            _log.warning("%s has an email handler, which bunflare does not support", config.main)
+        default = self.loaded.default
+        self.answers = _answers(default)
+        self._app = (
+            WorkerApp(self.loaded.entrypoint(), self.env, self.background) if self.answers else None
+        )
+        self._crons = {text: Cron(text) for text in config.triggers.crons}
+        self._clock = state.clock
+        self._looked = state.clock.now()
+        self._timer = Timer(state.clock, (Chore("a cron trigger", self._due, self._fire),))
+        if self._crons:
+            self._timer.start()
+
+    async def bind(self, state: State) -> None:
+        """Put into ``env`` what the Worker's own classes are needed for."""
+        if self.config.durable_objects.bindings or self.config.migrations:
+            # Imported here because most Workers have none.
+            from .objects import bind_objects
+
+            await bind_objects(self.config, state, self.env, self.loaded.module, self.name)
+
+    @property
+    def name(self) -> str:
+        return self.config.name or self.config.root.name
+
+    @property
+    def app(self) -> WorkerApp:
+        """What answers requests from outside."""
+        if self._app is None:
+            self.loaded.entrypoint()
+            raise WorkerError("the Worker has no fetch handler to answer requests")
+        return self._app
+
+    def instance(
+        self, entrypoint: str | None = None, props: dict[str, Any] | None = None
+    ) -> WorkerEntrypoint:
+        """A fresh object of an entrypoint's class, for one event."""
+        ctx = ExecutionContext(self.background)
+        ctx.props = dict(props or {})
+        return self.loaded.entrypoint(entrypoint)(ctx, self.env)
+
+    async def fetch(
+        self, request: Request, entrypoint: str | None = None, props: dict[str, Any] | None = None
+    ) -> Response:
+        """Answer a request that comes from inside."""
+        handler = getattr(self.instance(entrypoint, props), "fetch", None)
+        if handler is None:
+            raise TypeError("The entrypoint has no fetch handler")
+        answer = relaxed(handler, request)
+        if inspect.isawaitable(answer):
+            answer = await answer
+        if not isinstance(answer, Response):
+            raise WorkerError(f"fetch must return a Response, not {type(answer).__name__}")
+        return answer
+
+    async def scheduled(self, cron: str = "", time: int | None = None) -> None:
+        """Run the ``scheduled`` handler. Raises what it raises."""
+        instance = self.instance()
+        handler = getattr(instance, "scheduled", None)
+        if handler is None:
+            raise WorkerError("the Worker has no scheduled handler")
+        controller = ScheduledController(cron, self._clock.now() if time is None else time)
+        result = relaxed(handler, controller, self.env, instance.ctx)
+        if inspect.isawaitable(result):
+            await result
+
+    def _due(self) -> float | None:
+        times = [cron.next_after(self._looked) for cron in self._crons.values()]
+        return min((time for time in times if time is not None), default=None)
+
+    async def _fire(self, now: int) -> None:
+        looked, self._looked = self._looked, now
+        for text, cron in self._crons.items():
+            # What fell due while the process could not look happens once.
+            time = cron.next_after(looked)
+            if time is not None and time <= now:
+                self.background.add(self._run(text, time))
+
+    async def _run(self, cron: str, time: int) -> None:
+        try:
+            await self.scheduled(cron, time)
+        except Exception:
+            _log.exception('the scheduled handler failed on "%s"', cron)
+
+    async def close(self, timeout: float) -> None:
+        """Start nothing more; wait for tasks under way, ``timeout`` seconds at most."""
+        await self._timer.close()
+        await self.background.drain(timeout)
+
+    def forget(self) -> None:
+        """Make room for the Worker's modules in a newer version."""
+        self.loaded.modules.close()
+
+
+def _answers(default: type[WorkerEntrypoint] | None) -> bool:
+    return default is not None and hasattr(default, "fetch")
+
+
+def _bindings(config: Config, clock: Clock, find: Find, assets: Assets | None) -> dict[str, Any]:
+    """The bindings that are the runtime's own."""
+    values: dict[str, Any] = {}
+    for service in config.services:
+        values[service.binding] = Service(service, find)
+    for limit in config.ratelimits:
+        values[limit.name] = RateLimit(limit, clock)
+    if config.version_metadata is not None:
+        values[config.version_metadata.binding] = version_metadata(config)
+    if assets is not None and config.assets is not None and config.assets.binding is not None:
+        values[config.assets.binding] = assets
+    return values

@@ -1,0 +1,213 @@
+"""Several Workers in one process, events by hand, reload, and what a Worker cannot break."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from tests.support import PATIENCE
+
+from .test_dev import Server, dev, project
+
+WRANGLER = """
+name = "front"
+main = "src/entry.py"
+vars = { WORD = "top" }
+kv_namespaces = [{ binding = "KV" }]
+services = [
+  { binding = "BACK", service = "back" },
+  { binding = "ADMIN", service = "back", entrypoint = "Admin", props = { level = 7 } },
+  { binding = "NOBODY", service = "nobody" },
+]
+ratelimits = [{ name = "LIMIT", namespace_id = "1", simple = { limit = 2, period = 60 } }]
+version_metadata = { binding = "VERSION" }
+"""
+
+FRONT = """
+import asyncio
+import sys
+import helper
+from workers import Response, WorkerEntrypoint
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        return await getattr(self, "on_" + request.url.rsplit("/", 1)[1])(request)
+
+    async def on_back(self, request):
+        answer = await self.env.BACK.fetch("http://back/path", method="POST", body="sent")
+        return Response(await answer.text(), status=answer.status)
+
+    async def on_rpc(self, request):
+        back = self.env.BACK
+        given = {"list": [1, {"a": None}]}
+        back_again = await back.echo(given)
+        assert back_again == given and back_again is not given and back_again.list[1].a is None
+        add = await back.adder(10)
+        failures = []
+        for name in ("_hidden", "nothing", "fail"):
+            try:
+                await getattr(back, name)()
+            except Exception as error:
+                failures.append(f"{type(error).__name__}: {error}")
+        return Response.json({
+            "add": await add(5), "called": await back.calls(lambda x: x * 2),
+            "admin": await self.env.ADMIN.level(), "helper": helper.NAME, "failures": failures,
+            "its helper": await back.helper(), "word": await back.word(),
+        })
+
+    async def on_nobody(self, request):
+        await self.env.NOBODY.fetch("http://x/")
+
+    async def on_limit(self, request):
+        return Response.json([(await self.env.LIMIT.limit({"key": "a"})).success for _ in "123"])
+
+    async def on_version(self, request):
+        return Response.json(self.env.VERSION)
+
+    async def on_exit(self, request):
+        sys.exit(3)
+
+    async def on_leak(self, request):
+        async def leave():
+            sys.exit(4)
+        self.ctx.wait_until(leave())
+        asyncio.create_task(asyncio.sleep(1000))
+        return Response("left")
+
+    async def on_fail(self, request):
+        return helper.fail()
+
+    async def on_slow(self, request):
+        await self.env.KV.put("begun", "1")
+        await asyncio.sleep(0.7)
+        return Response("WORD")
+
+    async def on_word(self, request):
+        return Response("WORD " + self.env.WORD)
+
+    async def on_seen(self, request):
+        return Response(await self.env.KV.get("seen") or "")
+
+    async def scheduled(self, controller):
+        await self.env.KV.put("seen", f"{controller.cron} {controller.scheduledTime}")
+        if controller.cron == "fail":
+            raise ZeroDivisionError
+"""
+
+BACK = """
+import helper
+from workers import Response, WorkerEntrypoint, env
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        return Response(f"{request.method} {request.url} {await request.text()}", status=202)
+
+    def echo(self, value):
+        return value
+
+    def adder(self, base):
+        return lambda more: base + more
+
+    async def calls(self, function):
+        return await function(21)
+
+    def helper(self):
+        return helper.NAME
+
+    def word(self):
+        return env.WORD
+
+    def fail(self):
+        raise ValueError("in the back")
+
+class Admin(WorkerEntrypoint):
+    async def level(self):
+        return self.ctx.props["level"]
+"""
+
+
+def workers(path: Path) -> list[str]:
+    front, back = path / "front", path / "back"
+    front.mkdir()
+    back.mkdir()
+    project(front, FRONT, WRANGLER)
+    project(back, BACK, 'name = "back"\nmain = "src/entry.py"\nvars = { WORD = "of the back" }')
+    (front / "src" / "helper.py").write_text("NAME = 'front'\ndef fail():\n    return 1 / 0\n")
+    (back / "src" / "helper.py").write_text("NAME = 'back'")
+    return ["-c", str(front / "wrangler.toml"), "-c", str(back / "wrangler.toml")]
+
+
+def test_workers_call_one_another_and_keep_their_modules(tmp_path: Path) -> None:
+    with dev(tmp_path, *workers(tmp_path)) as server:
+        assert server.fetch("/back")[::2] == (202, b"POST http://back/path sent")
+        status, _, body = server.fetch("/rpc")
+        assert status == 200, body.decode()
+        told = json.loads(body)
+        assert (told["add"], told["called"], told["admin"]) == (15, 42, 7)
+        assert (told["helper"], told["its helper"]) == ("front", "back")
+        assert told["word"] == "of the back"
+        hidden, nothing, fail = told["failures"]
+        assert hidden.startswith("AttributeError")
+        assert nothing == 'TypeError: The RPC receiver does not implement the method "nothing".'
+        assert fail == "ValueError: in the back"
+        status, _, body = server.fetch("/nobody")
+        assert status == 500
+        assert b'there is no Worker "nobody"' in body
+        assert json.loads(server.text("/limit")) == [True, True, False]
+        assert len(json.loads(server.text("/version"))["id"]) == 36
+
+
+def test_events_come_by_hand_and_a_worker_cannot_end_the_server(tmp_path: Path) -> None:
+    arguments = [*workers(tmp_path), "--test-scheduled", "--var", "WORD:other"]
+    with dev(tmp_path, *arguments) as server:
+        assert server.text("/cdn-cgi/handler/scheduled?cron=*+*+*+*+*&time=5") == "ok"
+        assert server.text("/seen") == "* * * * * 5"
+        assert server.text("/__scheduled?cron=x") == "Ran scheduled event"
+        assert server.fetch("/cdn-cgi/handler/scheduled?cron=fail")[0] == 500
+        status, _, body = server.fetch("/cdn-cgi/handler/email")
+        assert status == 501
+        assert b"does not support email" in body
+        assert server.fetch("/exit")[0] == 500
+        assert server.text("/leak") == "left"
+        status, _, body = server.fetch("/fail")
+        assert status == 500
+        assert b"helper.py" in body
+        assert b"asgi.py" not in body
+        assert server.text("/word") == "WORD other"
+
+
+def changed(server: Server, expected: str) -> float:
+    begun = time.monotonic()
+    while server.text("/word") != expected:
+        assert time.monotonic() - begun < PATIENCE
+        time.sleep(0.01)  # until the files have been looked at
+    return time.monotonic() - begun
+
+
+def test_a_changed_file_makes_a_new_worker_and_loses_no_request(tmp_path: Path) -> None:
+    import threading
+
+    with dev(tmp_path, *workers(tmp_path)) as server:
+        entry = tmp_path / "front" / "src" / "entry.py"
+        assert server.text("/word") == "WORD top"
+        while True:  # until the watching has begun
+            entry.write_text(entry.read_text() + "\n# touched")
+            line = server.process.stdout.readline() if server.process.stdout else ""
+            if line.startswith("Reloaded"):
+                break
+        slow: list[str] = []
+        thread = threading.Thread(target=lambda: slow.append(server.text("/slow")))
+        thread.start()
+        time.sleep(0.1)
+        entry.write_text(FRONT.replace("WORD ", "new "))
+        changed(server, "new top")
+        (tmp_path / "front" / ".dev.vars").write_text("WORD=secret")
+        changed(server, "new secret")
+        entry.write_text("syntax error")
+        time.sleep(0.2)
+        assert server.text("/word") == "new secret"
+        entry.write_text(FRONT)
+        changed(server, "WORD secret")
+        thread.join()
+        assert slow == ["WORD"]
