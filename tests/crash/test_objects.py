@@ -37,6 +37,16 @@ class Account(bunflare.DurableObject):
         await self.add(-amount)
         await self.env["ns"].get_by_name(other).add(amount)
 
+    async def fetch(self, request):
+        async def body():
+            yield (request.method + " ").encode()
+            if request.body is not None:
+                async for chunk in request.body:
+                    yield chunk
+            if "broken" in request.url:
+                raise ValueError("half-way")
+        return bunflare.Response(body(), status=202, headers={"x-url": request.url})
+
     async def look(self):
         logged = self.ctx.storage.sql.exec("SELECT coalesce(sum(amount), 0) AS s FROM log").one()
         return [await self.ctx.storage.get("balance") or 0, logged["s"]]
@@ -169,6 +179,32 @@ async def test_calls_go_to_the_owner_and_the_namespace_is_taken_over_when_it_die
             holder.kill()
             await eventually(lambda: host.owner)
             assert await stub.add(1) == 3
+
+
+async def test_requests_and_their_bodies_go_to_the_owner_too(tmp_path: Path) -> None:
+    with child(_HOLDER, tmp_path) as holder:
+        assert holder.line() == "1"
+        async with bunflare.open(tmp_path) as state:
+            stub = namespace["open_accounts"](state).get_by_name("a")
+            body = b"x" * 1_000_000
+            response = await stub.fetch("https://object/path", method="POST", body=body)
+            assert (response.status, response.headers["x-url"]) == (202, "https://object/path")
+            assert await response.bytes() == b"POST " + body
+            assert await (await stub.fetch("https://object/")).text() == "GET "
+
+            async def chunks() -> Any:
+                yield b"one "
+                yield b"two"
+
+            response = await stub.fetch("https://object/", method="PUT", body=chunks())
+            assert await response.text() == "PUT one two"
+            broken = await stub.fetch("https://object/broken")
+            with pytest.raises(ValueError, match="half-way"):
+                await broken.text()
+            with pytest.raises(TypeError):
+                await stub.add(lambda: 1)
+            assert await stub.add(1) == 2
+            assert not state._objects["Account"].owner
 
 
 async def test_a_call_under_way_when_the_owner_dies_fails_and_says_so(tmp_path: Path) -> None:
