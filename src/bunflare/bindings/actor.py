@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -169,9 +168,10 @@ class Actor:
         #: Why this object takes no more events.
         self.broken: BaseException | None = None
         self.section: Section | None = None
-        self._blocked: deque[Section] = deque()
+        self._blocked: list[Section] = []
         self._held: list[asyncio.Future[None]] = []
-        self._queue: deque[Event] = deque()
+        # Lists, which cost nothing while they are empty: there may be very many objects.
+        self._queue: list[Event] = []
         self._running: set[Event] = set()
         self.background: set[asyncio.Future[Any]] = set()
         #: Connections that the instance itself listens to: they keep it from being evicted.
@@ -316,14 +316,14 @@ class Actor:
         if self.section is not None:
             return
         if self._blocked:
-            self._open(self._blocked.popleft())
+            self._open(self._blocked.pop(0))
             return
         held, self._held = self._held, []
         for future in held:
             if not future.done():
                 future.set_result(None)
         while self._queue and self.section is None:
-            self._begin(self._queue.popleft())
+            self._begin(self._queue.pop(0))
 
     # -- the end ---------------------------------------------------------------------------
 
@@ -351,13 +351,13 @@ class Actor:
             return
         self.broken = error
         running, self._running = self._running, set()
-        queue, self._queue = self._queue, deque()
+        queue, self._queue = self._queue, []
         current = asyncio.current_task()
         for event in (*running, *queue):
             _settle(event.reply, None, error)
             if event.task is not None and event.task is not current:
                 event.task.cancel()
-        blocked, self._blocked = self._blocked, deque()
+        blocked, self._blocked = self._blocked, []
         section = self.section
         while section is not None:
             if section.task is not None and section.task is not current:

@@ -55,6 +55,12 @@ class Layer:
 class ObjectData:
     """One object's storage, of which all its interfaces are views."""
 
+    __slots__ = (
+        *("_alarm_set", "_broken", "_database", "_failed", "_file", "_flusher", "_id", "_known"),
+        *("_loop", "_name", "_namespace", "_now", "_scheduled", "_waiting"),
+        *("flying", "layers", "ringing"),
+    )
+
     def __init__(
         self,
         database: Database,

@@ -23,6 +23,8 @@ from .d1_reader import UNKNOWN, Program, _read_program, columns_of
 
 _PATIENCE = 10.0
 _KNOWN = 1024
+# The rows of a statement that gives none.
+_NONE: Iterator[Row] = iter(())
 _REDO = "_cf_bunflare_redo"
 _CREATE_REDO = f"""
 CREATE TABLE IF NOT EXISTS {_REDO} (
@@ -61,20 +63,18 @@ class _Kind:
 class Rows:
     """The rows of a statement, which are read when they are asked for."""
 
-    __slots__ = ("_cursor", "_file", "_names", "_query", "read", "rows", "written")
+    __slots__ = ("_file", "_names", "_query", "read", "rows", "written")
 
     def __init__(
         self,
         file: ObjectFile,
         query: tuple[str, tuple[Any, ...]],
-        cursor: apsw.Cursor | None,
         rows: Iterator[Row],
         names: tuple[str, ...] | None,
         written: int,
     ) -> None:
         self._file = file
         self._query = query
-        self._cursor = cursor
         self._names = names
         self.rows = rows
         self.read = 0
@@ -135,7 +135,7 @@ class ObjectFile:
             self._begin()
         parts = kind.parts
         if len(parts) > 1:
-            if bindings and any(_parameters(self._connection, part) for part in parts[:-1]):
+            if bindings and any(_parameters(part) for part in parts[:-1]):
                 raise DurableObjectSqlError(
                     "When executing multiple SQL statements in a single call, only the last "
                     "statement can have parameters."
@@ -162,22 +162,22 @@ class ObjectFile:
         changed = self._connection.total_changes() - before
         if not reads:
             kind.program = self._program(text, bindings)
-        return Rows(self, (text, bindings), cursor, rows, names, _written(changed, kind.program))
+        return Rows(self, (text, bindings), rows, names, _written(changed, kind.program))
 
     def _write(self, kind: _Kind, text: str, bindings: tuple[Any, ...]) -> Rows:
         connection = self._connection
         before = connection.total_changes()
         try:
             cursor = self._execute(text, bindings, prepare_flags=USER)
-            names = None
-            rows: list[Row] = []
-            if kind.program.rows:
-                rows = cursor.fetchall()
+            rows = iter(cursor.fetchall()) if kind.program.rows else _NONE
         except apsw.Error as error:
             raise self.failed(error) from error
         changed = connection.total_changes() - before
-        query = (text, bindings)
-        return Rows(self, query, None, iter(rows), names, _written(changed, kind.program))
+        program = kind.program
+        written = changed * program.entries
+        if program.sequence and changed:
+            written += 1
+        return Rows(self, (text, bindings), rows, None, written)
 
     def _step(self, sql: str) -> None:
         try:
@@ -333,7 +333,7 @@ class ObjectFile:
         self._connection.close()
 
 
-def _parameters(connection: apsw.Connection, sql: str) -> bool:
+def _parameters(sql: str) -> bool:
     return "?" in sql or ":" in sql or "@" in sql or "$" in sql
 
 
