@@ -26,6 +26,9 @@ Send = Callable[[Message], Awaitable[None]]
 
 _log = logging.getLogger("bunflare")
 
+#: Where a scope keeps what its request was answered with, for the log.
+STATUS = "bunflare.status"
+
 
 class WorkerApp:
     """Answers each request by a fresh instance of the Worker's entrypoint."""
@@ -56,6 +59,7 @@ class WorkerApp:
             shortened(error)
             _log.exception("the Worker failed on %s %s", scope["method"], request.url)
             response = _failure(error)
+        scope[STATUS] = response.status
         body = response.take()
         if not isinstance(body, bytes):
             await _stream(response, body, receive, send)

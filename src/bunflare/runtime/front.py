@@ -6,6 +6,7 @@ with.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import queue
 import sys
@@ -16,37 +17,61 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from ..web import Request, Response
-from .asgi import Message, Receive, Scope, Send, _body, _headers, _stream, _url
+from .asgi import STATUS, Receive, Scope, Send, _body, _headers, _stream, _url
 from .traces import shortened
 from .worker import Worker
 
 _log = logging.getLogger("bunflare")
+#: Method, raw path, status and seconds of a request.
+_Entry = tuple[str, bytes, int, float]
 
 
 class RequestLog:
-    """One line a request, written by a thread: a terminal that stands still holds nothing up."""
+    """One line a request, written by a thread: a terminal that stands still holds nothing up.
 
-    _MOST_LINES = 1000
+    The thread is woken for many lines at once; each waking costs the event loop its lock.
+    """
+
+    _MOST_LINES = 10_000
+    _PAUSE_SECONDS = 0.02
 
     def __init__(self) -> None:
-        self._lines: queue.Queue[str] = queue.Queue(self._MOST_LINES)
+        self._entries: list[_Entry] = []
+        self._batches: queue.Queue[list[_Entry] | None] = queue.Queue(100)
         self._thread = threading.Thread(target=self._write, daemon=True, name="bunflare-log")
         self._thread.start()
 
-    def add(self, line: str) -> None:
-        """Write the line soon, or drop it when too many wait."""
-        if not self._lines.full():
-            self._lines.put_nowait(line)
+    def add(self, entry: _Entry) -> None:
+        """Write a line soon, or drop it when too many wait."""
+        if not self._entries:
+            asyncio.get_running_loop().call_later(self._PAUSE_SECONDS, self._hand_over)
+        if len(self._entries) < self._MOST_LINES:
+            self._entries.append(entry)
+
+    def _hand_over(self) -> None:
+        entries, self._entries = self._entries, []
+        if entries and not self._batches.full():
+            self._batches.put_nowait(entries)
 
     def _write(self) -> None:
-        while True:
-            line = self._lines.get()
-            while not self._lines.empty():
-                line += "\n" + self._lines.get_nowait()
+        while (entries := self._batches.get()) is not None:
             try:
-                print(line, file=sys.stdout, flush=True)  # noqa: T201 - this is the log
+                print("\n".join(map(_line, entries)), file=sys.stdout, flush=True)  # noqa: T201
             except (OSError, ValueError):
                 return
+
+    def close(self) -> None:
+        """Write what is left, if that can be done soon."""
+        self._hand_over()
+        if not self._batches.full():
+            self._batches.put_nowait(None)
+        self._thread.join(1)
+
+
+def _line(entry: _Entry) -> str:
+    method, path, status, seconds = entry
+    phrase = f" {HTTPStatus(status).phrase}" if status in _PHRASES else ""
+    return f"{method} {path.decode('latin-1')} {status}{phrase} ({seconds * 1000:.0f}ms)"
 
 
 class Front:
@@ -66,22 +91,12 @@ class Front:
         if self._log is None:
             await self._answer(scope, receive, send)
             return
-        status = 0
         began = time.perf_counter()
-
-        async def watched(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
         try:
-            await self._answer(scope, receive, watched)
+            await self._answer(scope, receive, send)
         finally:
-            took = (time.perf_counter() - began) * 1000
-            phrase = HTTPStatus(status).phrase if status in _PHRASES else ""
-            path = scope["raw_path"].decode("latin-1")
-            self._log.add(f"{scope['method']} {path} {status} {phrase} ({took:.0f}ms)")
+            took = time.perf_counter() - began
+            self._log.add((scope["method"], scope["raw_path"], scope.get(STATUS, 0), took))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
@@ -101,6 +116,7 @@ class Front:
         if response is None:
             await worker.app(scope, receive, send)
             return
+        scope[STATUS] = response.status
         await respond(response, receive, send, head=scope["method"] == "HEAD")
 
     async def _event(self, worker: Worker, path: str, query: dict[str, list[str]]) -> Response:

@@ -94,7 +94,8 @@ async def serve(
             first, *_ = [await workers.make(at) for at in range(len(sources))]
             if first.assets is None:
                 first.app  # noqa: B018 - says what is missing
-            front = Front(first, test_scheduled=test_scheduled, log=RequestLog() if log else None)
+            requests = RequestLog() if log else None
+            front = Front(first, test_scheduled=test_scheduled, log=requests)
             server = _Server(
                 uvicorn.Config(
                     front,
@@ -117,6 +118,8 @@ async def serve(
                 watching.cancel()
                 await asyncio.wait([watching])
             await reloader.close()
+            if requests is not None:
+                requests.close()
             for worker in [front.worker, *workers.others(front.worker)]:
                 await worker.close(_GRACE)
     finally:
