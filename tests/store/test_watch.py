@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import pytest
 
 import bunflare
+from bunflare.store import reports
 from bunflare.store import watch as module
 from bunflare.store.watch import Watch
 from tests.support import PATIENCE, child, eventually
@@ -31,13 +32,13 @@ async def main():
 asyncio.run(main())
 """
 
-linux = pytest.mark.skipif(not module.HAS_INOTIFY, reason="there is no inotify here")
+linux = pytest.mark.skipif(not reports.HAS_INOTIFY, reason="there is no inotify here")
 
 
 @pytest.fixture(params=[pytest.param("reported", marks=linux), "looked for"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     if request.param == "looked for":
-        monkeypatch.setattr(module, "HAS_INOTIFY", False)
+        monkeypatch.setattr(reports, "HAS_INOTIFY", False)
     return request.param
 
 
@@ -314,7 +315,7 @@ async def test_after_a_report_the_looks_grow_rare_and_end(
 async def test_without_inotify_it_is_looked_at_50_times_a_second(
     fake: FakeDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "HAS_INOTIFY", False)
+    monkeypatch.setattr(reports, "HAS_INOTIFY", False)
     watch, told = Watch(fake), Told(fake)
     unsubscribe = watch.subscribe(told)
     fake.looks = 0

@@ -11,12 +11,12 @@ import asyncio
 import fcntl
 import os
 import secrets
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-HAS_INOTIFY = sys.platform == "linux"
+from . import reports
+from .reports import Reports
 
 # Where nothing reports the end of a process, for as long as somebody listens.
 _LOOK_SECONDS = 0.5
@@ -111,25 +111,15 @@ class _Ends:
     def __init__(self, directory: Path, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.listeners: list[Callable[[], object]] = []
-        self._descriptor: int | None = None
+        self._reports: Reports | None = None
         self._timer: asyncio.TimerHandle | None = None
-        if HAS_INOTIFY:
-            from asyncinotify import Inotify, Mask
+        if reports.HAS_INOTIFY:
+            from asyncinotify import Mask
 
-            self._inotify = Inotify()
-            self._inotify.add_watch(directory, Mask.CLOSE_WRITE)
-            self._descriptor = self._inotify.fd
-            loop.add_reader(self._descriptor, self._reported)
+            self._reports = Reports(loop, self._tell)
+            self._reports.follow(directory, Mask.CLOSE_WRITE)
         else:
             self._timer = loop.call_later(_LOOK_SECONDS, self._tick)
-
-    def _reported(self) -> None:
-        assert self._descriptor is not None
-        try:
-            os.read(self._descriptor, 65536)
-        except BlockingIOError:
-            return
-        self._tell()
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(_LOOK_SECONDS, self._tick)
@@ -142,12 +132,10 @@ class _Ends:
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._descriptor is not None:
-            if not self._loop.is_closed():
-                self._loop.remove_reader(self._descriptor)
-            self._inotify.close()
+        if self._reports is not None:
+            self._reports.close()
 
     def abandon(self) -> None:
-        """Without a word to the event loop, whose descriptors are shared with the parent."""
-        if self._descriptor is not None:
-            self._inotify.close()
+        """This is the child of a fork."""
+        if self._reports is not None:
+            self._reports.abandon()

@@ -10,15 +10,14 @@ every 20 ms, for as long as somebody listens.
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from . import reports
+from .reports import Reports
+
 if TYPE_CHECKING:
     from pathlib import Path
-
-HAS_INOTIFY = sys.platform == "linux"
 
 _FIRST_LOOK_SECONDS = 0.001
 _LONGEST_LOOK_SECONDS = 0.25
@@ -107,30 +106,21 @@ class _LoopWatch:
         self._timer: asyncio.TimerHandle | None = None
         self._pause = 0.0
         self._deadline = 0.0
-        self._descriptor: int | None = None
-        if HAS_INOTIFY:
-            from asyncinotify import Inotify
-
-            self._inotify = Inotify()
-            self._descriptor = self._inotify.fd
+        self._reports: Reports | None = None
+        if reports.HAS_INOTIFY:
+            self._reports = Reports(loop, self._reported)
             self.follow()
-            loop.add_reader(self._descriptor, self._reported)
         else:
             self._timer = loop.call_later(_INTERVAL_SECONDS, self._tick)
 
     def follow(self) -> None:
         """Have writes to the log reported."""
-        if self._descriptor is not None:
+        if self._reports is not None:
             from asyncinotify import Mask
 
-            self._inotify.add_watch(f"{self._database.path}-wal", Mask.MODIFY)
+            self._reports.follow(f"{self._database.path}-wal", Mask.MODIFY)
 
     def _reported(self) -> None:
-        assert self._descriptor is not None
-        try:
-            os.read(self._descriptor, 65536)
-        except BlockingIOError:
-            return
         self._pause = _FIRST_LOOK_SECONDS
         self._deadline = self._loop.time() + _GIVE_UP_SECONDS
         self._look_again()
@@ -164,7 +154,5 @@ class _LoopWatch:
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._descriptor is not None:
-            if not self._loop.is_closed():
-                self._loop.remove_reader(self._descriptor)
-            self._inotify.close()
+        if self._reports is not None:
+            self._reports.close()
