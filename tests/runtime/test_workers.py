@@ -80,8 +80,16 @@ class Default(WorkerEntrypoint):
 
     async def on_slow(self, request):
         await self.env.KV.put("begun", "1")
-        await asyncio.sleep(0.7)
+        while await self.env.KV.get("go") is None:
+            await asyncio.sleep(0.01)
         return Response("WORD")
+
+    async def on_begun(self, request):
+        return Response(await self.env.KV.get("begun") or "")
+
+    async def on_go(self, request):
+        await self.env.KV.put("go", "1")
+        return Response("going")
 
     async def on_word(self, request):
         return Response("WORD " + self.env.WORD)
@@ -191,23 +199,30 @@ def test_a_changed_file_makes_a_new_worker_and_loses_no_request(tmp_path: Path) 
     with dev(tmp_path, *workers(tmp_path)) as server:
         entry = tmp_path / "front" / "src" / "entry.py"
         assert server.text("/word") == "WORD top"
-        while True:  # until the watching has begun
-            entry.write_text(entry.read_text() + "\n# touched")
-            line = server.process.stdout.readline() if server.process.stdout else ""
-            if line.startswith("Reloaded"):
-                break
+        first = FRONT.replace("WORD ", "first ")
+        deadline = time.monotonic() + PATIENCE
+        while server.text("/word") != "first top":
+            assert time.monotonic() < deadline
+            # Again and again, until the watching has begun.
+            first += "\n# touched"
+            entry.write_text(first)
+            time.sleep(0.2)
         slow: list[str] = []
         thread = threading.Thread(target=lambda: slow.append(server.text("/slow")))
         thread.start()
-        time.sleep(0.1)
+        while server.text("/begun") != "1":
+            assert time.monotonic() < deadline
         entry.write_text(FRONT.replace("WORD ", "new "))
         changed(server, "new top")
         (tmp_path / "front" / ".dev.vars").write_text("WORD=secret")
         changed(server, "new secret")
+        assert server.process.stderr is not None
         entry.write_text("syntax error")
-        time.sleep(0.2)
+        while "not reloaded" not in server.process.stderr.readline():
+            assert server.process.poll() is None
         assert server.text("/word") == "new secret"
         entry.write_text(FRONT)
         changed(server, "WORD secret")
+        assert server.text("/go") == "going"
         thread.join()
         assert slow == ["WORD"]
