@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+import bunflare
+from bunflare.runtime.fetching import fetch
 from tests.runtime.test_dev import Server, dev
 
 COUNTER = Path(__file__).parents[2] / "examples" / "counter"
@@ -153,6 +155,34 @@ def test_fetch_and_passing_a_request_on(server: Server) -> None:
     assert (status, headers["x-method"], body) == (201, "POST", b"body" * 100_000)
 
 
+async def test_a_request_leaves_an_object_when_its_writes_are_on_disk(
+    state: bunflare.State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    landed: list[object] = []
+    submit = state.database.submit
+
+    def noted(function: Any, *args: Any) -> Any:
+        future = submit(function, *args)
+        future.add_done_callback(landed.append)
+        return future
+
+    async def answer(_: bunflare.Request) -> bunflare.Response:
+        seen.append(bool(landed))
+        return bunflare.Response("ok")
+
+    class Caller(bunflare.DurableObject):
+        async def send(self) -> str:
+            await self.ctx.storage.put("before", 1)
+            response = await fetch("https://elsewhere/", fetcher=answer)
+            return await response.text()
+
+    stub = state.durable_objects(Caller).get_by_name("a")
+    monkeypatch.setattr(state.database, "submit", noted)
+    assert await stub.send() == "ok"
+    assert seen == [True]
+
+
 def test_an_alarm_rings(server: Server) -> None:
     _json(server, "ring")
     deadline = time.monotonic() + 10
@@ -207,13 +237,16 @@ def test_the_counter_example_survives_sigkill_in_the_middle_of_traffic(tmp_path:
         lanes = [threading.Thread(target=press, args=(lane,)) for lane in range(3)]
         for lane in lanes:
             lane.start()
-        time.sleep(0.5)
+        deadline = time.monotonic() + 30
+        while sum(counts) < 50:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
         server.process.kill()
         stop.set()
         for lane in lanes:
             lane.join()
         answered = sum(counts)
-    assert answered > 10
+    assert answered >= 50
     with dev(COUNTER, "--persist-to", str(state)) as server:
         _, _, body = server.fetch("/visitors", headers={"Accept": "application/json"})
         found = json.loads(body)

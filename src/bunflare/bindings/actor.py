@@ -13,6 +13,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from inspect import isawaitable, iscoroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import DurableObjectAbort, DurableObjectReset
@@ -68,9 +69,10 @@ class Event(Coroutine[Any, Any, None]):
                 start, self._start = self._start, None
                 assert start is not None
                 result = start(actor.instance)
-                if hasattr(result, "send"):
-                    self._coroutine = result
-                    awaited = result.send(None)
+                if isawaitable(result):
+                    coroutine = result if iscoroutine(result) else _awaited(result)
+                    self._coroutine = coroutine
+                    awaited = coroutine.send(None)
                     data.flush()
                     return awaited
             elif self._held is None:
@@ -84,6 +86,10 @@ class Event(Coroutine[Any, Any, None]):
                 return awaited
         except StopIteration as stop:
             result = stop.value
+        except KeyboardInterrupt as error:
+            # Whoever pressed the keys means the program.
+            actor.ended(self, None, error)
+            raise
         except BaseException as error:
             actor.ended(self, None, error)
             raise StopIteration from None
@@ -117,7 +123,7 @@ class Event(Coroutine[Any, Any, None]):
 class Section:
     """A critical section: while it is open, only its own code runs in the object."""
 
-    __slots__ = ("future", "parent", "resets", "run", "task")
+    __slots__ = ("future", "over", "parent", "resets", "run", "task")
 
     def __init__(
         self,
@@ -132,6 +138,8 @@ class Section:
         #: Whether its failure resets the object.
         self.resets = resets
         self.task: asyncio.Task[Any] | None = None
+        #: What it has started may go on after it.
+        self.over = False
 
 
 class Actor:
@@ -154,7 +162,6 @@ class Actor:
         "outdated",
         "section",
         "seen",
-        "sockets",
         "used",
     )
 
@@ -174,8 +181,6 @@ class Actor:
         self._queue: list[Event] = []
         self._running: set[Event] = set()
         self.background: set[asyncio.Future[Any]] = set()
-        #: Connections that the instance itself listens to: they keep it from being evicted.
-        self.sockets = 0
         #: Whether anything has happened since this was last set to False.
         self.used = True
         #: When that was, as far as the host has looked.
@@ -264,13 +269,19 @@ class Actor:
     def block(self, run: Callable[[], Awaitable[T]], *, resets: bool = True) -> asyncio.Future[T]:
         """Run a critical section as soon as no other is open, or inside of the caller's own."""
         future: asyncio.Future[Any] = self._loop.create_future()
-        parent = _section.get()
-        section = Section(run, parent, future, resets)
-        if self.section is None or self.section is parent:
-            self._open(section)
-        else:
+        section = Section(run, _section.get(), future, resets)
+        if not self._open_if_free(section):
             self._blocked.append(section)
         return future
+
+    def _open_if_free(self, section: Section) -> bool:
+        """Open a section if the one that is open is the one that it belongs into."""
+        while section.parent is not None and section.parent.over:
+            section.parent = section.parent.parent
+        if self.section is not section.parent:
+            return False
+        self._open(section)
+        return True
 
     def _open(self, section: Section) -> None:
         self.section = section
@@ -303,6 +314,7 @@ class Actor:
             error = self._fatal(error)
         if error is not None and section.resets:
             self.reset(error)
+        section.over = True
         self._close(section)
         _settle(section.future, result, error)
         if error is not None:
@@ -313,10 +325,11 @@ class Actor:
         if self.broken is not None:
             return
         self.section = section.parent
+        for blocked in self._blocked:
+            if self._open_if_free(blocked):
+                self._blocked.remove(blocked)
+                return
         if self.section is not None:
-            return
-        if self._blocked:
-            self._open(self._blocked.pop(0))
             return
         held, self._held = self._held, []
         for future in held:
@@ -383,23 +396,27 @@ class Actor:
         self._over = _nothing
         self._context = contextvars.Context()
 
-    @property
-    def tasks(self) -> list[asyncio.Future[Any]]:
-        """What is under way."""
-        events = [event.task for event in self._running if event.task is not None]
-        return [*events, *self.background]
+    def under_way(self) -> list[asyncio.Future[Any]]:
+        """What has to be awaited before the object is idle; more may follow."""
+        found = [event.task for event in self._running if event.task is not None]
+        found += [section.task for section in (self.section,) if section and section.task]
+        written = self.data.confirmed()
+        return [*found, *self.background, *([] if written is None else [written])]
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is under way and nothing is connected."""
+        """Whether nothing is under way."""
         return not (
             self._running
             or self._queue
             or self.section is not None
             or self.background
-            or self.sockets
             or not self.data.clean
         )
+
+
+async def _awaited(value: Awaitable[Any]) -> Any:
+    return await value
 
 
 def _nothing() -> None:

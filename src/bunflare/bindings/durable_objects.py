@@ -5,7 +5,6 @@ https://developers.cloudflare.com/durable-objects/api/namespace/
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DurableObjectTypeError
@@ -145,7 +144,5 @@ class _Method:
     def __await__(self) -> Generator[Any, Any, Any]:
         return self._host.call(self._id, self._name, None, {}).__await__()
 
-
-Handler = Callable[..., Any]
 
 __all__ = ["DurableObject", "DurableObjectId", "DurableObjectNamespace", "DurableObjectStub"]

@@ -11,12 +11,13 @@ import asyncio
 import logging
 import random
 from dataclasses import dataclass
-from inspect import isawaitable, signature
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from ..store import objects as store
 from ..timer import Chore
 from .object_ids import DurableObjectId
+from .rpc import relaxed
 
 if TYPE_CHECKING:
     from ..timer import Timer
@@ -32,6 +33,8 @@ FIRST_RETRY_MS = 2000
 # Handlers that fail together should not come back together.
 _JITTER = 0.1
 _MOST_AT_ONCE = 256
+# When an alarm that failed could not even be put off (the disk is full).
+_LOOK_AGAIN_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class AlarmClock:
         self._host = host
         self._timer = timer
         self._firing: set[str] = set()
+        self._tasks: set[asyncio.Future[None]] = set()
         self._chore = Chore(f"the alarms of {host.namespace}", self._due, self._act)
 
     def start(self) -> None:
@@ -76,16 +80,19 @@ class AlarmClock:
         return rows[0][3] if rows else None
 
     async def _act(self, now: int) -> None:
-        for digits, _, _, when in self._rows(_MOST_AT_ONCE - len(self._firing)):
+        for digits, time, _, when in self._rows(_MOST_AT_ONCE - len(self._firing)):
             if when <= now:
-                self.fire(digits)
+                self.fire(digits, time)
 
-    def fire(self, id: str) -> asyncio.Future[Any]:
-        """Have the handler of the object's alarm called now."""
+    def fire(self, id: str, time: int | None = None) -> asyncio.Future[Any]:
+        """Have the handler of the object's alarm called now.
+
+        If ``time`` is given, only while the alarm is still the one that was set for it.
+        """
         self._firing.add(id)
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         reply.add_done_callback(lambda reply: self._fired(id, reply))
-        ringing = _Ringing(self._host, id)
+        ringing = _Ringing(self._host, id, time)
         self._host.run(DurableObjectId(id), ringing.begin, reply)
         return reply
 
@@ -93,7 +100,8 @@ class AlarmClock:
         if not reply.cancelled() and (error := reply.exception()) is not None:
             # The object failed around its handler: its constructor, a reset, its storage.
             task = asyncio.ensure_future(self._failed(id, error))
-            task.add_done_callback(lambda _: self._done(id))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         else:
             self._done(id)
 
@@ -112,20 +120,25 @@ class AlarmClock:
                 )
         except Exception:
             _log.exception("the alarm of %s %s could not be put off", host.namespace, id)
+            # Its row says that it is due, which would be at once, again and again.
+            host.clock.call_at(host.clock.now() + _LOOK_AGAIN_MS, lambda: self._done(id))
+        else:
+            self._done(id)
 
 
 class _Ringing:
     """One call of an alarm's handler."""
 
-    def __init__(self, host: ObjectHost, id: str) -> None:
+    def __init__(self, host: ObjectHost, id: str, time: int | None) -> None:
         self._host = host
         self._id = id
+        self._time = time
 
     async def begin(self, instance: Any) -> None:
         host = self._host
         actor = host.actors[self._id]
         stored = actor.data.stored_alarm()
-        if stored is None:
+        if stored is None or self._time not in (None, stored[0]):
             return  # it was deleted, or set anew, in the meantime
         time, retries = stored
         handler = getattr(instance, "alarm", None)
@@ -136,7 +149,7 @@ class _Ringing:
         actor.data.ringing = True
         try:
             info = AlarmInvocationInfo(retries, retries > 0, time)
-            result = handler(info) if signature(handler).parameters else handler()
+            result = relaxed(handler, info)
             if isawaitable(result):
                 await result
         except Exception:

@@ -41,7 +41,7 @@ class Layer:
         """Lay another one over this."""
         if other.cleared:
             self.cleared = True
-            self.entries = other.entries
+            self.entries = dict(other.entries)
         else:
             self.entries.update(other.entries)
         if other.alarm != store.KEEP:
@@ -58,7 +58,7 @@ class ObjectData:
     __slots__ = (
         *("_alarm_set", "_broken", "_database", "_failed", "_file", "_flusher", "_id", "_known"),
         *("_loop", "_name", "_namespace", "_now", "_scheduled", "_waiting"),
-        *("flying", "layers", "ringing"),
+        *("flying", "layers", "ringing", "successor"),
     )
 
     def __init__(
@@ -71,6 +71,7 @@ class ObjectData:
         now: Callable[[], int],
         broken: Callable[[BaseException], object],
         alarm_set: Callable[[int], object],
+        before: ObjectData | None = None,
     ) -> None:
         self._database = database
         self._flusher = flusher
@@ -82,8 +83,13 @@ class ObjectData:
         self._alarm_set = alarm_set
         self._loop = asyncio.get_running_loop()
         self.layers = [Layer()]
-        #: Layers on their way to the disk, the oldest first.
-        self.flying: list[Layer] = []
+        #: Layers on their way to the disk, the oldest first: also those that the object's last
+        #: instance had sent.
+        self.flying: list[Layer] = [] if before is None else before.flying
+        #: The object's next instance, which has seen what this one had sent.
+        self.successor: ObjectData | None = None
+        if before is not None:
+            before.successor = self
         self._waiting: list[tuple[Layer, Callable[[BaseException | None], object]]] = []
         #: Whether a flush is to come, of itself or at the end of an event's step.
         self._scheduled = False
@@ -162,7 +168,13 @@ class ObjectData:
             return
         # Dropping tables is a commit of its own, which carries the rest along.
         self.layers[-1] = Layer()
-        self._send(layer, self._file.clear(layer.text()))
+        try:
+            sequence = self._file.clear(layer.text())
+        except Exception as error:
+            # What was to be deleted, and written before, is neither here nor there.
+            self._fail(error)
+            raise
+        self._send(layer, sequence)
 
     # -- the alarm -------------------------------------------------------------------------
 
@@ -256,13 +268,22 @@ class ObjectData:
         sequence = None
         if self._file is not None and self._file.open:
             try:
-                sequence = self._file.commit(layer.text() if layer else None)
+                sequence = self._file.commit(self._under_way(layer))
             except Exception as error:
                 self._fail(error)
                 return
-        if layer:
+        if layer or sequence is not None:
             self.layers[0] = Layer()
             self._send(layer, sequence)
+
+    def _under_way(self, layer: Layer) -> str | None:
+        """For the redo record, which replaces the last one: all that is not on disk yet."""
+        if not self.flying:
+            return layer.text() if layer else None
+        whole = Layer()
+        for one in (*self.flying, layer):
+            whole.put(one)
+        return whole.text()
 
     def _send(self, layer: Layer, sequence: int | None) -> None:
         self.flying.append(layer)
@@ -288,9 +309,14 @@ class ObjectData:
         self._known = True
         if layer.alarm is not None and layer.alarm != store.KEEP:
             self._alarm_set(layer.alarm)
+        self._release(layer)
+
+    def _release(self, layer: Layer) -> None:
         waiting = self._waiting
         while waiting and waiting[0][0] is layer:
             waiting.pop(0)[1](None)
+        if self.successor is not None:
+            self.successor._release(layer)
 
     def _fail(self, error: BaseException) -> None:
         if self._failed is None:
@@ -300,6 +326,8 @@ class ObjectData:
         waiting, self._waiting = self._waiting, []
         for _, done in waiting:
             done(error)
+        if self.successor is not None:
+            self.successor._fail(error)
 
     def confirm(self, done: Callable[[BaseException | None], object]) -> bool:
         """Call ``done`` once all that was written until now is on disk; True if it is already."""

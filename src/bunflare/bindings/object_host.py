@@ -9,6 +9,7 @@ takes it over, with its alarms.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import re
 from collections import deque
@@ -25,7 +26,7 @@ from .object_data import ObjectData
 from .object_flush import Flusher
 from .object_ids import DurableObjectId
 from .object_state import DurableObjectState
-from .rpc import carried, find_method
+from .rpc import carried, find_method, relaxed
 
 if TYPE_CHECKING:
     from ..clock import Clock
@@ -43,8 +44,8 @@ IDLE_SECONDS = 10.0
 # How long the end waits for what is under way, in seconds.
 _GRACE = 5.0
 
-#: Something to be done once it is known where the namespace's objects run.
-_Waiting = Callable[[], object]
+#: What sends a call, once it is known where the namespace's objects run, and its reply.
+_Waiting = tuple[Callable[[], object], asyncio.Future[Any]]
 
 
 class ObjectHost:
@@ -176,20 +177,20 @@ class ObjectHost:
             )
         return loop.create_future()
 
-    def _leave(self, send: _Waiting, reply: asyncio.Future[Any]) -> None:
+    def _leave(self, send: Callable[[], object], reply: asyncio.Future[Any]) -> None:
         """Send a call once its caller's output gate is open and its way is known."""
         gate = output_gate.get()
         waiting = None if gate is None else gate()
         if waiting is None:
-            self.when_settled(send)
+            self._when_settled(send, reply)
             return
 
         def opened(done: asyncio.Future[Any]) -> None:
             error = None if done.cancelled() else done.exception()
             if error is None:
-                self.when_settled(send)
-            elif not reply.done():
-                reply.set_exception(error)
+                self._when_settled(send, reply)
+            else:
+                _refuse(reply, error)
 
         asyncio.ensure_future(waiting).add_done_callback(opened)
 
@@ -205,10 +206,8 @@ class ObjectHost:
         try:
             actor = self.actors.get(str(id)) or self._construct(id)
         except Exception as error:
-            if not reply.done():
-                reply.set_exception(carried(error))
+            _refuse(reply, carried(error))
             return
-
         actor.deliver(begin, reply)
 
     def _construct(self, id: DurableObjectId) -> Actor:
@@ -227,11 +226,8 @@ class ObjectHost:
             self.clock.now,
             actor.reset,
             self.alarms.set,
+            self._landing.pop(digits, None),
         )
-        before = self._landing.get(digits)
-        if before is not None:
-            # What the last instance had sent to disk is not to be read there yet.
-            actor.data.flying = before.flying
         self.actors[digits] = actor
         state = DurableObjectState(actor, DurableObjectId(digits, name, id.jurisdiction))
         try:
@@ -278,12 +274,15 @@ class ObjectHost:
 
     # -- ownership -------------------------------------------------------------------------
 
-    def when_settled(self, send: _Waiting) -> None:
+    def _when_settled(self, send: Callable[[], object], reply: asyncio.Future[Any]) -> None:
         """Call ``send`` once it is known where the objects run, in the order of asking."""
+        if self._closed:
+            _refuse(reply, StateError("the state is closed"))
+            return
         if (self.owner or self._client is not None) and not self._waiting:
             send()
             return
-        self._waiting.append(send)
+        self._waiting.append((send, reply))
         self.settle()
 
     def settle(self) -> None:
@@ -293,8 +292,6 @@ class ObjectHost:
         if self._settling is None:
             if self._loop is None:
                 self._loop = asyncio.get_running_loop()
-            import contextvars
-
             # Whoever asks first lends it nothing: no gate, no open transaction.
             self._settling = self._loop.create_task(self._settle(), context=contextvars.Context())
 
@@ -326,7 +323,8 @@ class ObjectHost:
         finally:
             self._settling = None
         while self._waiting:
-            self._waiting.popleft()()
+            send, _ = self._waiting.popleft()
+            send()
         if self.owner:
             self.alarms.start()
 
@@ -340,7 +338,8 @@ class ObjectHost:
 
     def _fail_waiting(self, error: Exception) -> None:
         _log.error("the objects of %s cannot be reached: %s", self.namespace, error)
-        self._waiting.clear()
+        while self._waiting:
+            _refuse(self._waiting.popleft()[1], error)
 
     def _lost(self) -> None:
         """The owner has closed its socket."""
@@ -365,18 +364,17 @@ class ObjectHost:
         if self._settling is not None:
             self._settling.cancel()
             await asyncio.wait([self._settling])
+        while self._waiting:
+            _refuse(self._waiting.popleft()[1], StateError("the state was closed"))
         self.alarms.close()
         if self._client is not None:
             await self._client.close()
         deadline = None if self._loop is None else self._loop.time() + _GRACE
         while (busy := [actor for actor in self.actors.values() if not actor.idle]) and (
-            deadline is not None and asyncio.get_running_loop().time() < deadline
+            deadline is not None and (left := deadline - asyncio.get_running_loop().time()) > 0
         ):
-            tasks = [task for actor in busy for task in actor.tasks]
-            if tasks:
-                await asyncio.wait(tasks, timeout=0.5)
-            else:
-                await asyncio.sleep(0.001)
+            under_way = [one for actor in busy for one in actor.under_way()]
+            await asyncio.wait(under_way, timeout=left)
         ended = StateError("the state was closed")
         for actor in list(self.actors.values()):
             if actor.idle:
@@ -392,12 +390,17 @@ class ObjectHost:
                 await self.database.write(store.disown, self.namespace, address)
 
 
+def _refuse(reply: asyncio.Future[Any], error: BaseException) -> None:
+    if not reply.done():
+        reply.set_exception(error)
+
+
 def begin_fetch(instance: Any, request: Request) -> Any:
     """The instance's answer to a request: what `ObjectHost.run` begins."""
     fetch = getattr(instance, "fetch", None)
     if fetch is None:
         raise DurableObjectError("Handler does not export a fetch() function.")
-    return fetch(request)
+    return relaxed(fetch, request)
 
 
 def check_namespace(name: object) -> str:

@@ -64,16 +64,16 @@ def check_jurisdiction(jurisdiction: object) -> str | None:
 
 
 @lru_cache(maxsize=8192)
-def from_name(unique: str, name: str, jurisdiction: str | None) -> str:
-    """The digits of the object of that name in a namespace."""
-    key = _key(unique)
+def from_name(namespace: str, name: str, jurisdiction: str | None) -> str:
+    """The digits of the object of that name; ``namespace`` is what its ids are bound to."""
+    key = _key(namespace)
     first = digest(key, f"{jurisdiction or ''}\0{name}".encode("utf-8", "surrogatepass"), "sha256")
     return _whole(key, first[:_HALF], jurisdiction)
 
 
-def unique(unique: str, jurisdiction: str | None) -> str:
+def unique(namespace: str, jurisdiction: str | None) -> str:
     """Digits that no other object has."""
-    return _whole(_key(unique), secrets.token_bytes(_HALF), jurisdiction)
+    return _whole(_key(namespace), secrets.token_bytes(_HALF), jurisdiction)
 
 
 def of_seed(name: str) -> str:
@@ -81,12 +81,12 @@ def of_seed(name: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def parse(unique: str, text: object) -> tuple[str, str | None] | None:
+def parse(namespace: str, text: object) -> tuple[str, str | None] | None:
     """The digits in lower case, and the jurisdiction; None if another namespace made them."""
     if not isinstance(text, str) or _HEX.match(text) is None:
         raise DurableObjectTypeError("Invalid Durable Object ID: must be 64 hex digits")
     digits = text.lower()
-    key, first = _key(unique), bytes.fromhex(digits[: 2 * _HALF])
+    key, first = _key(namespace), bytes.fromhex(digits[: 2 * _HALF])
     for jurisdiction in (None, *JURISDICTIONS):
         if _whole(key, first, jurisdiction) == digits:
             return digits, jurisdiction
@@ -94,8 +94,8 @@ def parse(unique: str, text: object) -> tuple[str, str | None] | None:
 
 
 @lru_cache(maxsize=256)
-def _key(unique: str) -> bytes:
-    return hashlib.sha256(unique.encode()).digest()
+def _key(namespace: str) -> bytes:
+    return hashlib.sha256(namespace.encode()).digest()
 
 
 def _whole(key: bytes, first: bytes, jurisdiction: str | None) -> str:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _LONGEST_ADDRESS = 100
 _LARGEST_FRAME = 256 * 1024 * 1024
 _CHUNK = 256 * 1024
+_TEMPORARY = "bunflare-socket-"
 _numbers = itertools.count(1)
 
 
@@ -108,7 +109,7 @@ class LinkServer:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        _unlink(self.address)
+        _remove(self.address)
 
 
 class LinkClient:
@@ -260,15 +261,19 @@ def _unpacked(packed: Any) -> BaseException:
     return error
 
 
-def _unlink(address: str) -> None:
-    Path(address).unlink(missing_ok=True)
+def _remove(address: str) -> None:
+    """Remove a socket, with the directory if that was made for it."""
+    path = Path(address)
+    path.unlink(missing_ok=True)
+    if path.parent.name.startswith(_TEMPORARY):
+        path.parent.rmdir()
 
 
 def _address(host: ObjectHost) -> str:
     directory = host.database.directory.path / "sockets"
     name = f"{host.database.presence.id}-{next(_numbers)}"
     if len(os.fsencode(directory / name)) > _LONGEST_ADDRESS:
-        return str(Path(tempfile.mkdtemp(prefix="bunflare-")) / name)
+        return str(Path(tempfile.mkdtemp(prefix=_TEMPORARY)) / name)
     directory.mkdir(mode=0o700, exist_ok=True)
     for left in directory.iterdir():
         if not host.database.presence.alive(left.name.partition("-")[0]):

@@ -5,16 +5,16 @@ https://developers.cloudflare.com/workers/runtime-apis/rpc/
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import date, datetime
-from inspect import isawaitable, isfunction, ismethod
+from functools import lru_cache
+from inspect import isawaitable, isfunction, ismethod, signature
 from typing import Any
 
 from ..errors import DurableObjectTypeError
 from ..values import dumps, loads
 
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes, datetime, date})
-_PLAIN = frozenset({int, float, str, bool, type(None), bytes})
 
 _RESERVED = frozenset(
     {
@@ -33,38 +33,45 @@ def copy(value: Any) -> Any:
     """The value as it arrives. Raises what the platform raises for what cannot be sent."""
     if value.__class__ in _SCALARS:
         return value
-    if value.__class__ is list and all(one.__class__ in _PLAIN for one in value):
+    if value.__class__ is list and all(one.__class__ in _SCALARS for one in value):
         return value[:]
     if value.__class__ is dict and all(
-        key.__class__ is str and one.__class__ in _PLAIN for key, one in value.items()
+        key.__class__ is str and one.__class__ in _SCALARS for key, one in value.items()
     ):
         return value.copy()
-    if _has_reference(value, set()):
-        return _copy_around(value)
+    if _has_reference(value):
+        try:
+            return _copy_around(value)
+        except RecursionError:
+            raise DurableObjectTypeError(
+                "a value with functions, streams or targets in it cannot be circular"
+            ) from None
     return loads(dumps(value))
 
 
-def _has_reference(value: Any, seen: set[int]) -> bool:
+def _has_reference(value: Any) -> bool:
     """Whether the codec alone cannot copy it. Raises for what it could and RPC does not."""
-    if value.__class__ in _SCALARS:
-        return False
-    if isinstance(value, tuple | bytearray) or isawaitable(value):
-        raise DurableObjectTypeError(
-            f"a value of type {type(value).__name__} cannot be sent over RPC; "
-            "send a list, bytes, or the awaited value"
-        )
-    if id(value) in seen:
-        return False
-    seen.add(id(value))
-    if isinstance(value, dict):
-        items: list[Any] = [*value.keys(), *value.values()]
-    elif isinstance(value, list | set | frozenset):
-        items = list(value)
-    else:
-        return by_reference(value)
-    # All are looked at, also behind the first that is a reference.
-    found = [_has_reference(one, seen) for one in items]
-    return any(found)
+    found = False
+    seen: set[int] = set()
+    rest = [value]
+    while rest:
+        one = rest.pop()
+        if one.__class__ in _SCALARS or id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, tuple | bytearray) or isawaitable(one):
+            raise DurableObjectTypeError(
+                f"a value of type {type(one).__name__} cannot be sent over RPC; "
+                "send a list, bytes, or the awaited value"
+            )
+        if isinstance(one, dict):
+            rest += one.keys()
+            rest += one.values()
+        elif isinstance(one, list | set | frozenset):
+            rest += one
+        else:
+            found = found or by_reference(one)
+    return found
 
 
 def _copy_around(value: Any) -> Any:
@@ -114,3 +121,25 @@ def carried(error: BaseException) -> BaseException:
     assert isinstance(copied, BaseException)
     copied.__cause__ = error
     return copied
+
+
+def relaxed(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a handler with as many of the arguments as it takes, as the platform does."""
+    return function(*args[: takes(function)])
+
+
+def takes(function: Callable[..., Any]) -> int:
+    """How many positional arguments a function takes, its object not counted."""
+    bound = getattr(function, "__func__", None)
+    return _takes(function) if bound is None else _takes(bound) - 1
+
+
+@lru_cache(maxsize=256)
+def _takes(function: Callable[..., Any]) -> int:
+    count = 0
+    for parameter in signature(function).parameters.values():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            return 100
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            count += 1
+    return count

@@ -12,10 +12,10 @@ from email.utils import formatdate
 from functools import lru_cache
 from typing import Any
 
+from ..bindings.rpc import takes
 from ..errors import WorkerError
 from ..web import Request, Response
 from .context import Background, ExecutionContext
-from .entrypoints import takes
 from .loader import Entrypoint
 from .traces import shortened
 

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any
 
+from ..bindings.rpc import relaxed
+
 #: Called with as many arguments as they take. Other public methods are RPC, and strict.
 HANDLERS = ("fetch", "scheduled", "queue", "email", "tail", "trace", "alarm")
-
-
-class DurableObject:
-    """Base of a Worker's Durable Objects."""
-
-    def __init__(self, ctx: Any, env: Any) -> None:
-        self.ctx = ctx
-        self.env = env
 
 
 class WorkerEntrypoint:
@@ -35,28 +28,6 @@ def handler(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*args, **kwargs)
 
     return wrapper
-
-
-def relaxed(function: Callable[..., Any], *args: Any) -> Any:
-    """Call ``function`` with as many of the arguments as it takes."""
-    return function(*args[: takes(function)])
-
-
-@functools.lru_cache(maxsize=256)
-def _takes(function: Callable[..., Any]) -> int:
-    count = 0
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            return 100
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            count += 1
-    return count
-
-
-def takes(function: Callable[..., Any]) -> int:
-    """How many positional arguments a function takes, its object not counted."""
-    bound = getattr(function, "__func__", None)
-    return _takes(function) if bound is None else _takes(bound) - 1
 
 
 def of_functions(functions: dict[str, Callable[..., Any]]) -> type[WorkerEntrypoint]:

@@ -14,6 +14,7 @@ from urllib.parse import urljoin
 from weakref import WeakKeyDictionary
 
 from ..errors import FetchError, FetchTypeError
+from ..store.gate import pass_output_gate
 from ..web import Headers, Request, Response
 from .js_values import PyProxy
 
@@ -46,6 +47,7 @@ async def fetch(resource: Any, options: Any = None, **other: Any) -> Response:
         resource = Request(source, **keywords)
     if fetcher is None:
         fetcher = resource.fetcher
+    await pass_output_gate()
     if fetcher is not None:
         answer: Response = await fetcher(resource)
         return answer

@@ -6,12 +6,11 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ..bindings.durable_objects import DurableObjectId, DurableObjectStub
+from ..bindings.durable_objects import DurableObject, DurableObjectId, DurableObjectStub
 from ..bindings.object_migrations import apply_migrations
 from ..bindings.object_sql import SqlCursor, SqlRawCursor, SqlStorage
 from ..bindings.object_storage import DurableObjectTransaction, SyncKvStorage
 from ..errors import WorkerError
-from .entrypoints import DurableObject
 from .facade import BindingFacade, Edge, snake
 
 if TYPE_CHECKING:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..bindings.rpc import takes
 from ..errors import FetchStatusError, WorkerError
 from ..web import Response
-from . import entrypoints, switching
+from . import switching
 from .js_values import (
     JsArray,
     JsDate,
@@ -44,7 +45,7 @@ def destroy_proxies(proxies: Any) -> None:
 
 def relaxed_call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call a function with as many positional arguments as it takes."""
-    return function(*args[: entrypoints.takes(function)], **kwargs)
+    return function(*args[: takes(function)], **kwargs)
 
 
 def relaxed_wrap(function: Callable[..., Any]) -> Callable[..., Any]:

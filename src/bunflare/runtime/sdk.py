@@ -12,12 +12,13 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from .. import web
+from ..bindings.durable_objects import DurableObject
 from ..bindings.rpc import RpcTarget
 from ..errors import DurableObjectAbort
 from . import bridge_asgi, bridge_wsgi, fetching, js_values
 from .bridges import Bridge
 from .context import Background
-from .entrypoints import DurableObject, WorkerEntrypoint, handler
+from .entrypoints import WorkerEntrypoint, handler
 from .facade import JsDict
 from .js_globals import js_names
 from .pyodide import pyodide_modules

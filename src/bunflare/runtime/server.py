@@ -56,7 +56,12 @@ class _Workers:
     async def make(self, at: int) -> Worker:
         """Load one of them, in the place of its earlier version."""
         worker = Worker(self._sources[at](), self._state, self.find, resident=at == 0)
-        await worker.bind(self._state)
+        try:
+            await worker.bind(self._state)
+        except BaseException:
+            # Its cron triggers would go on beside those of the earlier version.
+            await worker.close(0)
+            raise
         self._known[worker.name] = worker
         return worker
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from ..bindings.rpc import relaxed
 from ..clock import Clock
 from ..config import Config
 from ..errors import WorkerError
@@ -17,7 +18,7 @@ from .asgi import WorkerApp
 from .assets import Assets
 from .context import Background, ExecutionContext
 from .cron import Cron
-from .entrypoints import WorkerEntrypoint, relaxed
+from .entrypoints import WorkerEntrypoint
 from .env import make_env
 from .fetching import close as close_connections
 from .limits import RateLimit, version_metadata

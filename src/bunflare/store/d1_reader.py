@@ -35,7 +35,7 @@ _PAGES = slice(20, 24)
 _NEVER = float("inf")
 _LOOPS = frozenset({"Next", "Prev", "VNext", "SorterNext", "Program", "VUpdate", "RowSetRead"})
 _OPENS = frozenset({"OpenRead", "OpenWrite", "ReopenIdx"})
-_SCHEMA = frozenset({"CREATE", "DROP", "ALTER", "REINDEX", "ANALYZE"})
+SCHEMA_WORDS = frozenset({"CREATE", "DROP", "ALTER", "REINDEX", "ANALYZE"})
 
 _SEQUENCE = "SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_sequence'"
 # The platform keeps notes of its own in a table of this name, which it hides.
@@ -180,7 +180,7 @@ class D1Reader(Reader):
         finally:
             self._guard.end()
         root = self.one(_SEQUENCE)
-        return _read_program(rows, root[0] if root else -1)
+        return read_program(rows, root[0] if root else -1)
 
     def describe(self, sql: str, parameters: tuple[Any, ...]) -> tuple[str, ...]:
         """The names of a query's columns, also where it gives no row."""
@@ -311,7 +311,7 @@ class D1Executor:
             (time.monotonic() - started) * 1000,
             connection.changes() if total else 0,
             connection.last_insert_rowid() if total else 0,
-            total > 0 or (traced and keyword(sql) in _SCHEMA),
+            total > 0 or (traced and keyword(sql) in SCHEMA_WORDS),
             scanned if total else max(scanned, len(rows)),
             total * program.entries + (1 if program.sequence and total else 0),
         )
@@ -356,7 +356,7 @@ def _scanned(status: dict[str, int]) -> int:
     return steps + 1 if steps else 0
 
 
-def _read_program(rows: list[Row], sequence_root: int) -> Program:
+def read_program(rows: list[Row], sequence_root: int) -> Program:
     roots: dict[int, int] = {}
     indexes: set[int] = set()
     removed: set[int] = set()

@@ -18,8 +18,8 @@ import apsw
 
 from ..errors import DurableObjectSqlError
 from .connection import BusyWait, Durability, Row, connect, enter_wal, translate
-from .d1_connection import USER, Guard, statements
-from .d1_reader import UNKNOWN, Program, _read_program, columns_of
+from .d1_connection import USER, Guard, keyword, statements
+from .d1_reader import SCHEMA_WORDS, UNKNOWN, Program, columns_of, read_program
 
 _PATIENCE = 10.0
 _KNOWN = 1024
@@ -51,10 +51,12 @@ _SEQUENCES = "SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_sequence'"
 class _Kind:
     """What is known of a text."""
 
-    __slots__ = ("parts", "program", "reads")
+    __slots__ = ("parts", "program", "reads", "schema")
 
     def __init__(self, sql: str) -> None:
         self.parts = [part for _, part in statements(sql)]
+        #: Whether what is known of other texts does not hold after it.
+        self.schema = any(keyword(part) in SCHEMA_WORDS for part in self.parts)
         #: Whether the last statement only reads; None if it has not run yet.
         self.reads: bool | None = None
         self.program = UNKNOWN
@@ -135,11 +137,6 @@ class ObjectFile:
             self._begin()
         parts = kind.parts
         if len(parts) > 1:
-            if bindings and any(_parameters(part) for part in parts[:-1]):
-                raise DurableObjectSqlError(
-                    "When executing multiple SQL statements in a single call, only the last "
-                    "statement can have parameters."
-                )
             for part in parts[:-1]:
                 self._step(part)
         text = parts[-1]
@@ -162,6 +159,8 @@ class ObjectFile:
         changed = self._connection.total_changes() - before
         if not reads:
             kind.program = self._program(text, bindings)
+            if kind.schema:
+                self._kinds.clear()
         return Rows(self, (text, bindings), rows, names, _written(changed, kind.program))
 
     def _write(self, kind: _Kind, text: str, bindings: tuple[Any, ...]) -> Rows:
@@ -173,15 +172,18 @@ class ObjectFile:
         except apsw.Error as error:
             raise self.failed(error) from error
         changed = connection.total_changes() - before
-        program = kind.program
-        written = changed * program.entries
-        if program.sequence and changed:
-            written += 1
-        return Rows(self, (text, bindings), rows, None, written)
+        if kind.schema:
+            self._kinds.clear()
+        return Rows(self, (text, bindings), rows, None, _written(changed, kind.program))
 
     def _step(self, sql: str) -> None:
         try:
             self._execute(sql, (), prepare_flags=USER).fetchall()
+        except apsw.BindingsError as error:
+            raise DurableObjectSqlError(
+                "When executing multiple SQL statements in a single call, only the last "
+                "statement can have parameters."
+            ) from error
         except apsw.Error as error:
             raise self.failed(error) from error
 
@@ -200,7 +202,7 @@ class ObjectFile:
         except apsw.Error:
             return UNKNOWN
         root = self._own(_SEQUENCES)
-        return _read_program(rows, root[0][0] if root else -1)
+        return read_program(rows, root[0][0] if root else -1)
 
     def names(self, sql: str, bindings: tuple[Any, ...]) -> tuple[str, ...]:
         """The columns of a statement that gave no row."""
@@ -331,10 +333,6 @@ class ObjectFile:
     def close(self) -> None:
         self.rollback()
         self._connection.close()
-
-
-def _parameters(sql: str) -> bool:
-    return "?" in sql or ":" in sql or "@" in sql or "$" in sql
 
 
 def _written(changed: int, program: Program) -> int:

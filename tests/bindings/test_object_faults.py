@@ -1,0 +1,398 @@
+"""Durable Objects where something goes wrong at an inconvenient moment."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bunflare
+from bunflare import DurableObject, DurableObjectSqlError
+from bunflare.bindings.object_link import LinkServer
+from tests.support import eventually
+
+Work = Callable[[bunflare.DurableObjectState], Any]
+
+
+class Box(DurableObject):
+    async def do(self, work: Work) -> Any:
+        result = work(self.ctx)
+        return await result if asyncio.iscoroutine(result) else result
+
+    async def add(self, amount: int) -> int:
+        storage = self.ctx.storage
+        storage.sql.exec("CREATE TABLE IF NOT EXISTS log (amount)")
+        storage.sql.exec("INSERT INTO log VALUES (?)", amount)
+        balance = (await storage.get("balance") or 0) + amount
+        await storage.put("balance", balance)
+        return int(balance)
+
+    async def only_put(self, key: str, value: Any) -> None:
+        await self.ctx.storage.put(key, value)
+
+    async def only_sql(self, amount: int) -> None:
+        self.ctx.storage.sql.exec("INSERT INTO log VALUES (?)", amount)
+
+    async def look(self) -> list[Any]:
+        rows = self.ctx.storage.sql.exec("SELECT amount FROM log").raw().to_array()
+        return [await self.ctx.storage.list(), sorted(amount for (amount,) in rows)]
+
+    async def leave(self) -> None:
+        self.ctx.abort("enough")
+
+    def future(self) -> Awaitable[str]:
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(future.set_result, "later")
+        return future
+
+
+def stub_of(state: bunflare.State) -> Any:
+    return state.durable_objects(Box).get_by_name("box")
+
+
+# -- the two files of an object ---------------------------------------------------------------
+
+
+async def test_what_a_crash_finds_under_way_is_whole_whatever_came_after_it(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SQL file has three commits when the machine stops, data.sqlite none of their keys."""
+    state = bunflare.open(directory)
+    stub = stub_of(state)
+    assert await stub.add(1) == 1
+    with monkeypatch.context() as patch:
+        never: list[asyncio.Future[None]] = []
+
+        def submit(*_: object) -> asyncio.Future[None]:
+            never.append(asyncio.get_running_loop().create_future())
+            return never[-1]
+
+        patch.setattr(state.database, "submit", submit)
+        calls = [stub.add(2), stub.only_put("key", "value"), stub.add(3), stub.only_sql(4)]
+        await asyncio.sleep(0)
+        await eventually(lambda: len(never) >= 1 and not _busy(state))
+        assert not any(call.done() for call in calls)
+        ours = shutil.ignore_patterns("sockets", "processes")
+        shutil.copytree(directory, tmp_path / "copy", ignore=ours)
+        for future in never:
+            future.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+    await state.close()
+    async with bunflare.open(tmp_path / "copy") as copy:
+        assert await stub_of(copy).look() == [{"balance": 6, "key": "value"}, [1, 2, 3, 4]]
+        # What was recovered is not recovered once more over what follows.
+        await stub_of(copy).only_put("balance", 100)
+    async with bunflare.open(tmp_path / "copy") as copy:
+        assert (await stub_of(copy).look())[0]["balance"] == 100
+
+
+def _busy(state: bunflare.State) -> bool:
+    return any(
+        event._coroutine is None
+        for actor in state._objects["Box"].actors.values()
+        for event in actor._running
+    )
+
+
+async def test_an_object_that_is_reset_with_writes_under_way_loses_none_and_repeats_none(
+    state: bunflare.State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub = stub_of(state)
+    await stub.add(1)
+    submit = state.database.submit
+    freed = asyncio.Event()
+
+    def late(function: Any, *args: Any) -> Any:
+        async def later() -> Any:
+            await freed.wait()
+            return await submit(function, *args)
+
+        return asyncio.ensure_future(later())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state.database, "submit", late)
+        calls = [stub.add(2), stub.only_put("balance", 50), stub.leave()]
+        with pytest.raises(bunflare.DurableObjectReset, match="enough"):
+            await calls[2]
+        # The next instance sees what is under way, and writes over it.
+        again = asyncio.ensure_future(_both(stub))
+        await asyncio.sleep(0.01)
+        freed.set()
+        assert await again == [{"balance": 50, "after": True}, [1, 2]]
+    await asyncio.gather(*calls, return_exceptions=True)
+    state._objects["Box"].evict(str(stub.id))
+    assert await stub.look() == [{"balance": 50, "after": True}, [1, 2]]
+
+
+async def _both(stub: Any) -> Any:
+    await stub.only_put("after", True)
+    return await stub.look()
+
+
+async def test_the_next_instance_fails_with_the_writes_that_it_has_seen(
+    state: bunflare.State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub = stub_of(state)
+    await stub.add(1)
+    with monkeypatch.context() as patch:
+        futures: list[asyncio.Future[None]] = []
+
+        def submit(*_: object) -> asyncio.Future[None]:
+            futures.append(asyncio.get_running_loop().create_future())
+            return futures[-1]
+
+        patch.setattr(state.database, "submit", submit)
+        calls = [stub.add(2), stub.leave()]
+        await asyncio.gather(calls[1], return_exceptions=True)
+        seen = stub.look()
+        await eventually(lambda: not _busy(state))
+        futures[0].set_exception(bunflare.DatabaseFull("full"))
+        await asyncio.gather(*calls, return_exceptions=True)
+        with pytest.raises(bunflare.DatabaseFull):
+            await seen
+    # The SQL file has the second one, with the record of what belongs to it.
+    assert await stub.look() == [{"balance": 3}, [1, 2]]
+
+
+# -- sections ---------------------------------------------------------------------------------
+
+
+async def test_transactions_beside_each_other_inside_of_a_critical_section(
+    state: bunflare.State,
+) -> None:
+    async def work(ctx: bunflare.DurableObjectState) -> Any:
+        async def add(txn: bunflare.DurableObjectTransaction) -> None:
+            value = await txn.get("n") or 0
+            await asyncio.sleep(0)
+            await txn.put("n", value + 1)
+
+        async def section() -> None:
+            await asyncio.gather(*[ctx.storage.transaction(add) for _ in range(5)])
+
+        await ctx.block_concurrency_while(section)
+        return await ctx.storage.get("n")
+
+    assert await asyncio.wait_for(stub_of(state).do(work), 5) == 5
+
+
+async def test_what_a_critical_section_has_started_outlives_it(state: bunflare.State) -> None:
+    stub = stub_of(state)
+    ended = asyncio.Event()
+
+    async def work(ctx: bunflare.DurableObjectState) -> None:
+        async def later() -> None:
+            await ended.wait()
+
+            async def change(txn: bunflare.DurableObjectTransaction) -> None:
+                await txn.put("late", True)
+
+            await ctx.storage.transaction(change)
+
+        async def section() -> None:
+            ctx.wait_until(later())
+
+        await ctx.block_concurrency_while(section)
+
+    await stub.do(work)
+    ended.set()
+    host = state._objects["Box"]
+    await eventually(lambda: not host.actors[str(stub.id)].background)
+    found = await asyncio.wait_for(stub.do(lambda ctx: ctx.storage.get("late")), 5)
+    assert found is True
+
+
+async def test_nothing_leaves_a_transaction_before_what_came_before_it_is_on_disk(
+    state: bunflare.State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = state.database.submit
+    landed: list[str] = []
+
+    def noted(function: Any, *args: Any) -> Any:
+        future = submit(function, *args)
+        future.add_done_callback(lambda _: landed.append("landed"))
+        return future
+
+    monkeypatch.setattr(state.database, "submit", noted)
+
+    async def work(ctx: bunflare.DurableObjectState) -> list[str]:
+        await ctx.storage.put("before", 1)
+
+        async def change(txn: bunflare.DurableObjectTransaction) -> list[str]:
+            await state.kv("OUTSIDE").put("told", "x")
+            return list(landed)
+
+        return await ctx.storage.transaction(change)
+
+    assert await stub_of(state).do(work) == ["landed"]
+
+
+# -- calls ------------------------------------------------------------------------------------
+
+
+async def test_calls_fail_where_the_objects_cannot_be_reached(
+    state: bunflare.State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(_: object) -> None:
+        raise OSError("no sockets today")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LinkServer, "start", broken)
+        stub = stub_of(state)
+        with pytest.raises(OSError, match="no sockets today"):
+            await asyncio.wait_for(stub.add(1), 5)
+    assert await stub.add(1) == 1
+
+
+async def test_a_state_that_is_closed_fails_the_calls_that_wait(directory: Path) -> None:
+    state = bunflare.open(directory)
+    call = stub_of(state).add(1)
+    await state.close()
+    with pytest.raises(bunflare.StateError):
+        await asyncio.wait_for(call, 5)
+
+
+async def test_a_method_that_returns_an_awaitable_is_awaited(state: bunflare.State) -> None:
+    assert await stub_of(state).future() == "later"
+
+
+async def test_values_nested_too_deeply_are_refused(state: bunflare.State) -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(bunflare.ValueNotSerializable, match="nested too deeply"):
+        await stub_of(state).do(deep)
+
+
+async def test_a_directory_with_a_long_path(tmp_path: Path) -> None:
+    """A socket's address has room for some 100 bytes only."""
+    deep = tmp_path / ("long" * 40) / "state"
+    async with bunflare.open(deep) as state:
+        assert await stub_of(state).add(1) == 1
+        address = Path(state._objects["Box"]._server.address)  # type: ignore[union-attr]
+        assert address.exists()
+    assert not address.parent.exists()
+
+
+# -- SQL --------------------------------------------------------------------------------------
+
+
+async def test_signs_of_parameters_in_strings_are_none(state: bunflare.State) -> None:
+    async def work(ctx: bunflare.DurableObjectState) -> Any:
+        sql = ctx.storage.sql
+        one = sql.exec("CREATE TABLE t (a); INSERT INTO t VALUES ('a:b?'); SELECT ? AS v", 1).one()
+        with pytest.raises(DurableObjectSqlError, match="only the last statement can have param"):
+            sql.exec("SELECT ?; SELECT ?", 1)
+        return one
+
+    assert await stub_of(state).do(work) == {"v": 1}
+
+
+async def test_rows_written_follow_an_index_that_is_made_later(state: bunflare.State) -> None:
+    async def work(ctx: bunflare.DurableObjectState) -> list[int]:
+        sql = ctx.storage.sql
+        sql.exec("CREATE TABLE t (a)")
+        before = [sql.exec("INSERT INTO t VALUES (1)").rows_written for _ in "12"]
+        sql.exec("CREATE INDEX i ON t (a)")
+        return [*before, sql.exec("INSERT INTO t VALUES (1)").rows_written]
+
+    assert await stub_of(state).do(work) == [1, 1, 2]
+
+
+async def test_delete_all_that_cannot_be_written_resets_the_object_and_deletes_nothing(
+    state: bunflare.State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bunflare.store.object_sql import ObjectFile
+
+    stub = stub_of(state)
+    await stub.add(1)
+
+    async def work(ctx: bunflare.DurableObjectState) -> str:
+        await ctx.storage.put("pending", True)
+        with pytest.raises(bunflare.DatabaseFull):
+            await ctx.storage.delete_all()
+        return "all is well"
+
+    def full(*_: object) -> None:
+        raise bunflare.DatabaseFull("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectFile, "clear", full)
+        with pytest.raises(bunflare.DatabaseFull):
+            await stub.do(work)
+    assert await stub.look() == [{"balance": 1}, [1]]
+
+
+# -- alarms -----------------------------------------------------------------------------------
+
+
+class Bell(DurableObject):
+    async def set(self, time: int) -> None:
+        await self.ctx.storage.set_alarm(time)
+
+    async def alarm(self) -> None:
+        self.env.append("rung")
+
+
+async def test_an_alarm_that_cannot_be_put_off_waits_before_it_is_tried_again(
+    state: bunflare.State, clock: bunflare.ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+
+    class Fragile(Bell):
+        def __init__(self, ctx: Any, env: Any) -> None:
+            super().__init__(ctx, env)
+            if self.env.count("broken") > len(tries):
+                tries.append("tried")
+                raise ValueError("broken")
+
+    env: list[str] = []
+    stub = state.durable_objects(Fragile, env=env).get_by_name("a")
+    await stub.set(clock.now() + 1000)
+    host = state._objects["Fragile"]
+    host.evict(str(stub.id))
+    env += ["broken"] * 1000
+
+    async def full(*_: object, **__: object) -> None:
+        raise bunflare.DatabaseFull("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state.database, "write", full)
+        await clock.advance(seconds=30)
+        await eventually(lambda: bool(tries))
+        assert len(tries) == 1
+    env.clear()
+    await clock.advance(minutes=2)
+    await eventually(lambda: env == ["rung"])
+
+
+async def test_an_alarm_that_is_set_anew_while_it_is_about_to_ring_waits_for_its_new_time(
+    state: bunflare.State, clock: bunflare.ManualClock
+) -> None:
+    env: list[str] = []
+
+    class Slow(Bell):
+        async def hold(self, until: asyncio.Event, time: int) -> None:
+            async def section() -> None:
+                await until.wait()
+                await self.ctx.storage.set_alarm(time)
+                await self.ctx.storage.sync()
+
+            await self.ctx.block_concurrency_while(section)
+
+    objects = state.durable_objects(Slow, env=env)
+    stub = objects.get_by_name("a")
+    await stub.set(clock.now() + 1000)
+    host = state._objects["Slow"]
+    until = asyncio.Event()
+    held = host.call(stub.id, "hold", (until, clock.now() + 60_000), {})
+    await clock.advance(seconds=2)
+    until.set()
+    await held
+    await clock.advance(seconds=10)
+    assert env == []
+    await clock.advance(seconds=60)
+    assert env == ["rung"]
