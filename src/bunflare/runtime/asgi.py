@@ -45,11 +45,12 @@ class WorkerApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await self._http(scope, receive, send)
+            await self.http(scope, receive, send)
         else:
             raise WorkerError(f"{scope['type']} connections are not supported")
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer an HTTP request."""
         request = Request.from_parts(
             scope["method"], lambda: _url(scope), scope["headers"], _body(scope, receive)
         )

@@ -22,6 +22,9 @@ from .traces import shortened
 from .worker import Worker
 
 _log = logging.getLogger("bunflare")
+_TOLD = {int(status): f"{int(status)} {status.phrase}" for status in HTTPStatus}
+# What paths of the server's own begin with.
+_OWN = ("/cdn-cgi/", "/__scheduled")
 #: Method, raw path, status and seconds of a request.
 _Entry = tuple[str, bytes, int, float]
 
@@ -70,8 +73,8 @@ class RequestLog:
 
 def _line(entry: _Entry) -> str:
     method, path, status, seconds = entry
-    phrase = f" {HTTPStatus(status).phrase}" if status in _PHRASES else ""
-    return f"{method} {path.decode('latin-1')} {status}{phrase} ({seconds * 1000:.0f}ms)"
+    told = _TOLD.get(status, str(status))
+    return f"{method} {path.decode('latin-1')} {told} ({seconds * 1000:.0f}ms)"
 
 
 class Front:
@@ -88,15 +91,17 @@ class Front:
         if scope["type"] != "http":
             await self.worker.app(scope, receive, send)
             return
-        if self._log is None:
-            await self._answer(scope, receive, send)
-            return
         began = time.perf_counter()
         try:
-            await self._answer(scope, receive, send)
+            if self.worker.assets is None and not scope["path"].startswith(_OWN):
+                # Most requests: no way round.
+                await self.worker.app.http(scope, receive, send)
+            else:
+                await self._answer(scope, receive, send)
         finally:
-            took = time.perf_counter() - began
-            self._log.add((scope["method"], scope["raw_path"], scope.get(STATUS, 0), took))
+            if self._log is not None:
+                took = time.perf_counter() - began
+                self._log.add((scope["method"], scope["raw_path"], scope.get(STATUS, 0), took))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
@@ -134,9 +139,6 @@ class Front:
             _log.error("the scheduled handler failed", exc_info=shortened(error))
             return Response("exception", status=500)
         return Response("ok")
-
-
-_PHRASES = frozenset(int(status) for status in HTTPStatus)
 
 
 def _query(scope: Scope) -> dict[str, list[Any]]:
