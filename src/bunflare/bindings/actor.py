@@ -13,12 +13,13 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from inspect import isawaitable, iscoroutine
+from inspect import isawaitable
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import DurableObjectAbort, DurableObjectReset
 from ..store.gate import output_gate
-from .rpc import carried, copy
+from .rpc import SCALARS, carried, copy
 
 if TYPE_CHECKING:
     from ..clock import Clock
@@ -43,35 +44,45 @@ _section: contextvars.ContextVar[Section | None] = contextvars.ContextVar(
 
 
 class Event(Coroutine[Any, Any, None]):
-    """One event, as the coroutine of its task."""
+    """One event, as the coroutine of its task: ``start(instance)``, whose result is awaited.
 
-    __slots__ = ("_actor", "_coroutine", "_held", "_start", "reply", "task")
+    A copy of what that gives goes to ``reply``.
+    """
 
-    def __init__(
-        self, actor: Actor, start: Callable[[Any], Any], reply: asyncio.Future[Any]
-    ) -> None:
-        self._actor = actor
-        self._start: Callable[[Any], Any] | None = start
+    __slots__ = ("_coroutine", "_held", "_result", "_start", "actor", "reply", "task")
+
+    #: The object that it is for, once that is running.
+    actor: Actor
+
+    def __init__(self, start: Callable[[Any], Any] | None, reply: asyncio.Future[Any]) -> None:
+        self._start = start
         self._coroutine: Coroutine[Any, Any, Any] | None = None
         self._held: BaseException | None = None
         self.reply = reply
         self.task: asyncio.Task[None] | None = None
 
+    def begin(self, instance: Any) -> Any:
+        """Begin on it. Called once."""
+        start, self._start = self._start, None
+        assert start is not None
+        return start(instance)
+
     def send(self, value: Any) -> Any:
-        actor = self._actor
+        actor = self.actor
         if actor.section is not None:
             return actor.hold()
         data = actor.data
-        data.hold()
+        # A step of an event begins, at whose end all that it wrote is sent at once.
+        data.scheduled = True
         try:
             coroutine = self._coroutine
             if coroutine is None:
-                start, self._start = self._start, None
-                assert start is not None
-                result = start(actor.instance)
-                if isawaitable(result):
-                    coroutine = result if iscoroutine(result) else _awaited(result)
-                    self._coroutine = coroutine
+                result = self.begin(actor.instance)
+                if result.__class__ is CoroutineType:
+                    self._coroutine = coroutine = result
+                elif isawaitable(result):
+                    self._coroutine = coroutine = _awaited(result)
+                if coroutine is not None:
                     awaited = coroutine.send(None)
                     data.flush()
                     return awaited
@@ -88,28 +99,75 @@ class Event(Coroutine[Any, Any, None]):
             result = stop.value
         except KeyboardInterrupt as error:
             # Whoever pressed the keys means the program.
-            actor.ended(self, None, error)
+            self._failed(error)
             raise
         except BaseException as error:
-            actor.ended(self, None, error)
+            self._failed(error)
             raise StopIteration from None
-        actor.ended(self, result, None)
+        self._succeeded(result)
         raise StopIteration
+
+    # -- its end ---------------------------------------------------------------------------
+
+    def _succeeded(self, result: Any) -> None:
+        """Its code has come to its end; the caller hears of it when all is on disk."""
+        actor = self.actor
+        self.task = None
+        actor.running.discard(self)
+        actor.used = True
+        if result.__class__ not in SCALARS:
+            try:
+                result = copy(result)
+            except Exception as refused:
+                self._leave(None, refused)
+                return
+        self._leave(result, None)
+
+    def _failed(self, error: BaseException) -> None:
+        actor = self.actor
+        self.task = None
+        actor.running.discard(self)
+        actor.used = True
+        self._leave(None, carried(error) if isinstance(error, Exception) else actor.fatal(error))
+
+    def _leave(self, result: Any, error: BaseException | None) -> None:
+        actor = self.actor
+        broken = actor.broken
+        if broken is None:
+            self._result = result
+            self._held = error
+            try:
+                if actor.data.confirm(self):
+                    return
+            except Exception as failure:
+                broken = failure
+        _settle(self.reply, result, broken or error)
+
+    def settle(self, error: BaseException | None) -> None:
+        """All that was written before its end is on disk, or could not be written."""
+        reply = self.reply
+        error = error or self._held
+        if reply.done():
+            return
+        if error is None:
+            reply.set_result(self._result)
+        else:
+            reply.set_exception(error)
 
     def throw(self, kind: Any, value: Any = None, trace: Any = None) -> Any:
         error: BaseException = kind if isinstance(kind, BaseException) else value or kind()
         if self._coroutine is None:
-            self._actor.ended(self, None, error)
+            self._failed(error)
             raise StopIteration
-        if self._actor.section is not None and not isinstance(error, asyncio.CancelledError):
+        if self.actor.section is not None and not isinstance(error, asyncio.CancelledError):
             self._held = error
-            return self._actor.hold()
+            return self.actor.hold()
         try:
             return self._coroutine.throw(error)
         except StopIteration as stop:
-            self._actor.ended(self, stop.value, None)
+            self._succeeded(stop.value)
         except BaseException as failure:
-            self._actor.ended(self, None, failure)
+            self._failed(failure)
         raise StopIteration
 
     def close(self) -> None:
@@ -152,7 +210,6 @@ class Actor:
         "_loop",
         "_over",
         "_queue",
-        "_running",
         "background",
         "broken",
         "clock",
@@ -160,6 +217,7 @@ class Actor:
         "has_alarm",
         "instance",
         "outdated",
+        "running",
         "section",
         "seen",
         "used",
@@ -179,7 +237,7 @@ class Actor:
         self._held: list[asyncio.Future[None]] = []
         # Lists, which cost nothing while they are empty: there may be very many objects.
         self._queue: list[Event] = []
-        self._running: set[Event] = set()
+        self.running: set[Event] = set()
         self.background: set[asyncio.Future[Any]] = set()
         #: Whether anything has happened since this was last set to False.
         self.used = True
@@ -197,20 +255,17 @@ class Actor:
 
     # -- events ----------------------------------------------------------------------------
 
-    def deliver(self, start: Callable[[Any], Any], reply: asyncio.Future[Any]) -> None:
-        """Run ``start(instance)`` as an event, after those that wait already.
-
-        A copy of its result goes to ``reply``.
-        """
+    def deliver(self, event: Event) -> None:
+        """Run an event, after those that wait already."""
         self.used = True
-        event = Event(self, start, reply)
+        event.actor = self
         if self.section is not None or self._queue:
             self._queue.append(event)
         else:
             self._begin(event)
 
     def _begin(self, event: Event) -> None:
-        self._running.add(event)
+        self.running.add(event)
         event.task = self._loop.create_task(event, context=self._context.copy())
 
     def hold(self) -> asyncio.Future[None]:
@@ -221,31 +276,8 @@ class Actor:
         future._asyncio_future_blocking = True
         return future
 
-    def ended(self, event: Event, result: Any, error: BaseException | None) -> None:
-        """The event's code has come to its end."""
-        self._running.discard(event)
-        self.used = True
-        if error is not None and not isinstance(error, Exception):
-            error = self._fatal(error)
-        if self.broken is not None:
-            _settle(event.reply, None, self.broken)
-            return
-        reply = event.reply
-        if error is not None:
-            error = carried(error)
-        else:
-            try:
-                result = copy(result)
-            except Exception as refused:
-                error = refused
-
-        def leave(failure: BaseException | None) -> None:
-            _settle(reply, result, failure or error)
-
-        if self.data.confirm(leave):
-            _settle(reply, result, error)
-
-    def _fatal(self, error: BaseException) -> BaseException:
+    def fatal(self, error: BaseException) -> BaseException:
+        """Reset the object for what no code survives. What its callers hear."""
         if isinstance(error, asyncio.CancelledError):
             return self.broken or DurableObjectReset("The call was cancelled.")
         if isinstance(error, DurableObjectAbort):
@@ -311,7 +343,7 @@ class Actor:
         if late:
             error = DurableObjectReset(_TOO_LONG)
         elif error is not None and not isinstance(error, Exception):
-            error = self._fatal(error)
+            error = self.fatal(error)
         if error is not None and section.resets:
             self.reset(error)
         section.over = True
@@ -363,7 +395,7 @@ class Actor:
         if self.broken is not None:
             return
         self.broken = error
-        running, self._running = self._running, set()
+        running, self.running = self.running, set()
         queue, self._queue = self._queue, []
         current = asyncio.current_task()
         for event in (*running, *queue):
@@ -398,7 +430,7 @@ class Actor:
 
     def under_way(self) -> list[asyncio.Future[Any]]:
         """What has to be awaited before the object is idle; more may follow."""
-        found = [event.task for event in self._running if event.task is not None]
+        found = [event.task for event in self.running if event.task is not None]
         found += [section.task for section in (self.section,) if section and section.task]
         written = self.data.confirmed()
         return [*found, *self.background, *([] if written is None else [written])]
@@ -407,7 +439,7 @@ class Actor:
     def idle(self) -> bool:
         """Whether nothing is under way."""
         return not (
-            self._running
+            self.running
             or self._queue
             or self.section is not None
             or self.background

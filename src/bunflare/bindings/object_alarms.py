@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..store import objects as store
 from ..timer import Chore
+from .actor import Event
 from .object_ids import DurableObjectId
 from .rpc import relaxed
 
@@ -93,7 +94,7 @@ class AlarmClock:
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         reply.add_done_callback(lambda reply: self._fired(id, reply))
         ringing = _Ringing(self._host, id, time)
-        self._host.run(DurableObjectId(id), ringing.begin, reply)
+        self._host.run(DurableObjectId(id), Event(ringing.begin, reply))
         return reply
 
     def _fired(self, id: str, reply: asyncio.Future[Any]) -> None:

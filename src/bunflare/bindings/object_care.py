@@ -105,12 +105,10 @@ class ObjectCare:
 
     async def put(self, namespace: str, digits: str, key: str, value: Any) -> None:
         text = serialize(check_key(key), value)
-        await self._database.write(store.apply, namespace, digits, False, {key: text}, store.KEEP)
+        await self._database.write(store.put, namespace, digits, key, text)
 
     async def delete(self, namespace: str, digits: str, key: str) -> None:
-        await self._database.write(
-            store.apply, namespace, digits, False, {check_key(key): None}, store.KEEP
-        )
+        await self._database.write(store.put, namespace, digits, check_key(key), None)
 
     def sql(
         self, namespace: str, digits: str, query: str

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..store import objects as store
 
@@ -24,15 +24,28 @@ if TYPE_CHECKING:
     from .object_flush import Flusher
 
 
+class Waiter(Protocol):
+    """Who is to be told what has become of a write."""
+
+    def settle(self, error: BaseException | None) -> None: ...
+
+
 class Layer:
     """Changes that are not on disk: texts by key, None for a deleted one."""
 
-    __slots__ = ("alarm", "cleared", "entries")
+    __slots__ = ("alarm", "cleared", "data", "entries", "sequence", "waiting")
+
+    #: Whose they are, once they were sent.
+    data: ObjectData
 
     def __init__(self) -> None:
         self.entries: dict[str, str | None] = {}
         self.cleared = False
         self.alarm: int | None = store.KEEP
+        #: The number of the redo record that has them.
+        self.sequence: int | None = None
+        #: Those who wait for it to be on disk.
+        self.waiting: list[Waiter] = []
 
     def __bool__(self) -> bool:
         return bool(self.entries) or self.cleared or self.alarm != store.KEEP
@@ -57,8 +70,8 @@ class ObjectData:
 
     __slots__ = (
         *("_alarm_set", "_broken", "_database", "_failed", "_file", "_flusher", "_id", "_known"),
-        *("_loop", "_name", "_namespace", "_now", "_scheduled", "_waiting"),
-        *("flying", "layers", "ringing", "successor"),
+        *("_loop", "_name", "_namespace", "_now"),
+        *("flying", "layers", "ringing", "scheduled", "successor"),
     )
 
     def __init__(
@@ -90,9 +103,8 @@ class ObjectData:
         self.successor: ObjectData | None = None
         if before is not None:
             before.successor = self
-        self._waiting: list[tuple[Layer, Callable[[BaseException | None], object]]] = []
         #: Whether a flush is to come, of itself or at the end of an event's step.
-        self._scheduled = False
+        self.scheduled = False
         self._known = False
         self._failed: BaseException | None = None
         self._file: ObjectFile | None = None
@@ -124,7 +136,7 @@ class ObjectData:
     def put(self, key: str, text: str | None) -> None:
         """Store the text of a value; None deletes it."""
         self.layers[-1].entries[key] = text
-        if not self._scheduled:
+        if not self.scheduled:
             self._schedule()
 
     def rows(
@@ -214,7 +226,7 @@ class ObjectData:
 
     def touch(self) -> None:
         """A statement has run, so there may be something to commit."""
-        if not self._scheduled:
+        if not self.scheduled:
             self._schedule()
 
     def _recover(self, file: ObjectFile) -> None:
@@ -251,17 +263,13 @@ class ObjectData:
     def _schedule(self) -> None:
         if self._failed is not None:
             raise self._failed
-        if not self._scheduled:
-            self._scheduled = True
+        if not self.scheduled:
+            self.scheduled = True
             self._loop.call_soon(self.flush)
-
-    def hold(self) -> None:
-        """A step of an event begins, at whose end `flush` is called."""
-        self._scheduled = True
 
     def flush(self) -> None:
         """Send what was written on its way, if no transaction is open."""
-        self._scheduled = False
+        self.scheduled = False
         if len(self.layers) > 1 or self._failed is not None:
             return
         layer = self.layers[0]
@@ -272,7 +280,7 @@ class ObjectData:
             except Exception as error:
                 self._fail(error)
                 return
-        if layer or sequence is not None:
+        if layer.entries or sequence is not None or layer.cleared or layer.alarm != store.KEEP:
             self.layers[0] = Layer()
             self._send(layer, sequence)
 
@@ -286,78 +294,85 @@ class ObjectData:
         return whole.text()
 
     def _send(self, layer: Layer, sequence: int | None) -> None:
+        layer.data = self
+        layer.sequence = sequence
         self.flying.append(layer)
         try:
-            self._flusher.send(self, layer, sequence)
+            self._flusher.send(layer)
         except Exception as error:
             self._fail(error)
 
-    def write(self, tx: Transaction, layer: Layer, sequence: int | None) -> None:
+    def write(self, tx: Transaction, layer: Layer) -> None:
         """Write a layer that was sent."""
+        namespace, id = self._namespace, self._id
         if not self._known:
-            store.add(tx, self._namespace, self._id, self._name, self._now())
-        store.apply(tx, self._namespace, self._id, layer.cleared, layer.entries, layer.alarm)
-        if sequence is not None:
-            store.set_applied(tx, self._namespace, self._id, sequence)
+            store.add(tx, namespace, id, self._name, self._now())
+        if layer.cleared:
+            store.clear(tx, namespace, id)
+        for key, text in layer.entries.items():
+            store.put(tx, namespace, id, key, text)
+        if layer.alarm != store.KEEP:
+            store.set_alarm(tx, namespace, id, layer.alarm)
+        if layer.sequence is not None:
+            store.set_applied(tx, namespace, id, layer.sequence)
 
     def landed(self, layer: Layer, error: BaseException | None) -> None:
         """A layer that was sent is on disk, or not. They come in the order of sending."""
-        self.flying.remove(layer)
         if error is not None:
             self._fail(error)
+            self.flying.remove(layer)
             return
+        del self.flying[0]
         self._known = True
         if layer.alarm is not None and layer.alarm != store.KEEP:
             self._alarm_set(layer.alarm)
-        self._release(layer)
-
-    def _release(self, layer: Layer) -> None:
-        waiting = self._waiting
-        while waiting and waiting[0][0] is layer:
-            waiting.pop(0)[1](None)
-        if self.successor is not None:
-            self.successor._release(layer)
+        for waiter in layer.waiting:
+            waiter.settle(None)
 
     def _fail(self, error: BaseException) -> None:
         if self._failed is None:
             self._failed = error
             if self._broken is not None:
                 self._broken(error)
-        waiting, self._waiting = self._waiting, []
-        for _, done in waiting:
-            done(error)
+        # What was sent later is of no use without it.
+        for layer in self.flying:
+            waiting, layer.waiting = layer.waiting, []
+            for waiter in waiting:
+                waiter.settle(error)
         if self.successor is not None:
             self.successor._fail(error)
 
-    def confirm(self, done: Callable[[BaseException | None], object]) -> bool:
-        """Call ``done`` once all that was written until now is on disk; True if it is already."""
-        self.flush()
+    def confirm(self, waiter: Waiter) -> bool:
+        """Tell ``waiter`` once all that was written until now is on disk; False if it is already.
+
+        Raises what a write has failed with.
+        """
+        if self.scheduled:
+            self.flush()
         if self._failed is not None:
-            done(self._failed)
-            return False
+            raise self._failed
         if not self.flying:
-            return True
-        self._waiting.append((self.flying[-1], done))
-        return False
+            return False
+        self.flying[-1].waiting.append(waiter)
+        return True
 
     def confirmed(self) -> asyncio.Future[None] | None:
         """What to await until all that was written is on disk; None if it is."""
+        if self.scheduled:
+            self.flush()
+        if not self.flying and self._failed is None:
+            return None
         future: asyncio.Future[None] = self._loop.create_future()
-
-        def done(error: BaseException | None) -> None:
-            if future.done():
-                return
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
-
-        return None if self.confirm(done) else future
+        if self._failed is not None:
+            future.set_exception(self._failed)
+        else:
+            self.flying[-1].waiting.append(_Future(future))
+        return future
 
     @property
     def clean(self) -> bool:
         """Whether all is on disk."""
-        return not self.flying and not self._scheduled and not any(self.layers)
+        return not self.flying and not self.scheduled and not any(self.layers)
 
     def close(self) -> None:
         """Forget what was not sent, and let go of the SQL file."""
@@ -366,3 +381,20 @@ class ObjectData:
             self._file.close()
             self._file = None
         self._broken = None
+
+
+class _Future:
+    """A future that waits for a write."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, future: asyncio.Future[None]) -> None:
+        self._future = future
+
+    def settle(self, error: BaseException | None) -> None:
+        if self._future.done():
+            return
+        if error is None:
+            self._future.set_result(None)
+        else:
+            self._future.set_exception(error)

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..store.database import Database
     from ..store.transaction import Transaction
-    from .object_data import Layer, ObjectData
+    from .object_data import Layer
 
 _MOST = 1024
 
 
 class _Batch:
-    __slots__ = ("items", "open")
+    __slots__ = ("layers", "open")
 
     def __init__(self) -> None:
-        self.items: list[tuple[ObjectData, Layer, int | None]] = []
+        self.layers: list[Layer] = []
         #: Whether it has not been written yet.
         self.open = True
 
@@ -34,22 +34,22 @@ class Flusher:
         self._database = database
         self._batch: _Batch | None = None
 
-    def send(self, data: ObjectData, layer: Layer, sequence: int | None) -> None:
-        """Have a layer written; the object is told what has become of it, in order."""
+    def send(self, layer: Layer) -> None:
+        """Have a layer written; its object is told what has become of it, in order."""
         batch = self._batch
-        if batch is None or not batch.open or len(batch.items) >= _MOST:
+        if batch is None or not batch.open or len(batch.layers) >= _MOST:
             batch = _Batch()
             future = self._database.submit(_write, batch)
             future.add_done_callback(partial(_landed, batch))
             self._batch = batch
-        batch.items.append((data, layer, sequence))
+        batch.layers.append(layer)
 
 
 def _write(tx: Transaction, batch: _Batch) -> None:
     # It may be run once more, with what it has now.
     batch.open = False
-    for data, layer, sequence in batch.items:
-        data.write(tx, layer, sequence)
+    for layer in batch.layers:
+        layer.data.write(tx, layer)
 
 
 def _landed(batch: _Batch, future: asyncio.Future[None]) -> None:
@@ -57,5 +57,5 @@ def _landed(batch: _Batch, future: asyncio.Future[None]) -> None:
     batch.open = False
     error: BaseException | None
     error = asyncio.CancelledError() if future.cancelled() else future.exception()
-    for data, layer, _ in batch.items:
-        data.landed(layer, error)
+    for layer in batch.layers:
+        layer.data.landed(layer, error)

@@ -20,7 +20,7 @@ from ..errors import DurableObjectError, DurableObjectTypeError, StateError
 from ..store import objects as store
 from ..store.gate import output_gate
 from . import object_ids as ids
-from .actor import Actor
+from .actor import Actor, Event
 from .object_alarms import AlarmClock
 from .object_data import ObjectData
 from .object_flush import Flusher
@@ -129,20 +129,14 @@ class ObjectHost:
     ) -> asyncio.Future[Any]:
         """Have a method called; no ``args`` ask for a property."""
         reply = self._reply()
-
-        def begin(instance: object) -> Any:
-            member = find_method(instance, method)
-            if args is None:
-                return member
-            if not callable(member):
-                raise DurableObjectTypeError(
-                    f'The RPC receiver does not implement the method "{method}".'
-                )
-            return member(*args, **kwargs)
+        call = Call(method, args, kwargs, reply)
+        if self.owner and not self._waiting and output_gate.get() is None:
+            self.run(id, call)
+            return reply
 
         def send() -> None:
             if self.owner:
-                self.run(id, begin, reply)
+                self.run(id, call)
             else:
                 assert self._client is not None
                 self._client.call(id, method, args, kwargs, reply)
@@ -156,7 +150,7 @@ class ObjectHost:
 
         def send() -> None:
             if self.owner:
-                self.run(id, lambda instance: begin_fetch(instance, request), reply)
+                self.run(id, Event(lambda instance: begin_fetch(instance, request), reply))
             else:
                 assert self._client is not None
                 self._client.fetch(id, request, reply)
@@ -196,19 +190,16 @@ class ObjectHost:
 
     # -- objects ---------------------------------------------------------------------------
 
-    def run(
-        self,
-        id: DurableObjectId,
-        begin: Callable[[Any], Any],
-        reply: asyncio.Future[Any],
-    ) -> None:
-        """Run ``begin(instance)`` as an event of the object, here."""
-        try:
-            actor = self.actors.get(str(id)) or self._construct(id)
-        except Exception as error:
-            _refuse(reply, carried(error))
-            return
-        actor.deliver(begin, reply)
+    def run(self, id: DurableObjectId, event: Event) -> None:
+        """Run an event of the object, here."""
+        actor = self.actors.get(id.digits)
+        if actor is None:
+            try:
+                actor = self._construct(id)
+            except Exception as error:
+                _refuse(event.reply, carried(error))
+                return
+        actor.deliver(event)
 
     def _construct(self, id: DurableObjectId) -> Actor:
         digits = str(id)
@@ -388,6 +379,37 @@ class ObjectHost:
             if self.owner:
                 self.owner = False
                 await self.database.write(store.disown, self.namespace, address)
+
+
+class Call(Event):
+    """The call of a method, or the reading of a property."""
+
+    __slots__ = ("_args", "_kwargs", "_method")
+
+    def __init__(
+        self,
+        method: str,
+        args: tuple[Any, ...] | None,
+        kwargs: dict[str, Any],
+        reply: asyncio.Future[Any],
+    ) -> None:
+        self._method = method
+        self._args = args
+        self._kwargs = kwargs
+        self._coroutine = None
+        self._held = None
+        self.reply = reply
+        self.task = None
+
+    def begin(self, instance: Any) -> Any:
+        member = find_method(instance, self._method)
+        if self._args is None:
+            return member
+        if not callable(member):
+            raise DurableObjectTypeError(
+                f'The RPC receiver does not implement the method "{self._method}".'
+            )
+        return member(*self._args, **self._kwargs)
 
 
 def _refuse(reply: asyncio.Future[Any], error: BaseException) -> None:

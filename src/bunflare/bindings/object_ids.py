@@ -23,36 +23,37 @@ JURISDICTIONS = ("eu", "fedramp", "fedramp-high", "us")
 class DurableObjectId:
     """Which object is meant."""
 
-    __slots__ = ("_hex", "jurisdiction", "name")
+    __slots__ = ("digits", "jurisdiction", "name")
 
     def __init__(
         self, digits: str, name: str | None = None, jurisdiction: str | None = None
     ) -> None:
-        self._hex = digits
+        #: The 64 digits.
+        self.digits = digits
         #: What the id was made from; None for a unique id.
         self.name = name
         self.jurisdiction = jurisdiction
 
     def __str__(self) -> str:
-        return self._hex
+        return self.digits
 
     def to_string(self) -> str:
         """The 64 digits."""
-        return self._hex
+        return self.digits
 
     def equals(self, other: DurableObjectId) -> bool:
         """Whether the other id means the same object."""
         return self == other
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, DurableObjectId) and self._hex == other._hex
+        return isinstance(other, DurableObjectId) and self.digits == other.digits
 
     def __hash__(self) -> int:
-        return hash(self._hex)
+        return hash(self.digits)
 
     def __repr__(self) -> str:
         name = "" if self.name is None else f", name={self.name!r}"
-        return f"DurableObjectId({self._hex!r}{name})"
+        return f"DurableObjectId({self.digits!r}{name})"
 
 
 def check_jurisdiction(jurisdiction: object) -> str | None:

@@ -14,7 +14,8 @@ from typing import Any
 from ..errors import DurableObjectTypeError
 from ..values import dumps, loads
 
-_SCALARS = frozenset({type(None), bool, int, float, str, bytes, datetime, date})
+#: What arrives as it is.
+SCALARS = frozenset({type(None), bool, int, float, str, bytes, datetime, date})
 
 _RESERVED = frozenset(
     {
@@ -31,12 +32,12 @@ class RpcTarget:
 
 def copy(value: Any) -> Any:
     """The value as it arrives. Raises what the platform raises for what cannot be sent."""
-    if value.__class__ in _SCALARS:
+    if value.__class__ in SCALARS:
         return value
-    if value.__class__ is list and all(one.__class__ in _SCALARS for one in value):
+    if value.__class__ is list and all(one.__class__ in SCALARS for one in value):
         return value[:]
     if value.__class__ is dict and all(
-        key.__class__ is str and one.__class__ in _SCALARS for key, one in value.items()
+        key.__class__ is str and one.__class__ in SCALARS for key, one in value.items()
     ):
         return value.copy()
     if _has_reference(value):
@@ -56,7 +57,7 @@ def _has_reference(value: Any) -> bool:
     rest = [value]
     while rest:
         one = rest.pop()
-        if one.__class__ in _SCALARS or id(one) in seen:
+        if one.__class__ in SCALARS or id(one) in seen:
             continue
         seen.add(id(one))
         if isinstance(one, tuple | bytearray) or isawaitable(one):

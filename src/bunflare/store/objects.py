@@ -6,8 +6,6 @@ first of its data, and keeps the name that the id was made from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from .connection import Row
 from .schema import Schema, add_columns
 from .session import View
@@ -173,7 +171,7 @@ ON CONFLICT (source) DO UPDATE SET target = excluded.target
 _END_MOVE = "DELETE FROM bunflare_object_moves WHERE source = ?"
 _DATA_TABLES = ("do_storage", "do_alarms", "bunflare_objects")
 
-#: Of ``alarm`` in `apply`: it stays as it is.
+#: Instead of an alarm: it stays as it is.
 KEEP = -1
 
 
@@ -192,27 +190,28 @@ def list_rows(
     return view.all(_LIST_REVERSED if reverse else _LIST, (namespace, id, start, above, limit))
 
 
-def apply(
-    tx: Transaction,
-    namespace: str,
-    id: str,
-    cleared: bool,
-    entries: Mapping[str, str | None],
-    alarm: int | None,
-) -> None:
-    """Write an object's changes: all keys cleared first if so, None deletes a key or the alarm."""
-    if cleared:
-        for (key,) in tx.all(_CLEAR, (namespace, id)):
-            tx.forget(_GET, (namespace, id, key))
-    for key, value in entries.items():
-        if value is None:
-            tx.run(_DELETE, (namespace, id, key))
-        else:
-            tx.run(_PUT, (namespace, id, key, value))
-        tx.forget(_GET, (namespace, id, key), None if value is None else (value,))
+def put(tx: Transaction, namespace: str, id: str, key: str, value: str | None) -> None:
+    """Write the text of a value; None deletes the key."""
+    where = (namespace, id, key)
+    if value is None:
+        tx.run(_DELETE, where)
+        tx.forget(_GET, where, None)
+    else:
+        tx.run(_PUT, (namespace, id, key, value))
+        tx.forget(_GET, where, (value,))
+
+
+def clear(tx: Transaction, namespace: str, id: str) -> None:
+    """Delete all keys."""
+    for (key,) in tx.all(_CLEAR, (namespace, id)):
+        tx.forget(_GET, (namespace, id, key))
+
+
+def set_alarm(tx: Transaction, namespace: str, id: str, alarm: int | None) -> None:
+    """Set the alarm to epoch milliseconds; None deletes it."""
     if alarm is None:
         tx.run(_DELETE_ALARM, (namespace, id))
-    elif alarm != KEEP:
+    else:
         tx.run(_SET_ALARM, (namespace, id, alarm))
 
 
