@@ -316,8 +316,49 @@ async def test_several_statements_and_their_bindings(do: Do) -> None:
             sql.exec("SELECT ?", 1, 2)
         with pytest.raises(DurableObjectSqlError, match="did not contain a statement"):
             sql.exec(" -- nothing")
-        with pytest.raises(DurableObjectTypeError):
-            sql.exec("SELECT ?", object())
+
+    await do(work)
+
+
+async def test_what_cannot_be_bound_is_refused_and_says_why(do: Do) -> None:
+    async def work(storage: DurableObjectStorage) -> None:
+        sql = storage.sql
+        sql.exec("CREATE TABLE t (a)")
+        insert = "INSERT INTO t VALUES (?)"
+        sql.exec(insert, 1)
+        # Both ways: a statement that is known and one that is not.
+        for query in (insert, insert, "SELECT ?"):
+            with pytest.raises(DurableObjectTypeError, match="type object cannot be bound"):
+                sql.exec(query, object())
+            with pytest.raises(DurableObjectTypeError, match="64 bits"):
+                sql.exec(query, 1 << 63)
+            with pytest.raises(DurableObjectTypeError, match="UTF-8"):
+                sql.exec(query, "\ud800")
+        assert sql.exec(insert, bytearray(b"x")).rows_written == 1
+        assert sql.exec("SELECT a FROM t").raw().to_array() == [[1], [b"x"]]
+
+    await do(work)
+
+
+async def test_rows_read_counts_those_that_were_only_looked_at(do: Do) -> None:
+    async def work(storage: DurableObjectStorage) -> None:
+        sql = storage.sql
+        sql.exec("CREATE TABLE t (a INTEGER PRIMARY KEY, b)")
+        for number in range(100):
+            sql.exec("INSERT INTO t (b) VALUES (?)", number % 10)
+        for _ in range(2):
+            cursor = sql.exec("SELECT a FROM t WHERE b = 1")
+            other = sql.exec("SELECT a FROM t WHERE a = 7")
+            assert (len(other.to_array()), other.rows_read) == (1, 1)
+        cursor = sql.exec("SELECT a FROM t WHERE b = 1")
+        cursor.next()
+        assert cursor.rows_read == 1
+        assert len(cursor.to_array()) == 9
+        assert cursor.rows_read == 100
+        updated = sql.exec("UPDATE t SET b = 0 WHERE b = 1")
+        assert (updated.rows_read, updated.rows_written) == (100, 10)
+        inserted = sql.exec("INSERT INTO t (b) VALUES (1)")
+        assert (inserted.rows_read, inserted.rows_written) == (0, 1)
 
     await do(work)
 

@@ -115,14 +115,15 @@ class ObjectCare:
     ) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         """Run statements on the object's tables, as one transaction: columns and rows."""
         from ..store.object_sql import ObjectFile
+        from .object_sql import SqlCursor
 
         path = self._sql_path(namespace, digits)
         if not path.exists():
             raise DurableObjectError(f"the object {digits} has no SQL tables")
         file = ObjectFile(path, self._database.durability)
         try:
-            rows = file.run(query, ())
-            found = list(rows)
+            rows = SqlCursor(file, query, ())
+            found = [tuple(row) for row in rows.raw()]
             file.commit(None)
             return rows.names, found
         finally:

@@ -69,9 +69,9 @@ class ObjectData:
     """One object's storage, of which all its interfaces are views."""
 
     __slots__ = (
-        *("_alarm_set", "_broken", "_database", "_failed", "_file", "_flusher", "_id", "_known"),
+        *("_alarm_set", "_broken", "_database", "_failed", "_flusher", "_id", "_known"),
         *("_loop", "_name", "_namespace", "_now"),
-        *("flying", "layers", "ringing", "scheduled", "successor"),
+        *("file", "flying", "layers", "ringing", "scheduled", "successor"),
     )
 
     def __init__(
@@ -107,7 +107,8 @@ class ObjectData:
         self.scheduled = False
         self._known = False
         self._failed: BaseException | None = None
-        self._file: ObjectFile | None = None
+        #: Its SQL file, once that was asked for.
+        self.file: ObjectFile | None = None
         #: The alarm whose handler is running is not set any more, for those who ask.
         self.ringing = False
         if self.path.exists():
@@ -174,14 +175,14 @@ class ObjectData:
         layer = Layer()
         layer.cleared = True
         layer.alarm = None
-        if self._file is None:
+        if self.file is None:
             self.layers[-1] = layer
             self._schedule()
             return
         # Dropping tables is a commit of its own, which carries the rest along.
         self.layers[-1] = Layer()
         try:
-            sequence = self._file.clear(layer.text())
+            sequence = self.file.clear(layer.text())
         except Exception as error:
             # What was to be deleted, and written before, is neither here nor there.
             self._fail(error)
@@ -215,14 +216,14 @@ class ObjectData:
 
     def sql(self) -> ObjectFile:
         """The object's SQL file, opened when it is first asked for."""
-        if self._file is None:
+        if self.file is None:
             from ..store.object_sql import ObjectFile
 
-            self._file = ObjectFile(self.path, self._database.durability)
-            self._recover(self._file)
+            self.file = ObjectFile(self.path, self._database.durability)
+            self._recover(self.file)
             for level in range(1, len(self.layers)):
-                self._file.savepoint(level)
-        return self._file
+                self.file.savepoint(level)
+        return self.file
 
     def touch(self) -> None:
         """A statement has run, so there may be something to commit."""
@@ -242,18 +243,18 @@ class ObjectData:
     def begin(self) -> None:
         """What is written from now on can be undone."""
         self.layers.append(Layer())
-        if self._file is not None:
-            self._file.savepoint(len(self.layers) - 1)
+        if self.file is not None:
+            self.file.savepoint(len(self.layers) - 1)
 
     def end(self, commit: bool) -> None:
         """Keep what was written since `begin`, or undo it."""
         level = len(self.layers) - 1
         layer = self.layers.pop()
-        if self._file is not None:
+        if self.file is not None:
             if commit:
-                self._file.release(level)
+                self.file.release(level)
             else:
-                self._file.undo(level)
+                self.file.undo(level)
         if commit:
             self.layers[-1].put(layer)
         self._schedule()
@@ -274,9 +275,9 @@ class ObjectData:
             return
         layer = self.layers[0]
         sequence = None
-        if self._file is not None and self._file.open:
+        if self.file is not None and self.file.open:
             try:
-                sequence = self._file.commit(self._under_way(layer))
+                sequence = self.file.commit(self._under_way(layer))
             except Exception as error:
                 self._fail(error)
                 return
@@ -304,17 +305,17 @@ class ObjectData:
 
     def write(self, tx: Transaction, layer: Layer) -> None:
         """Write a layer that was sent."""
-        namespace, id = self._namespace, self._id
+        namespace, digits = self._namespace, self._id
         if not self._known:
-            store.add(tx, namespace, id, self._name, self._now())
+            store.add(tx, namespace, digits, self._name, self._now())
         if layer.cleared:
-            store.clear(tx, namespace, id)
+            store.clear(tx, namespace, digits)
         for key, text in layer.entries.items():
-            store.put(tx, namespace, id, key, text)
+            store.put(tx, namespace, digits, key, text)
         if layer.alarm != store.KEEP:
-            store.set_alarm(tx, namespace, id, layer.alarm)
+            store.set_alarm(tx, namespace, digits, layer.alarm)
         if layer.sequence is not None:
-            store.set_applied(tx, namespace, id, layer.sequence)
+            store.set_applied(tx, namespace, digits, layer.sequence)
 
     def landed(self, layer: Layer, error: BaseException | None) -> None:
         """A layer that was sent is on disk, or not. They come in the order of sending."""
@@ -377,9 +378,9 @@ class ObjectData:
     def close(self) -> None:
         """Forget what was not sent, and let go of the SQL file."""
         self._failed = self._failed or RuntimeError("this object's storage was closed")
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        if self.file is not None:
+            self.file.close()
+            self.file = None
         self._broken = None
 
 

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DurableObjectSqlError, DurableObjectTypeError
+from ..store.object_sql import Rows
 
 if TYPE_CHECKING:
-    from ..store.object_sql import Rows
     from .object_data import ObjectData
-
-_TYPES = (int, float, str, bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +24,17 @@ class SqlStep:
     value: dict[str, Any] | None = None
 
 
-class SqlCursor:
+class SqlCursor(Rows):
     """The rows of a query, each a dict; read from the database as one goes through them."""
 
-    __slots__ = ("_rows",)
-
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
+    __slots__ = ()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return self
 
     def __next__(self) -> dict[str, Any]:
-        row = next(self._rows)
-        return dict(zip(self._rows.names, row, strict=True))
+        row = self.row()
+        return dict(zip(self.names, row, strict=True))
 
     def next(self) -> SqlStep:
         """One row more."""
@@ -63,21 +58,21 @@ class SqlCursor:
 
     def raw(self) -> SqlRawCursor:
         """The rest of the rows as lists, in which columns of the same name are kept apart."""
-        return SqlRawCursor(self._rows)
+        return SqlRawCursor(self)
 
     @property
     def column_names(self) -> list[str]:
-        return list(self._rows.names)
+        return list(self.names)
 
     @property
     def rows_read(self) -> int:
-        """Rows read so far."""
-        return self._rows.read
+        """Rows read so far, also those that were only looked at once the last one is read."""
+        return self.read
 
     @property
     def rows_written(self) -> int:
         """Rows written, those of indexes included."""
-        return self._rows.written
+        return self.written
 
 
 class SqlRawCursor:
@@ -92,7 +87,7 @@ class SqlRawCursor:
         return self
 
     def __next__(self) -> list[Any]:
-        return list(next(self._rows))
+        return list(self._rows.row())
 
     def to_array(self) -> list[list[Any]]:
         return list(self)
@@ -116,29 +111,16 @@ class SqlStorage:
         ``bindings`` are None, bool, int, float, str or bytes-like. What is forbidden to D1 is
         forbidden here. Raises `DurableObjectSqlError` with SQLite's message.
         """
-        if not isinstance(query, str):
+        if query.__class__ is not str and not isinstance(query, str):
             raise DurableObjectTypeError(f"a query is a string, not {type(query).__name__}")
-        for value in bindings:
-            if value is not None and type(value) not in _TYPES:
-                bindings = tuple([_binding(value) for value in bindings])
-                break
         data = self._data
-        file = data.sql()
-        data.touch()
-        return SqlCursor(file.run(query, bindings))
+        file = data.file or data.sql()
+        if not data.scheduled:
+            data.touch()
+        return SqlCursor(file, query, bindings)
 
     @property
     def database_size(self) -> int:
         """Bytes of the object's database."""
         file = self._data.sql()
         return file.size
-
-
-def _binding(value: Any) -> Any:
-    if value is None or isinstance(value, int | float | str | bytes):
-        return int(value) if isinstance(value, bool) else value
-    if isinstance(value, bytearray | memoryview):
-        return bytes(value)
-    raise DurableObjectTypeError(
-        f"a value of type {type(value).__name__} cannot be bound to an SQL query"
-    )

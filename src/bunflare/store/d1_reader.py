@@ -165,8 +165,7 @@ class D1Reader(Reader):
         if not counted:
             return Outcome._make((columns, rows, *_UNCOUNTED))
         duration = (time.monotonic() - started) * 1000
-        scanned = _scanned(self._status) if traced else 0
-        read = max(scanned, len(rows))
+        read = max(scanned(self._status) if traced else 0, len(rows))
         return Outcome._make((columns, rows, duration, 0, 0, False, read, 0, self._database_size()))
 
     def program(self, sql: str, parameters: tuple[Any, ...]) -> Program:
@@ -304,7 +303,7 @@ class D1Executor:
         finally:
             guard.end()
         total = connection.total_changes() - before
-        scanned = max(_scanned(self._status), total) if traced else 0
+        looked = max(scanned(self._status), total) if traced else 0
         return (
             columns,
             rows,
@@ -312,7 +311,7 @@ class D1Executor:
             connection.changes() if total else 0,
             connection.last_insert_rowid() if total else 0,
             total > 0 or (traced and keyword(sql) in SCHEMA_WORDS),
-            scanned if total else max(scanned, len(rows)),
+            looked if total else max(looked, len(rows)),
             total * program.entries + (1 if program.sequence and total else 0),
         )
 
@@ -350,7 +349,8 @@ def bounded(cursor: apsw.Cursor) -> list[Row]:
     return rows
 
 
-def _scanned(status: dict[str, int]) -> int:
+def scanned(status: dict[str, int]) -> int:
+    """How many rows a statement has scanned, by what the driver told at its end."""
     steps = status.get("SQLITE_STMTSTATUS_FULLSCAN_STEP", 0)
     # SQLite counts the steps from one row to the next.
     return steps + 1 if steps else 0

@@ -16,15 +16,17 @@ from typing import Any
 
 import apsw
 
-from ..errors import DurableObjectSqlError
+from ..errors import DurableObjectSqlError, DurableObjectTypeError
 from .connection import BusyWait, Durability, Row, connect, enter_wal, translate
 from .d1_connection import USER, Guard, keyword, statements
-from .d1_reader import SCHEMA_WORDS, UNKNOWN, Program, columns_of, read_program
+from .d1_reader import SCHEMA_WORDS, UNKNOWN, Program, columns_of, read_program, scanned
 
 _PATIENCE = 10.0
 _KNOWN = 1024
 # The rows of a statement that gives none.
 _NONE: Iterator[Row] = iter(())
+# Statements after which what is known of others does not hold.
+_ALTERING = SCHEMA_WORDS | {"PRAGMA"}
 _REDO = "_cf_bunflare_redo"
 _CREATE_REDO = f"""
 CREATE TABLE IF NOT EXISTS {_REDO} (
@@ -51,43 +53,71 @@ _SEQUENCES = "SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_sequence'"
 class _Kind:
     """What is known of a text."""
 
-    __slots__ = ("parts", "program", "reads", "schema")
+    __slots__ = ("entries", "parts", "plain", "program", "reads", "schema", "text")
 
     def __init__(self, sql: str) -> None:
         self.parts = [part for _, part in statements(sql)]
+        #: The last statement, to which the bindings and the rows belong.
+        self.text = self.parts.pop() if self.parts else ""
         #: Whether what is known of other texts does not hold after it.
-        self.schema = any(keyword(part) in SCHEMA_WORDS for part in self.parts)
+        self.schema = any(keyword(part) in _ALTERING for part in (*self.parts, self.text))
         #: Whether the last statement only reads; None if it has not run yet.
         self.reads: bool | None = None
         self.program = UNKNOWN
+        #: Whether it is one short statement that writes and gives no rows.
+        self.plain = False
+        #: What a changed row of such a one counts for.
+        self.entries = 1
 
 
 class Rows:
-    """The rows of a statement, which are read when they are asked for."""
+    """Runs one statement or several; the rows of the last one, read when they are asked for.
 
-    __slots__ = ("_file", "_names", "_query", "read", "rows", "written")
+    The bindings belong to that one. Raises `DurableObjectSqlError` and `DurableObjectTypeError`.
+    """
 
-    def __init__(
-        self,
-        file: ObjectFile,
-        query: tuple[str, tuple[Any, ...]],
-        rows: Iterator[Row],
-        names: tuple[str, ...] | None,
-        written: int,
-    ) -> None:
-        self._file = file
-        self._query = query
-        self._names = names
-        self.rows = rows
-        self.read = 0
-        self.written = written
+    __slots__ = ("_file", "_query", "_rows", "columns", "read", "scans", "written")
 
-    def __iter__(self) -> Iterator[Row]:
-        return self
-
-    def __next__(self) -> Row:
+    def __init__(self, file: ObjectFile, sql: str, bindings: tuple[Any, ...]) -> None:
+        kind = file.kinds.get(sql)
+        if kind is None or not kind.plain or not file.open:
+            self._file = file
+            self._query = (sql, bindings)
+            self.columns = None
+            self.read = 0
+            self.scans = False
+            self._rows = file.run(self, sql, bindings)
+            return
+        # The same in fewer steps, for what is done by the thousand.
         try:
-            row = next(self.rows)
+            file.execute(sql, bindings, prepare_flags=USER)
+        except Exception as error:
+            raise file.failed(error, bindings) from error
+        total = file.total_changes()
+        self.written = (total - file.total) * kind.entries
+        file.total = total
+        self._rows = _NONE
+        self.columns = ()
+        self.read = 0
+
+    #: Rows looked at so far, and rows written, those of indexes included.
+    read: int
+    written: int
+    #: Whether SQLite is asked, at the end, how many rows were scanned.
+    scans: bool
+    columns: tuple[str, ...] | None
+    _rows: Iterator[Row]
+
+    def row(self) -> Row:
+        """The next row. Raises `StopIteration` if there is none."""
+        try:
+            row = next(self._rows)
+        except StopIteration:
+            if self._rows is not _NONE:
+                self._rows = _NONE
+                if self.scans:
+                    self.read = max(self.read, self._file.scanned())
+            raise
         except apsw.Error as error:
             raise self._file.failed(error) from error
         self.read += 1
@@ -96,9 +126,9 @@ class Rows:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the columns."""
-        if self._names is None:
-            self._names = self._file.names(*self._query)
-        return self._names
+        if self.columns is None:
+            self.columns = self._file.names(*self._query)
+        return self.columns
 
 
 class ObjectFile:
@@ -115,10 +145,16 @@ class ObjectFile:
             connection.execute("PRAGMA cache_size=-2048")
             self._guard = Guard(connection)
             self._guard.trusted = False
-            self._execute = connection.cursor().execute
-            self._kinds: dict[str, _Kind] = {}
+            #: For statements that are read to their end before the next.
+            self.execute = connection.cursor().execute
+            self.total_changes = connection.total_changes
+            #: How many rows had been changed before the next statement.
+            self.total = 0
+            self.kinds: dict[str, _Kind] = {}
+            self._altered = False
             self._before = 0
-            self._schema = 0
+            self._traced = False
+            self._status: dict[str, int] = {}
             #: Whether a transaction is open.
             self.open = False
             self.sequence, self.changes = self._redo()
@@ -128,57 +164,50 @@ class ObjectFile:
 
     # -- statements ------------------------------------------------------------------------
 
-    def run(self, sql: str, bindings: tuple[Any, ...]) -> Rows:
-        """Run one statement or several; the rows of the last one, to which the bindings belong."""
-        kind = self._kinds.get(sql)
+    def run(self, rows: Rows, sql: str, bindings: tuple[Any, ...]) -> Iterator[Row]:
+        """Run what `Rows` was made for: the rows that the last statement gives."""
+        kind = self.kinds.get(sql)
         if kind is None:
             kind = self._learn(sql)
         if not self.open:
             self._begin()
-        parts = kind.parts
-        if len(parts) > 1:
-            for part in parts[:-1]:
-                self._step(part)
-        text = parts[-1]
-        if kind.reads is False:
-            return self._write(kind, text, bindings)
+        for part in kind.parts:
+            self._step(part)
+        if kind.reads is None:
+            # Before it runs, which may change what there is.
+            kind.program = self._program(kind.text, bindings)
+        scans = not kind.program.short
+        if scans is not self._traced:
+            self._trace(scans)
+        self.total = self.total_changes()
         cursor = self._connection.cursor()
-        before = self._connection.total_changes()
         try:
-            cursor.execute(text, bindings, prepare_flags=USER)
-            names = columns_of(cursor) or None
+            cursor.execute(kind.text, bindings, prepare_flags=USER)
+            rows.columns = columns_of(cursor) or None
             if kind.reads is None:
-                kind.reads = names is not None and bool(cursor.is_readonly)
-            reads = kind.reads
-            rows: Iterator[Row] = cursor
-            if not reads:
-                # What has not been read to its end would keep the transaction from committing.
-                rows = iter(cursor.fetchall())
-        except apsw.Error as error:
-            raise self.failed(error) from error
-        changed = self._connection.total_changes() - before
-        if not reads:
-            kind.program = self._program(text, bindings)
+                kind.reads = rows.columns is not None and bool(cursor.is_readonly)
+            # What has not been read to its end would keep the transaction from committing.
+            found: Iterator[Row] = cursor if kind.reads else iter(cursor.fetchall())
+        except Exception as error:
+            raise self.failed(error, bindings) from error
+        rows.scans = scans and kind.reads
+        total = self.total_changes()
+        changed, self.total = total - self.total, total
+        rows.written = _written(changed, kind.program)
+        if not kind.reads:
+            if scans:
+                rows.read = max(self.scanned(), changed)
             if kind.schema:
-                self._kinds.clear()
-        return Rows(self, (text, bindings), rows, names, _written(changed, kind.program))
-
-    def _write(self, kind: _Kind, text: str, bindings: tuple[Any, ...]) -> Rows:
-        connection = self._connection
-        before = connection.total_changes()
-        try:
-            cursor = self._execute(text, bindings, prepare_flags=USER)
-            rows = iter(cursor.fetchall()) if kind.program.rows else _NONE
-        except apsw.Error as error:
-            raise self.failed(error) from error
-        changed = connection.total_changes() - before
-        if kind.schema:
-            self._kinds.clear()
-        return Rows(self, (text, bindings), rows, None, _written(changed, kind.program))
+                self._altered = True
+                self.kinds.clear()
+            elif not kind.parts and not scans and kind.program is not UNKNOWN:
+                kind.plain = not (kind.program.rows or kind.program.sequence)
+                kind.entries = kind.program.entries
+        return found
 
     def _step(self, sql: str) -> None:
         try:
-            self._execute(sql, (), prepare_flags=USER).fetchall()
+            self.execute(sql, (), prepare_flags=USER).fetchall()
         except apsw.BindingsError as error:
             raise DurableObjectSqlError(
                 "When executing multiple SQL statements in a single call, only the last "
@@ -186,23 +215,40 @@ class ObjectFile:
             ) from error
         except apsw.Error as error:
             raise self.failed(error) from error
+        if keyword(sql) in _ALTERING:
+            self._altered = True
 
     def _learn(self, sql: str) -> _Kind:
         kind = _Kind(sql)
-        if not kind.parts:
+        if not kind.text:
             raise DurableObjectSqlError("SQL code did not contain a statement.")
-        if len(self._kinds) >= _KNOWN:
-            self._kinds.clear()
-        self._kinds[sql] = kind
+        if len(self.kinds) >= _KNOWN:
+            self.kinds.clear()
+        self.kinds[sql] = kind
         return kind
 
     def _program(self, sql: str, bindings: tuple[Any, ...]) -> Program:
         try:
-            rows = self._execute(f"EXPLAIN {sql}", bindings, prepare_flags=USER).fetchall()
-        except apsw.Error:
+            rows = self.execute(f"EXPLAIN {sql}", bindings, prepare_flags=USER).fetchall()
+        except (apsw.Error, TypeError, ValueError, OverflowError):
             return UNKNOWN
         root = self._own(_SEQUENCES)
         return read_program(rows, root[0][0] if root else -1)
+
+    def _trace(self, on: bool) -> None:
+        # What SQLite tells of a statement costs as much as a look-up by key.
+        self._traced = on
+        self._connection.trace_v2(
+            apsw.SQLITE_TRACE_PROFILE if on else 0, self._profile if on else None
+        )
+
+    def _profile(self, event: dict[str, Any]) -> None:
+        self._status = event["stmt_status"]
+
+    def scanned(self) -> int:
+        """The rows that the last statement to end has scanned."""
+        status, self._status = self._status, {}
+        return scanned(status)
 
     def names(self, sql: str, bindings: tuple[Any, ...]) -> tuple[str, ...]:
         """The columns of a statement that gave no row."""
@@ -218,8 +264,11 @@ class ObjectFile:
             cursor.execute(sql, bindings, prepare_flags=USER)
         return found[0] if found else ()
 
-    def failed(self, error: apsw.Error) -> DurableObjectSqlError:
-        """The platform's words for SQLite's."""
+    def failed(self, error: Exception, bindings: tuple[Any, ...] = ()) -> Exception:
+        """The platform's words for SQLite's and the driver's."""
+        self.total = self.total_changes()
+        if not isinstance(error, apsw.Error):
+            return _unbound(error, bindings)
         if self.open and not self._connection.in_transaction:
             # Some failures undo the whole transaction.
             self.open = False
@@ -239,19 +288,14 @@ class ObjectFile:
 
     def _begin(self) -> None:
         self._own("BEGIN IMMEDIATE")
-        self._before = self._connection.total_changes()
-        self._schema = self._version()
+        self._before = self.total = self.total_changes()
+        self._altered = False
         self.open = True
 
     @property
     def changed(self) -> bool:
         """Whether the open transaction has written anything."""
-        return self.open and (
-            self._connection.total_changes() != self._before or self._version() != self._schema
-        )
-
-    def _version(self) -> int:
-        return int(self._own("PRAGMA schema_version")[0][0])
+        return self.open and (self._altered or self.total_changes() != self._before)
 
     def commit(self, changes: str | None) -> int | None:
         """Commit what was written, together with changes that belong elsewhere.
@@ -309,7 +353,7 @@ class ObjectFile:
                 name, kind, _ = tables[0]
                 quoted = str(name).replace('"', '""')
                 self._own(f'DROP {kind} "{quoted}"')
-            self._schema = -1  # so that the record is written in any case
+            self._altered = True  # so that the record is written in any case
             sequence = self.commit(changes)
             assert sequence is not None
             return sequence
@@ -337,3 +381,21 @@ class ObjectFile:
 
 def _written(changed: int, program: Program) -> int:
     return changed * program.entries + (1 if program.sequence and changed else 0)
+
+
+def _unbound(error: Exception, bindings: tuple[Any, ...]) -> Exception:
+    """Why the driver has not taken the bindings."""
+    for value in bindings:
+        if isinstance(value, int):
+            if not -(1 << 63) <= value < 1 << 63:
+                return DurableObjectTypeError("an integer has 64 bits in SQL")
+        elif isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                return DurableObjectTypeError("a text must be one that UTF-8 can encode")
+        elif value is not None and not isinstance(value, float | bytes | bytearray | memoryview):
+            return DurableObjectTypeError(
+                f"a value of type {type(value).__name__} cannot be bound to an SQL query"
+            )
+    return error
