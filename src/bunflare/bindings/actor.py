@@ -115,13 +115,13 @@ class Event(Coroutine[Any, Any, None]):
         self.task = None
         actor.running.discard(self)
         actor.used = True
+        error = None
         if result.__class__ not in SCALARS:
             try:
                 result = copy(result)
             except Exception as refused:
-                self._leave(None, refused)
-                return
-        self._leave(result, None)
+                result, error = None, refused
+        self._leave(result, error)
 
     def _failed(self, error: BaseException) -> None:
         actor = self.actor
@@ -134,10 +134,10 @@ class Event(Coroutine[Any, Any, None]):
         actor = self.actor
         broken = actor.broken
         if broken is None:
-            self._result = result
-            self._held = error
             try:
                 if actor.data.confirm(self):
+                    self._result = result
+                    self._held = error
                     return
             except Exception as failure:
                 broken = failure
@@ -259,14 +259,17 @@ class Actor:
         """Run an event, after those that wait already."""
         self.used = True
         event.actor = self
-        if self.section is not None or self._queue:
-            self._queue.append(event)
-        else:
+        if self.section is None and not self._queue:
             self._begin(event)
+        else:
+            self._queue.append(event)
 
     def _begin(self, event: Event) -> None:
         self.running.add(event)
-        event.task = self._loop.create_task(event, context=self._context.copy())
+        # Not by the loop's method: a number in each one's name is half of a task's making.
+        event.task = asyncio.Task(
+            event, loop=self._loop, name="event", context=self._context.copy()
+        )
 
     def hold(self) -> asyncio.Future[None]:
         """What a step awaits while a critical section is open."""

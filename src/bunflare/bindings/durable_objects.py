@@ -97,8 +97,6 @@ class DurableObjectStub:
     await one tells its result. Arguments and results arrive as copies.
     """
 
-    __slots__ = ("_host", "id")
-
     def __init__(self, host: ObjectHost, id: DurableObjectId) -> None:
         self._host = host
         self.id = id
@@ -119,7 +117,10 @@ class DurableObjectStub:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return _Method(self._host, self.id, name)
+        method = _Method(self._host, self.id, name)
+        # So that it is found at once from now on.
+        self.__dict__[name] = method
+        return method
 
     def __repr__(self) -> str:
         return f"<DurableObjectStub {self.id!r}>"
@@ -136,7 +137,8 @@ class _Method:
         self._name = name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
-        args = tuple([copy(one) for one in args])
+        if args:
+            args = tuple([copy(one) for one in args])
         if kwargs:
             kwargs = {key: copy(one) for key, one in kwargs.items()}
         return self._host.call(self._id, self._name, args, kwargs)

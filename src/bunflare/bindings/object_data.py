@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from ..store import objects as store
+from .object_flush import MOST
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +34,7 @@ class Waiter(Protocol):
 class Layer:
     """Changes that are not on disk: texts by key, None for a deleted one."""
 
-    __slots__ = ("alarm", "cleared", "data", "entries", "sequence", "waiting")
+    __slots__ = ("alarm", "cleared", "data", "entries", "others", "sequence", "waiter")
 
     #: Whose they are, once they were sent.
     data: ObjectData
@@ -44,8 +45,9 @@ class Layer:
         self.alarm: int | None = store.KEEP
         #: The number of the redo record that has them.
         self.sequence: int | None = None
-        #: Those who wait for it to be on disk.
-        self.waiting: list[Waiter] = []
+        #: Who waits for it to be on disk: mostly one.
+        self.waiter: Waiter | None = None
+        self.others: list[Waiter] | None = None
 
     def __bool__(self) -> bool:
         return bool(self.entries) or self.cleared or self.alarm != store.KEEP
@@ -59,6 +61,25 @@ class Layer:
             self.entries.update(other.entries)
         if other.alarm != store.KEEP:
             self.alarm = other.alarm
+
+    def wait(self, waiter: Waiter) -> None:
+        """Tell ``waiter`` what becomes of it, after those that wait already."""
+        if self.waiter is None:
+            self.waiter = waiter
+        elif self.others is None:
+            self.others = [waiter]
+        else:
+            self.others.append(waiter)
+
+    def settle(self, error: BaseException | None) -> None:
+        """Tell those that wait."""
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None:
+            waiter.settle(error)
+            others, self.others = self.others, None
+            if others is not None:
+                for waiter in others:
+                    waiter.settle(error)
 
     def text(self) -> str:
         """For the redo record."""
@@ -128,8 +149,9 @@ class ObjectData:
             layers = self.flying + layers
             layers.reverse()
         for layer in layers:
-            if key in layer.entries:
-                return layer.entries[key]
+            entries = layer.entries
+            if entries and key in entries:
+                return entries[key]
             if layer.cleared:
                 return None
         return store.get(self._database.view, self._namespace, self._id, key)
@@ -187,7 +209,8 @@ class ObjectData:
             # What was to be deleted, and written before, is neither here nor there.
             self._fail(error)
             raise
-        self._send(layer, sequence)
+        layer.sequence = sequence
+        self._send(layer)
 
     # -- the alarm -------------------------------------------------------------------------
 
@@ -236,7 +259,8 @@ class ObjectData:
             layer = Layer()
             layer.cleared, entries, layer.alarm = json.loads(file.changes)
             layer.entries = dict(entries)
-            self._send(layer, file.sequence)
+            layer.sequence = file.sequence
+            self._send(layer)
 
     # -- transactions ----------------------------------------------------------------------
 
@@ -283,7 +307,8 @@ class ObjectData:
                 return
         if layer.entries or sequence is not None or layer.cleared or layer.alarm != store.KEEP:
             self.layers[0] = Layer()
-            self._send(layer, sequence)
+            layer.sequence = sequence
+            self._send(layer)
 
     def _under_way(self, layer: Layer) -> str | None:
         """For the redo record, which replaces the last one: all that is not on disk yet."""
@@ -294,12 +319,15 @@ class ObjectData:
             whole.put(one)
         return whole.text()
 
-    def _send(self, layer: Layer, sequence: int | None) -> None:
+    def _send(self, layer: Layer) -> None:
         layer.data = self
-        layer.sequence = sequence
         self.flying.append(layer)
+        batch = self._flusher.batch
+        if batch.open and len(batch.layers) < MOST:
+            batch.layers.append(layer)
+            return
         try:
-            self._flusher.send(layer)
+            self._flusher.begin(layer)
         except Exception as error:
             self._fail(error)
 
@@ -327,8 +355,8 @@ class ObjectData:
         self._known = True
         if layer.alarm is not None and layer.alarm != store.KEEP:
             self._alarm_set(layer.alarm)
-        for waiter in layer.waiting:
-            waiter.settle(None)
+        if layer.waiter is not None:
+            layer.settle(None)
 
     def _fail(self, error: BaseException) -> None:
         if self._failed is None:
@@ -337,9 +365,7 @@ class ObjectData:
                 self._broken(error)
         # What was sent later is of no use without it.
         for layer in self.flying:
-            waiting, layer.waiting = layer.waiting, []
-            for waiter in waiting:
-                waiter.settle(error)
+            layer.settle(error)
         if self.successor is not None:
             self.successor._fail(error)
 
@@ -354,7 +380,7 @@ class ObjectData:
             raise self._failed
         if not self.flying:
             return False
-        self.flying[-1].waiting.append(waiter)
+        self.flying[-1].wait(waiter)
         return True
 
     def confirmed(self) -> asyncio.Future[None] | None:
@@ -367,7 +393,7 @@ class ObjectData:
         if self._failed is not None:
             future.set_exception(self._failed)
         else:
-            self.flying[-1].waiting.append(_Future(future))
+            self.flying[-1].wait(_Future(future))
         return future
 
     @property

@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from ..store.transaction import Transaction
     from .object_data import Layer
 
-_MOST = 1024
+#: How many changes share a write.
+MOST = 1024
 
 
-class _Batch:
+class Batch:
     __slots__ = ("layers", "open")
 
     def __init__(self) -> None:
         self.layers: list[Layer] = []
-        #: Whether it has not been written yet.
-        self.open = True
+        #: Whether it is to be written, and takes more.
+        self.open = False
 
 
 class Flusher:
@@ -32,27 +33,27 @@ class Flusher:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._batch: _Batch | None = None
+        #: What the next layer joins, while it is open.
+        self.batch = Batch()
 
-    def send(self, layer: Layer) -> None:
+    def begin(self, layer: Layer) -> None:
         """Have a layer written; its object is told what has become of it, in order."""
-        batch = self._batch
-        if batch is None or not batch.open or len(batch.layers) >= _MOST:
-            batch = _Batch()
-            future = self._database.submit(_write, batch)
-            future.add_done_callback(partial(_landed, batch))
-            self._batch = batch
+        batch = Batch()
+        future = self._database.submit(_write, batch)
+        future.add_done_callback(partial(_landed, batch))
+        batch.open = True
         batch.layers.append(layer)
+        self.batch = batch
 
 
-def _write(tx: Transaction, batch: _Batch) -> None:
+def _write(tx: Transaction, batch: Batch) -> None:
     # It may be run once more, with what it has now.
     batch.open = False
     for layer in batch.layers:
         layer.data.write(tx, layer)
 
 
-def _landed(batch: _Batch, future: asyncio.Future[None]) -> None:
+def _landed(batch: Batch, future: asyncio.Future[None]) -> None:
     # Where the writer was closed, it was never run.
     batch.open = False
     error: BaseException | None

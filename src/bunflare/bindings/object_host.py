@@ -12,6 +12,7 @@ import asyncio
 import contextvars
 import logging
 import re
+from asyncio import get_running_loop
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -128,7 +129,10 @@ class ObjectHost:
         self, id: DurableObjectId, method: str, args: tuple[Any, ...] | None, kwargs: dict[str, Any]
     ) -> asyncio.Future[Any]:
         """Have a method called; no ``args`` ask for a property."""
-        reply = self._reply()
+        loop = self._loop
+        if loop is None or self._closed or loop is not get_running_loop():
+            loop = self._own_loop()
+        reply: asyncio.Future[Any] = loop.create_future()
         call = Call(method, args, kwargs, reply)
         if self.owner and not self._waiting and output_gate.get() is None:
             self.run(id, call)
@@ -146,7 +150,7 @@ class ObjectHost:
 
     def fetch(self, id: DurableObjectId, request: Request) -> asyncio.Future[Response]:
         """Have a request answered."""
-        reply = self._reply()
+        reply: asyncio.Future[Any] = self._own_loop().create_future()
 
         def send() -> None:
             if self.owner:
@@ -158,7 +162,7 @@ class ObjectHost:
         self._leave(send, reply)
         return reply
 
-    def _reply(self) -> asyncio.Future[Any]:
+    def _own_loop(self) -> asyncio.AbstractEventLoop:
         if self._closed:
             raise StateError("the state is closed")
         loop = asyncio.get_running_loop()
@@ -169,7 +173,7 @@ class ObjectHost:
                 "a Durable Object namespace belongs to the event loop that used it first; open "
                 "the directory once more in this one"
             )
-        return loop.create_future()
+        return loop
 
     def _leave(self, send: Callable[[], object], reply: asyncio.Future[Any]) -> None:
         """Send a call once its caller's output gate is open and its way is known."""

@@ -46,7 +46,8 @@ class _Operations:
     ) -> Any:
         """The value of a key, or None; for several keys a dict of those that exist, in order."""
         if key.__class__ is str:
-            text = self._data.get(check_key(key))
+            # Most keys need no further look.
+            text = self._data.get(key if key.isascii() else check_key(key))
             return None if text is None else loads(text)
         return self._get_many(key)
 
@@ -68,6 +69,9 @@ class _Operations:
         no_cache: bool = False,
     ) -> None:
         """Store one value, or a dict of them: all or none."""
+        if key.__class__ is str and value is not ...:
+            self._data.put(key if key.isascii() else check_key(key), serialize(key, value))
+            return
         if isinstance(key, Mapping):
             entries = [(check_key(one), serialize(one, item)) for one, item in key.items()]
             for one, text in entries:

@@ -31,6 +31,8 @@ _HOLD_SECONDS = 0.05
 _HOT_BYTES = 16 * 1024 * 1024
 _HOT_LARGEST = 64 * 1024
 _ROW_OVERHEAD = 400
+# Characters, of at most four bytes.
+_SMALL = 64
 # Where more rows are read than fit, one in so many is remembered at its first reading.
 _SAMPLE = 8
 
@@ -212,11 +214,19 @@ class Reader:
         header = index.header()
         alone = before is not None and counter(header) == (counter(before) + commits) & 0xFFFFFFFF
         if alone and before == self._seen:
+            hot = self._hot
             for query, row in stale:
-                self._hot.pop(query, None)
-                self._warm.pop(query, None)
-                if row is not UNKNOWN:
+                if row is UNKNOWN:
+                    hot.pop(query, None)
+                    self._warm.pop(query, None)
+                elif query in hot and row is not None and len(row) == 1 and _small(row[0]):
+                    # What it adds to the row before is less than a row is reckoned with.
+                    hot[query] = row
+                else:
+                    hot.pop(query, None)
+                    self._warm.pop(query, None)
                     self._remember(query, row)
+                    hot = self._hot
             self._seen = header
         else:
             self._renew()
@@ -235,3 +245,7 @@ class Reader:
         self._hot.clear()
         self._warm.clear()
         self._connection.close()
+
+
+def _small(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= _SMALL
