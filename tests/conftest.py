@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, settings
 
 import bunflare
 
+pytest_plugins = ["pytester"]
+
 settings.register_profile(
     "suite",
     deadline=None,

@@ -129,7 +129,7 @@ class ManualClock:
         if delta < 0:
             raise ValueError("time only advances; use set() to jump back")
         target = self._now + round(delta)
-        await settle()
+        await self.settled()
         while self._heap and self._heap[0][0] <= target:
             when, _, timer = heapq.heappop(self._heap)
             if timer.callback is None:
@@ -138,8 +138,12 @@ class ManualClock:
             begun = timer.callback()
             if isinstance(begun, asyncio.Future):
                 await asyncio.wait([begun], timeout=_PATIENCE_SECONDS)
-            await settle()
+            await self.settled()
         self._now = max(self._now, target)
+        await self.settled()
+
+    async def settled(self) -> None:
+        """Wait until what was fired has taken effect."""
         await settle()
 
 

@@ -38,6 +38,9 @@ def examples() -> list[tuple[str, str]]:
 @pytest.mark.parametrize("code", [pytest.param(code, id=name) for name, code in examples()])
 def test_every_example_runs(code: str, tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").touch()
+    if "worker.fetch(" in code or "pytest_bunflare" in code:
+        _run_tests(code, tmp_path)
+        return
     if "from workers import" in code:
         # A Worker: it is started and asked once.
         from tests.runtime.test_dev import dev, project
@@ -57,6 +60,39 @@ def test_every_example_runs(code: str, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     expected = re.findall(r"print\(.*?\)\s*#\s*(.*)", code)
     assert result.stdout.splitlines() == expected
+
+
+VISITS = """
+from workers import Response, WorkerEntrypoint
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        count = int(await self.env.VISITS.get("count") or 0) + 1
+        await self.env.VISITS.put("count", str(count), expirationTtl=86_400)
+        return Response(str(count))
+"""
+
+
+def _run_tests(code: str, path: Path) -> None:
+    """What the page about tests shows: a module of tests, or a ``conftest.py``."""
+    (path / "wrangler.toml").write_text(
+        'main = "entry.py"\nkv_namespaces = [{ binding = "VISITS" }]\n'
+        'd1_databases = [{ binding = "DB", database_name = "db" }]\n'
+    )
+    (path / "entry.py").write_text(VISITS)
+    (path / "migrations").mkdir()
+    (path / "migrations" / "0001_users.sql").write_text("CREATE TABLE users(name);")
+    test = code
+    if "pytest_bunflare" in code:
+        (path / "conftest.py").write_text(code)
+        test = (
+            "async def test_it(env):\n"
+            "    assert (await env.DB.prepare('SELECT name FROM users').first()).name == 'ada'\n"
+        )
+    (path / "test_it.py").write_text(test)
+    command = [sys.executable, "-m", "pytest", "--asyncio-mode=auto", "-q"]
+    result = subprocess.run(command, cwd=path, capture_output=True, text=True, check=False)
+    assert "1 passed" in result.stdout, result.stdout + result.stderr
 
 
 def test_links_between_documents_lead_somewhere() -> None:

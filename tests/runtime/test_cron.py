@@ -12,6 +12,7 @@ import bunflare
 from bunflare.config import load_config
 from bunflare.errors import WorkerError
 from bunflare.runtime.cron import Cron
+from bunflare.runtime.program import Program
 from bunflare.runtime.services import unknown
 from bunflare.runtime.worker import Worker
 
@@ -92,7 +93,7 @@ async def test_triggers_fire_as_the_clock_moves(
     def find(name: str) -> Worker:
         raise unknown(name, {})
 
-    worker = Worker(config, state, find, resident=False)
+    worker = Worker(config, state, find, Program(config, state.caches, resident=False))
     start = clock.now()
     await clock.advance(minutes=11)
     minute = 60_000

@@ -1,14 +1,11 @@
-"""Several Workers in one process, events by hand, reload, and what a Worker cannot break."""
+"""Several Workers in one process, events by hand, and what a Worker cannot break."""
 
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
-from tests.support import PATIENCE
-
-from .test_dev import Server, dev, project
+from .test_dev import dev, project
 
 WRANGLER = """
 name = "front"
@@ -183,46 +180,3 @@ def test_events_come_by_hand_and_a_worker_cannot_end_the_server(tmp_path: Path) 
         assert b"helper.py" in body
         assert b"asgi.py" not in body
         assert server.text("/word") == "WORD other"
-
-
-def changed(server: Server, expected: str) -> float:
-    begun = time.monotonic()
-    while server.text("/word") != expected:
-        assert time.monotonic() - begun < PATIENCE
-        time.sleep(0.01)  # until the files have been looked at
-    return time.monotonic() - begun
-
-
-def test_a_changed_file_makes_a_new_worker_and_loses_no_request(tmp_path: Path) -> None:
-    import threading
-
-    with dev(tmp_path, *workers(tmp_path)) as server:
-        entry = tmp_path / "front" / "src" / "entry.py"
-        assert server.text("/word") == "WORD top"
-        first = FRONT.replace("WORD ", "first ")
-        deadline = time.monotonic() + PATIENCE
-        while server.text("/word") != "first top":
-            assert time.monotonic() < deadline
-            # Again and again, until the watching has begun.
-            first += "\n# touched"
-            entry.write_text(first)
-            time.sleep(0.2)
-        slow: list[str] = []
-        thread = threading.Thread(target=lambda: slow.append(server.text("/slow")))
-        thread.start()
-        while server.text("/begun") != "1":
-            assert time.monotonic() < deadline
-        entry.write_text(FRONT.replace("WORD ", "new "))
-        changed(server, "new top")
-        (tmp_path / "front" / ".dev.vars").write_text("WORD=secret")
-        changed(server, "new secret")
-        assert server.process.stderr is not None
-        entry.write_text("syntax error")
-        while "not reloaded" not in server.process.stderr.readline():
-            assert server.process.poll() is None
-        assert server.text("/word") == "new secret"
-        entry.write_text(FRONT)
-        changed(server, "WORD secret")
-        assert server.text("/go") == "going"
-        thread.join()
-        assert slow == ["WORD"]

@@ -33,6 +33,10 @@ class Background:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a task given to wait_until failed", exc_info=error)
 
+    def tasks(self) -> list[asyncio.Future[Any]]:
+        """Those that go on."""
+        return list(self._tasks)
+
     async def drain(self, timeout: float) -> None:
         """Wait for all of them, at most ``timeout`` seconds; then they are cancelled."""
         if self._tasks:

@@ -22,6 +22,11 @@ class Env:
         """One binding more."""
         self.__dict__[name] = value
 
+    def become(self, other: Env) -> None:
+        """Have what another one has, and nothing else."""
+        self.__dict__.clear()
+        self.__dict__.update(other.__dict__)
+
     def __getitem__(self, name: str) -> Any:
         return self.__dict__[name]
 

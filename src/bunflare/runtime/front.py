@@ -20,6 +20,7 @@ from ..web import Request, Response
 from .asgi import STATUS, Receive, Scope, Send, _body, _headers, _stream, _url
 from .traces import shortened
 from .worker import Worker
+from .workers import Workers
 
 _log = logging.getLogger("bunflare")
 _TOLD = {int(status): f"{int(status)} {status.phrase}" for status in HTTPStatus}
@@ -81,31 +82,31 @@ class Front:
     """The ASGI application of the development server."""
 
     def __init__(
-        self, worker: Worker, *, test_scheduled: bool = False, log: RequestLog | None = None
+        self, workers: Workers, *, test_scheduled: bool = False, log: RequestLog | None = None
     ) -> None:
-        self.worker = worker
+        self._workers = workers.running
         self._test_scheduled = test_scheduled
         self._log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self.worker.app(scope, receive, send)
+            await self._workers[0].app(scope, receive, send)
             return
+        worker = self._workers[0]
         began = time.perf_counter()
         try:
-            if self.worker.assets is None and not scope["path"].startswith(_OWN):
+            if worker.assets is None and not scope["path"].startswith(_OWN):
                 # Most requests: no way round.
-                await self.worker.app.http(scope, receive, send)
+                await worker.app.http(scope, receive, send)
             else:
-                await self._answer(scope, receive, send)
+                await self._answer(worker, scope, receive, send)
         finally:
             if self._log is not None:
                 took = time.perf_counter() - began
                 self._log.add((scope["method"], scope["raw_path"], scope.get(STATUS, 0), took))
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, worker: Worker, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
-        worker = self.worker
         response: Response | None = None
         if path.startswith("/cdn-cgi/handler/"):
             response = await self._event(worker, path, _query(scope))

@@ -20,7 +20,6 @@ class LoadedWorker:
     """A Worker's module and what it offers."""
 
     module: ModuleType
-    modules: WorkerModules
     #: ``Default``, and the other entrypoints by the names of their classes.
     default: type[WorkerEntrypoint] | None
     entrypoints: Mapping[str, type[WorkerEntrypoint]] = field(default_factory=dict)
@@ -42,20 +41,15 @@ class LoadedWorker:
         return self.entrypoints[name]
 
 
-def load_worker(
-    main: Path, provided: Mapping[str, ModuleType], *, resident: bool = True
-) -> LoadedWorker:
-    """Import ``main`` as the platform does.
+def load_worker(main: Path, modules: WorkerModules) -> LoadedWorker:
+    """Import ``main`` as the platform does, as the main one of ``modules``.
 
-    Modules beside it can be imported by their names, ``provided`` before all others. ``resident``
-    is for the first Worker of a process; see `WorkerModules`. Whatever the module raises is left as
-    it is: its traceback shows the Worker's own frames.
+    Whatever the module raises is left as it is: its traceback shows the Worker's own frames.
     """
     if not main.is_file():
         raise WorkerError(f"{main} does not exist (it is `main` in the configuration)")
     if main.suffix != ".py":
         raise WorkerError(f"{main} is not a Python module (`main` must name a .py file)")
-    modules = WorkerModules([main.parent.absolute()], provided, resident)
     try:
         module = modules.load(main.absolute())
     except BaseException:
@@ -76,4 +70,4 @@ def load_worker(
             if callable(function := getattr(module, f"on_{name}", None))
         }
         default = of_functions(functions) if functions else None
-    return LoadedWorker(module, modules, default, classes)
+    return LoadedWorker(module, default, classes)

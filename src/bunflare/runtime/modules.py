@@ -33,19 +33,31 @@ class WorkerModules:
         self.builtins = {**vars(builtins), "__import__": self._import}
         self._provided = {name.partition(".")[0] for name in provided}
         self._table: dict[str, ModuleType] = dict(provided)
-        self._resident = resident
         self._displaced: dict[str, ModuleType] = {}
         self._depth = 0
         self._own: dict[str, bool] = {}
-        if resident:
+        self._wished = resident
+        # Whether the Worker's modules lie in `sys.modules` at all times.
+        self._resident = False
+        self.open()
+
+    def open(self) -> None:
+        """Let the modules be found by the rest of the process, if this is the first Worker."""
+        if self._wished and not self._resident:
+            self._resident = True
             sys.path[:0] = self.roots
-            sys.meta_path.insert(0, _Finder(self))
+            sys.meta_path.insert(0, WorkerFinder(self))
+            own = {name: one for name, one in self._table.items() if not self._provides(name)}
+            sys.modules.update(own)
 
     def load(self, path: Path) -> ModuleType:
-        """Run the module at ``path`` as the Worker's main one."""
+        """The module at ``path``, the Worker's main one. It is run unless it has been imported."""
         name = path.stem
         self._own[name] = True
         with self._active():
+            known = sys.modules.get(name)
+            if known is not None and self._made(known):
+                return known
             loader = _Loader(name, str(path))
             loader.modules = self
             module = ModuleType(name)
@@ -68,14 +80,26 @@ class WorkerModules:
                 yield file
 
     def close(self) -> None:
-        """Forget the Worker's modules, so that others of their names can be imported."""
+        """Leave `sys.modules`, so that other modules of these names can be imported.
+
+        The Worker's own import statements go on finding its modules.
+        """
+        if not self._resident:
+            return
+        self._resident = False
         self._unhook()
-        for root in self.roots if self._resident else ():
+        for root in self.roots:
             if root in sys.path:
                 sys.path.remove(root)
         for name in [name for name in sys.modules if self._owns(name.partition(".")[0])]:
-            if name.partition(".")[0] not in self._provided:
-                del sys.modules[name]
+            if not self._provides(name):
+                self._table[name] = sys.modules.pop(name)
+
+    def _made(self, module: ModuleType) -> bool:
+        return getattr(getattr(module, "__loader__", None), "modules", None) is self
+
+    def _provides(self, name: str) -> bool:
+        return name.partition(".")[0] in self._provided
 
     def _unhook(self) -> None:
         sys.meta_path[:] = [
@@ -128,19 +152,23 @@ class WorkerModules:
     def _enter(self) -> None:
         for name in [name for name in sys.modules if self._owns(name.partition(".")[0])]:
             if name not in self._table:
-                self._displaced[name] = sys.modules.pop(name)
+                if self._made(sys.modules[name]):
+                    # By what imports without a statement: `importlib.import_module`.
+                    self._table[name] = sys.modules[name]
+                else:
+                    self._displaced[name] = sys.modules.pop(name)
         for name, module in self._table.items():
             if name in sys.modules and sys.modules[name] is not module:
                 self._displaced[name] = sys.modules[name]
             sys.modules[name] = module
         if not self._resident:
             sys.path[:0] = self.roots
-            sys.meta_path.insert(0, _Finder(self))
+            sys.meta_path.insert(0, WorkerFinder(self))
 
     def _leave(self) -> None:
         for name in [name for name in sys.modules if self._owns(name.partition(".")[0])]:
             self._table[name] = sys.modules[name]
-            if not self._resident or name.partition(".")[0] in self._provided:
+            if not self._resident or self._provides(name):
                 del sys.modules[name]
         if not self._resident:
             for root in self.roots:
@@ -159,8 +187,13 @@ class _Loader(SourceFileLoader):
         module.__dict__["__builtins__"] = self.modules.builtins
         super().exec_module(module)
 
+    def path_stats(self, path: str) -> dict[str, float]:
+        """Milliseconds, where Python has seconds: a file may change twice in one."""
+        found = Path(path).stat()
+        return {"mtime": found.st_mtime_ns // 1_000_000, "size": found.st_size}
 
-class _Finder:
+
+class WorkerFinder:
     """Finds modules below the Worker's roots, before the interpreter's own finders."""
 
     def __init__(self, modules: WorkerModules) -> None:

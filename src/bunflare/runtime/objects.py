@@ -123,6 +123,8 @@ async def bind_objects(
 ) -> None:
     """Put the Durable Object namespaces of the configuration into ``env``."""
     await apply_migrations(state.database, worker, config.migrations, state.clock.now())
+    # All are looked at before one takes the place of an earlier version's.
+    classes: dict[str, tuple[str, type]] = {}
     for binding in config.durable_objects.bindings:
         if binding.script_name not in (None, config.name):
             continue
@@ -132,8 +134,10 @@ async def bind_objects(
                 f"{config.main} has no class {binding.class_name}(DurableObject), which the "
                 f'Durable Object binding "{binding.name}" names'
             )
-        namespace = state.durable_objects(_Maker(made), binding.class_name, env, replace=True)
-        env.add(binding.name, NamespaceFacade(namespace, _NAMESPACE))
+        classes[binding.name] = binding.class_name, made
+    for name, (class_name, made) in classes.items():
+        namespace = state.durable_objects(_Maker(made), class_name, env, replace=True)
+        env.add(name, NamespaceFacade(namespace, _NAMESPACE))
 
 
 class _Maker:

@@ -8,31 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from .front import Front
 from .traces import shortened
 from .worker import Worker
+from .workers import Workers
 
 _log = logging.getLogger("bunflare")
+# How far the times of files may lie behind the clock.
+_COARSE_SECONDS = 0.02
 _SUFFIXES = (".py", ".toml", ".json", ".jsonc")
 
 
 class Reloader:
-    """Keeps the Worker of a `Front` that of the files."""
+    """Keeps Workers what their files say."""
 
-    def __init__(
-        self,
-        front: Front,
-        make: Callable[[], Awaitable[Worker]],
-        grace: float,
-        told: Callable[[str], object],
-    ) -> None:
-        self._front = front
-        self._make = make
+    def __init__(self, workers: Workers, grace: float, told: Callable[[str], object]) -> None:
+        self._workers = workers
         self._grace = grace
         self._told = told
+        self._looked = workers.started - _COARSE_SECONDS
         self._closing: set[asyncio.Task[None]] = set()
 
     async def watch(self) -> None:
@@ -41,40 +38,65 @@ class Reloader:
 
         while True:
             directories = self._directories()
-            async for changes in watchfiles.awatch(
+            watcher = watchfiles.awatch(
                 *directories, recursive=False, step=20, debounce=100, watch_filter=_matters
-            ):
-                await self.reload(sorted({Path(path).name for _, path in changes}))
-                if self._directories() != directories:
-                    break
+            )
+            following = asyncio.ensure_future(anext(watcher))
+            try:
+                await asyncio.sleep(0)
+                # From here on nothing is missed; what changed before that is found by its time.
+                if late := self._late(directories):
+                    await self.reload(late)
+                while self._directories() == directories:
+                    changes = await following
+                    following = asyncio.ensure_future(anext(watcher))
+                    await self.reload({Path(path) for _, path in changes})
+            finally:
+                following.cancel()
+                await asyncio.wait([following])
+                await watcher.aclose()
 
-    async def reload(self, changed: list[str]) -> None:
+    def _late(self, directories: set[Path]) -> set[Path]:
+        return {
+            file
+            for directory in directories
+            for file in directory.iterdir()
+            if _matters(None, str(file)) and file.stat().st_mtime > self._looked
+        }
+
+    async def reload(self, changed: Iterable[Path]) -> None:
         """Take over what the files say now, or keep what there is and tell why."""
-        old = self._front.worker
-        old.forget()
-        try:
-            new = await self._make()
-        except (Exception, SystemExit) as error:
-            _log.error("not reloaded: %s", ", ".join(changed), exc_info=shortened(error))
-            return
-        self._front.worker = new
-        self._told(f"Reloaded ({', '.join(changed)})")
-        task = asyncio.ensure_future(old.close(self._grace))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._looked = time.time() - _COARSE_SECONDS
+        names: dict[int, list[str]] = {}
+        for path in sorted(changed):
+            for at, worker in enumerate(self._workers.running):
+                if path.parent in _around(worker):
+                    names.setdefault(at, []).append(path.name)
+        for at, told in names.items():
+            try:
+                old = await self._workers.replace(at)
+            except (Exception, SystemExit) as error:
+                _log.error("not reloaded: %s", ", ".join(told), exc_info=shortened(error))
+                continue
+            self._told(f"Reloaded ({', '.join(told)})")
+            task = asyncio.ensure_future(old.close(self._grace))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
         """Wait for the ends of earlier Workers."""
         if self._closing:
             await asyncio.wait(self._closing)
 
-    def _directories(self) -> list[Path]:
-        worker = self._front.worker
-        found = {
-            worker.config.root,
-            *(Path(file).parent for file in worker.loaded.modules.sources()),
-        }
-        return sorted(path for path in found if path.is_dir())
+    def _directories(self) -> set[Path]:
+        return {path for worker in self._workers.running for path in _around(worker)}
+
+
+def _around(worker: Worker) -> set[Path]:
+    """The directories that a Worker is made of."""
+    found = {worker.config.root, worker.program.main.parent.absolute()}
+    found.update(Path(file).parent for file in worker.program.modules.sources())
+    return {path for path in found if path.is_dir()}
 
 
 def _matters(_change: object, path: str) -> bool:

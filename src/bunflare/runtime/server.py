@@ -12,15 +12,11 @@ from pathlib import Path
 import uvicorn
 
 from .. import state as states
-from ..config import Config
 from ..errors import WorkerError
+from . import fetching
 from .front import Front, RequestLog
 from .reload import Reloader
-from .services import unknown
-from .worker import Worker
-
-#: Reads the configuration of a Worker.
-Source = Callable[[], Config]
+from .workers import Source, Workers
 
 # How long open requests and tasks of `wait_until` may go on after the signal to stop, in seconds.
 _GRACE = 5
@@ -45,35 +41,6 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-class _Workers:
-    """The Workers of a process, by their names; the first one answers requests."""
-
-    def __init__(self, sources: Sequence[Source], state: states.State) -> None:
-        self._sources = sources
-        self._state = state
-        self._known: dict[str, Worker] = {}
-
-    async def make(self, at: int) -> Worker:
-        """Load one of them, in the place of its earlier version."""
-        worker = Worker(self._sources[at](), self._state, self.find, resident=at == 0)
-        try:
-            await worker.bind(self._state)
-        except BaseException:
-            # Its cron triggers would go on beside those of the earlier version.
-            await worker.close(0)
-            raise
-        self._known[worker.name] = worker
-        return worker
-
-    def find(self, name: str) -> Worker:
-        if name not in self._known:
-            raise unknown(name, self._known)
-        return self._known[name]
-
-    def others(self, first: Worker) -> list[Worker]:
-        return [worker for worker in self._known.values() if worker is not first]
-
-
 async def serve(
     sources: Sequence[Source],
     *,
@@ -95,12 +62,12 @@ async def serve(
     listener = _listen(host, port)
     try:
         async with states.open(directory or states.default_directory(config.root)) as state:
-            workers = _Workers(sources, state)
-            first, *_ = [await workers.make(at) for at in range(len(sources))]
-            if first.assets is None:
-                first.app  # noqa: B018 - says what is missing
+            workers = Workers(sources, state)
+            await workers.start()
+            if workers.first.assets is None:
+                workers.first.app  # noqa: B018 - says what is missing
             requests = RequestLog() if log else None
-            front = Front(first, test_scheduled=test_scheduled, log=requests)
+            front = Front(workers, test_scheduled=test_scheduled, log=requests)
             server = _Server(
                 uvicorn.Config(
                     front,
@@ -116,7 +83,7 @@ async def serve(
                 )
             )
             ready(f"Ready on http://{_shown(host)}:{listener.getsockname()[1]}")
-            reloader = Reloader(front, lambda: workers.make(0), _GRACE, ready)
+            reloader = Reloader(workers, _GRACE, ready)
             watching = asyncio.ensure_future(reloader.watch()) if reload else None
             await server.serve(sockets=[listener])
             if watching is not None:
@@ -125,8 +92,8 @@ async def serve(
             await reloader.close()
             if requests is not None:
                 requests.close()
-            for worker in [front.worker, *workers.others(front.worker)]:
-                await worker.close(_GRACE)
+            await workers.close(_GRACE)
+            await fetching.close()
     finally:
         listener.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..bindings.rpc import RpcTarget
@@ -100,7 +100,7 @@ def sent(value: Any) -> Any:
     return python_from_rpc(python_to_rpc(value))
 
 
-def unknown(name: str, known: Mapping[str, object]) -> WorkerError:
+def unknown(name: str, known: Iterable[str]) -> WorkerError:
     """There is no Worker of that name here."""
     return WorkerError(
         f'there is no Worker "{name}" in this process; it has {", ".join(known)}. Give the '

@@ -16,14 +16,12 @@ from ..timer import Chore, Timer
 from ..web import Request, Response
 from .asgi import WorkerApp
 from .assets import Assets
-from .context import Background, ExecutionContext
+from .context import ExecutionContext
 from .cron import Cron
 from .entrypoints import WorkerEntrypoint
 from .env import make_env
-from .fetching import close as close_connections
 from .limits import RateLimit, version_metadata
-from .loader import LoadedWorker, load_worker
-from .sdk import make_modules
+from .program import Program
 from .services import Service
 
 _log = logging.getLogger("bunflare")
@@ -52,20 +50,18 @@ class ScheduledController:
 class Worker:
     """One Worker; `close` waits for what it is still doing."""
 
-    def __init__(self, config: Config, state: State, find: Find, *, resident: bool = True) -> None:
-        if config.main is None:
-            raise WorkerError(f'{config.path}: "main" is missing: which module is the Worker?')
+    def __init__(self, config: Config, state: State, find: Find, program: Program) -> None:
         self.config = config
-        self.background = Background()
-        self.env = make_env(config, state)
+        self.program = program
+        self.background = program.background
+        self.env = program.env
+        self.env.become(make_env(config, state))
         #: The static assets, if there are some.
         self.assets: Assets | None = None
         if config.assets is not None and config.assets.directory is not None:
             self.assets = Assets(config.assets, config.root)
         self.env.__dict__.update(_bindings(config, state.clock, find, self.assets))
-        modules = make_modules(self.env, state.caches, self.background, config.compatibility_flags)
-        self.background.at_end(close_connections)
-        self.loaded: LoadedWorker = load_worker(config.main, modules, resident=resident)
+        self.loaded = program.load()
         if hasattr(self.loaded.default, "email"):
             _log.warning("%s has an email handler, which bunflare does not support", config.main)
         default = self.loaded.default
@@ -155,10 +151,6 @@ class Worker:
         """Start nothing more; wait for tasks under way, ``timeout`` seconds at most."""
         await self._timer.close()
         await self.background.drain(timeout)
-
-    def forget(self) -> None:
-        """Make room for the Worker's modules in a newer version."""
-        self.loaded.modules.close()
 
 
 def _answers(default: type[WorkerEntrypoint] | None) -> bool:

@@ -1,0 +1,139 @@
+"""Reload: what changes on disk is taken up, and nothing that is under way is lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+from tests.support import PATIENCE
+
+from .test_dev import Server, dev, project
+from .test_workers import BACK, FRONT, workers
+
+
+def changed(server: Server, expected: str, path: str = "/word") -> None:
+    begun = time.monotonic()
+    while server.text(path) != expected:
+        assert time.monotonic() - begun < PATIENCE
+        time.sleep(0.01)  # until the files have been looked at
+
+
+def refused(server: Server) -> None:
+    """Wait until the server says that a change cannot be taken up."""
+    assert server.process.stderr is not None
+    while "not reloaded" not in server.process.stderr.readline():
+        assert server.process.poll() is None
+
+
+def test_a_changed_file_makes_a_new_worker_and_loses_no_request(tmp_path: Path) -> None:
+    with dev(tmp_path, *workers(tmp_path)) as server:
+        entry = tmp_path / "front" / "src" / "entry.py"
+        entry.write_text(FRONT.replace("WORD ", "first "))
+        changed(server, "first top")
+        slow: list[str] = []
+        thread = threading.Thread(target=lambda: slow.append(server.text("/slow")))
+        thread.start()
+        deadline = time.monotonic() + PATIENCE
+        while server.text("/begun") != "1":
+            assert time.monotonic() < deadline
+        entry.write_text(FRONT.replace("WORD ", "newer "))
+        changed(server, "newer top")
+        (tmp_path / "front" / ".dev.vars").write_text("WORD=secret")
+        changed(server, "newer secret")
+        entry.write_text(FRONT)
+        changed(server, "WORD secret")
+        assert server.text("/go") == "going"
+        thread.join()
+        assert slow == ["WORD"]
+
+
+def test_every_worker_of_the_process_is_reloaded(tmp_path: Path) -> None:
+    with dev(tmp_path, *workers(tmp_path)) as server:
+        assert '"of the back"' in server.text("/rpc")
+        entry = tmp_path / "back" / "src" / "entry.py"
+        entry.write_text(BACK.replace("return env.WORD", "return env.WORD + '!'"))
+        begun = time.monotonic()
+        while '"of the back!"' not in server.text("/rpc"):
+            assert time.monotonic() - begun < PATIENCE
+        (tmp_path / "back" / "src" / "helper.py").write_text("NAME = 'helper of the back'")
+        while '"helper of the back"' not in server.text("/rpc"):
+            assert time.monotonic() - begun < PATIENCE
+        assert '"front"' in server.text("/rpc")
+
+
+LAZY = """
+from workers import Response, WorkerEntrypoint
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        import importlib
+        import package.inner
+        import package.later
+        assert importlib.import_module("package.inner") is package.inner
+        return Response("1" + package.inner.NAME + package.later.NAME)
+"""
+
+
+def test_a_failed_reload_leaves_the_old_version_whole(tmp_path: Path) -> None:
+    project(tmp_path, LAZY)
+    source = tmp_path / "src"
+    (source / "package").mkdir()
+    (source / "package" / "__init__.py").write_text("from . import inner")
+    (source / "package" / "inner.py").write_text("NAME = 'inner'")
+    (source / "package" / "later.py").write_text("NAME = 'later'")
+    entry = source / "entry.py"
+    with dev(tmp_path) as server:
+        entry.write_text(LAZY.replace('"1"', '"2"'))
+        changed(server, "2innerlater")
+        for broken in (
+            "syntax error",
+            "import package.inner\nraise ZeroDivisionError",
+            "import missing",
+            "import sys\nsys.exit(3)",
+        ):
+            entry.write_text(broken)
+            refused(server)
+            assert server.text() == "2innerlater"
+        (tmp_path / "wrangler.toml").write_text("main = 5")
+        refused(server)
+        assert server.text() == "2innerlater"
+        project(tmp_path, LAZY.replace('"1"', '"3"'))
+        changed(server, "3innerlater")
+
+
+OBJECTS = """
+from workers import DurableObject, Response, WorkerEntrypoint
+
+class Counter(DurableObject):
+    async def version(self):
+        return 1
+
+class Other(DurableObject):
+    pass
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        return Response(str(await self.env.COUNTER.getByName("a").version()))
+"""
+OBJECTS_WRANGLER = """
+name = "objects"
+main = "src/entry.py"
+durable_objects.bindings = [
+  { name = "COUNTER", class_name = "Counter" },
+  { name = "OTHER", class_name = "Other" },
+]
+migrations = [{ tag = "v1", new_sqlite_classes = ["Counter", "Other"] }]
+"""
+
+
+def test_objects_stay_those_of_the_old_version_when_a_reload_fails(tmp_path: Path) -> None:
+    project(tmp_path, OBJECTS, OBJECTS_WRANGLER)
+    with dev(tmp_path) as server:
+        changed(server, "1", "/")
+        newer = OBJECTS.replace("return 1", "return 2")
+        (tmp_path / "src" / "entry.py").write_text(newer.replace("class Other", "class Gone"))
+        refused(server)
+        assert server.text() == "1"
+        (tmp_path / "src" / "entry.py").write_text(newer)
+        changed(server, "2", "/")
