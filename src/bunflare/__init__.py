@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from .bindings.r2_options import R2Checksums, R2HTTPMetadata, R2Limits, R2Range
     from .bindings.r2_writing import R2PutOptions
     from .bindings.rpc import RpcTarget
+    from .store.figures import Figures, StateInfo
     from .web import Blob, File, FormData, Headers, Request, Response
 
 __version__ = "0.1.0"
@@ -104,6 +105,7 @@ _LATER = {
     "DurableObjectStorage": "bindings.object_storage",
     "DurableObjectStub": "bindings.durable_objects",
     "DurableObjectTransaction": "bindings.object_storage",
+    "Figures": "store.figures",
     "File": "web",
     "FormData": "web",
     "Headers": "web",
@@ -126,6 +128,7 @@ _LATER = {
     "RpcTarget": "bindings.rpc",
     "SqlCursor": "bindings.object_sql",
     "SqlStorage": "bindings.object_sql",
+    "StateInfo": "store.figures",
 }
 
 
@@ -182,6 +185,7 @@ __all__ = [
     "FetchError",
     "FetchRangeError",
     "FetchTypeError",
+    "Figures",
     "File",
     "FormData",
     "FutureFormatError",
@@ -219,6 +223,7 @@ __all__ = [
     "SqlStorage",
     "State",
     "StateError",
+    "StateInfo",
     "StateTransaction",
     "StoredError",
     "SystemClock",

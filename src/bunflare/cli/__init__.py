@@ -15,6 +15,7 @@ _COMMANDS = {
     "do": "Look into Durable Objects: storage, SQL and alarms.",
     "init": "Prepare a project: its data directory, and .gitignore.",
     "r2": "Put, get and list objects, and look after their files.",
+    "state": "Count, check, back up, restore, compare and follow a whole state.",
 }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from . import blobs
 from .connection import Row
+from .records import Invariant, Records
 from .schema import Schema, add_columns
 from .session import View
 from .transaction import Transaction
@@ -47,6 +48,31 @@ def _extend(tx: Transaction) -> None:
 
 
 SCHEMA = Schema("cache", (CACHE_ENTRIES, _extend))
+
+RECORDS = (
+    Records(
+        "cache",
+        "cache_entries",
+        "cache_name",
+        ("url",),
+        "body",
+        time="bunflare_stored",
+        kind="response",
+    ),
+)
+
+INVARIANTS = (
+    Invariant(
+        "cache",
+        "headers",
+        """
+        SELECT cache_name, url, 'the headers are not JSON' FROM cache_entries
+        WHERE NOT json_valid(headers)
+        """,
+        "DELETE FROM cache_entries WHERE cache_name = :name AND url = :key",
+        "the response is removed: a cache may forget",
+    ),
+)
 
 _MATCH = """
 SELECT status, headers, body, bunflare_expires, bunflare_stored, bunflare_file

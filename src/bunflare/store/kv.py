@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from .connection import Row
+from .records import Invariant, Records
 from .schema import Schema
 from .session import View
 from .transaction import Transaction
@@ -40,6 +41,43 @@ CREATE INDEX IF NOT EXISTS bunflare_kv_described ON kv (namespace, key, expirati
 """
 
 SCHEMA = Schema("kv", (KV + ";" + EXPIRING + ";" + DESCRIBED,))
+
+RECORDS = (Records("kv", "kv", "namespace", ("key",), "value", kind="key"),)
+
+INVARIANTS = (
+    Invariant(
+        "kv",
+        "metadata",
+        """
+        SELECT namespace, key, 'the metadata is not JSON' FROM kv INDEXED BY bunflare_kv_described
+        WHERE (expiration IS NOT NULL OR metadata IS NOT NULL)
+          AND metadata IS NOT NULL AND NOT json_valid(metadata)
+        """,
+        "UPDATE kv SET metadata = NULL WHERE namespace = :name AND key = :key",
+        "the metadata is removed, the value stays",
+    ),
+    Invariant(
+        "kv",
+        "expiration",
+        """
+        SELECT namespace, key, 'the expiration is not a number' FROM kv
+        WHERE expiration IS NOT NULL AND typeof(expiration) NOT IN ('integer', 'real')
+        """,
+        "UPDATE kv SET expiration = NULL WHERE namespace = :name AND key = :key",
+        "the key no longer expires",
+    ),
+    Invariant(
+        "kv",
+        "value",
+        """
+        SELECT namespace, key, 'the value is a ' || typeof(value) FROM kv
+        WHERE typeof(value) NOT IN ('blob', 'text')
+        """,
+        "UPDATE kv SET value = CAST(CAST(value AS TEXT) AS BLOB)"
+        " WHERE namespace = :name AND key = :key",
+        "the number becomes its digits",
+    ),
+)
 
 GET = "SELECT value, metadata, expiration FROM kv WHERE namespace = ? AND key = ?"
 

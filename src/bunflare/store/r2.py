@@ -13,6 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 from . import r2_paths as paths
+from .records import Invariant, Records
 from .schema import Schema, add_columns
 from .session import View
 from .transaction import Transaction
@@ -61,6 +62,41 @@ def _extend(tx: Transaction) -> None:
 
 
 SCHEMA = Schema("r2", (R2_OBJECTS, UNSETTLED, _extend))
+
+RECORDS = (
+    Records(
+        "r2",
+        "r2_objects",
+        "bucket",
+        ("key",),
+        "size",
+        counted=True,
+        time="uploaded",
+        kind="object",
+    ),
+)
+
+INVARIANTS = (
+    Invariant(
+        "r2",
+        "metadata",
+        """
+        SELECT bucket, key, 'the metadata is not JSON' FROM r2_objects
+        WHERE NOT json_valid(COALESCE(http_metadata, '{}'))
+          OR NOT json_valid(COALESCE(custom_metadata, '{}'))
+        """,
+        remedy="put the object anew",
+    ),
+    Invariant(
+        "r2",
+        "size",
+        """
+        SELECT bucket, key, 'the size is not a number' FROM r2_objects
+        WHERE typeof(size) != 'integer' OR size < 0
+        """,
+        remedy="`bunflare r2 repair` takes the size of its file",
+    ),
+)
 
 
 class ObjectRow(NamedTuple):
