@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .bindings.kv import KVKey, KVLimits, KVList, KVNamespace, KVValue
 from .clock import Clock, ManualClock, SystemClock
 from .errors import (
+    BackupError,
     BodyUsedError,
     BunflareError,
     CacheError,
@@ -54,6 +55,7 @@ from .store.database import Database, get_database
 
 if TYPE_CHECKING:
     from .bindings.cache import Cache, CacheStorage
+    from .bindings.care import go_back, restore
     from .bindings.d1 import (
         D1Database,
         D1DatabaseSession,
@@ -80,7 +82,9 @@ if TYPE_CHECKING:
     from .bindings.r2_options import R2Checksums, R2HTTPMetadata, R2Limits, R2Range
     from .bindings.r2_writing import R2PutOptions
     from .bindings.rpc import RpcTarget
+    from .store.archive import Backup
     from .store.figures import Figures, StateInfo
+    from .store.snapshots import Snapshot
     from .web import Blob, File, FormData, Headers, Request, Response
 
 __version__ = "0.1.0"
@@ -89,6 +93,7 @@ __version__ = "0.1.0"
 # are asked for.
 _LATER = {
     "AlarmInvocationInfo": "bindings.object_alarms",
+    "Backup": "store.archive",
     "Blob": "web",
     "Cache": "bindings.cache",
     "CacheStorage": "bindings.cache",
@@ -126,9 +131,12 @@ _LATER = {
     "Request": "web",
     "Response": "web",
     "RpcTarget": "bindings.rpc",
+    "Snapshot": "store.snapshots",
     "SqlCursor": "bindings.object_sql",
     "SqlStorage": "bindings.object_sql",
     "StateInfo": "store.figures",
+    "go_back": "bindings.care",
+    "restore": "bindings.care",
 }
 
 
@@ -143,6 +151,8 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "AlarmInvocationInfo",
+    "Backup",
+    "BackupError",
     "Blob",
     "BodyUsedError",
     "BunflareError",
@@ -219,6 +229,7 @@ __all__ = [
     "Request",
     "Response",
     "RpcTarget",
+    "Snapshot",
     "SqlCursor",
     "SqlStorage",
     "State",
@@ -232,5 +243,7 @@ __all__ = [
     "ValuesError",
     "WorkerError",
     "get_database",
+    "go_back",
     "open",
+    "restore",
 ]

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import apsw
 
-from .connection import BusyWait, connect, translate
+from .connection import BusyWait, translate
 
 _PATIENCE = 10.0
 
 
 def open_beside(path: Path, patience: float = _PATIENCE) -> apsw.Connection:
-    """A connection of its own, which writes nothing unless it is told to."""
-    connection = connect(path, "full", BusyWait(patience))
-    # Whoever closes a file last tidies up after it.
-    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+    """A connection of its own to a file, which must be there."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection.set_busy_handler(BusyWait(patience))
+    connection.execute("PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY")
     return connection
 
 
@@ -37,6 +37,3 @@ def reading(path: Path) -> Iterator[apsw.Connection]:
         raise translate(error, path) from error
     finally:
         connection.close()
-
-
-__all__ = ["open_beside", "reading"]

@@ -108,6 +108,8 @@ DELETE FROM cache_entries WHERE (cache_name, url) IN (
 ) RETURNING cache_name, url, bunflare_file
 """
 
+_FILES = "SELECT bunflare_file FROM cache_entries WHERE bunflare_file IS NOT NULL"
+
 _NAMED = "SELECT 1 FROM cache_entries WHERE bunflare_file = ?"
 
 
@@ -204,3 +206,8 @@ def names_file(view: View, file: str) -> bool:
 def _remove_file(tx: Transaction, directory: Path, file: str | None) -> None:
     if file is not None:
         tx.after(partial(blobs.remove, directory / file))
+
+
+def files(view: View) -> set[str]:
+    """The files of all bodies that are files."""
+    return {row[0] for row in view.all(_FILES)}

@@ -180,6 +180,10 @@ SELECT bucket, key, version, data FROM bunflare_r2_unsettled LIMIT ?
 
 _PENDING_FILE = "SELECT 1 FROM bunflare_r2_unsettled WHERE version = ? AND data IS NULL"
 
+_STAGED = """
+SELECT version FROM bunflare_r2_unsettled WHERE data IS NULL AND version IS NOT NULL
+"""
+
 _SETTLED = "DELETE FROM bunflare_r2_unsettled WHERE bucket = ? AND key = ? AND version IS ?"
 
 #: Bytes up to which an object goes with its row to the disk, and to its file later.
@@ -298,3 +302,8 @@ def settled(tx: Transaction, rows: list[Unsettled]) -> None:
     for row in rows:
         tx.run(_SETTLED, (row.bucket, row.key, row.version))
         tx.forget(_GET, (row.bucket, row.key))
+
+
+def staged_files(view: View) -> set[str]:
+    """Staged files in which the bytes of objects may be."""
+    return {row[0] for row in view.all(_STAGED)}

@@ -124,6 +124,8 @@ _DELETE_PARTS = "DELETE FROM bunflare_r2_parts WHERE upload_id = ? RETURNING fil
 
 _NAMED = "SELECT 1 FROM bunflare_r2_parts WHERE file = ?"
 
+_FILES = "SELECT file FROM bunflare_r2_parts"
+
 _OLDEST = "SELECT created FROM bunflare_r2_uploads ORDER BY created LIMIT 1"
 
 _EXPIRED = "SELECT upload_id FROM bunflare_r2_uploads WHERE created <= ? ORDER BY created LIMIT ?"
@@ -218,3 +220,8 @@ def remove_expired(tx: Transaction, staging: Path, until: int, limit: int) -> in
         _remove_parts(tx, staging, upload_id)
         tx.run(_DELETE, (upload_id,))
     return len(expired)
+
+
+def files(view: View) -> set[str]:
+    """The staged files of all parts."""
+    return {row[0] for row in view.all(_FILES)}
