@@ -110,6 +110,13 @@ DELETE FROM cache_entries WHERE (cache_name, url) IN (
 
 _FILES = "SELECT bunflare_file FROM cache_entries WHERE bunflare_file IS NOT NULL"
 
+_CACHES = "SELECT cache_name FROM cache_entries WHERE cache_name >= ? ORDER BY cache_name LIMIT 1"
+
+_LIST = """
+SELECT url, status, length(body), bunflare_expires, bunflare_stored, bunflare_file
+FROM cache_entries WHERE cache_name = ? AND url >= ? AND url < ? ORDER BY url LIMIT ?
+"""
+
 _NAMED = "SELECT 1 FROM cache_entries WHERE bunflare_file = ?"
 
 
@@ -196,6 +203,22 @@ def remove_expired(tx: Transaction, directory: Path, now: int, limit: int) -> in
         tx.forget(_MATCH, (cache_name, url))
         _remove_file(tx, directory, file)
     return len(gone)
+
+
+def caches(view: View) -> list[str]:
+    """Names of the caches that hold entries, as the table has them."""
+    found: list[str] = []
+    while (row := view.one(_CACHES, (found[-1] + "\0" if found else "",))) is not None:
+        found.append(row[0])
+    return found
+
+
+def list_entries(view: View, cache_name: str, start: str, end: str | None, limit: int) -> list[Row]:
+    """``(url, status, length of the row's body, expires, stored, file)`` from ``start`` on and
+    below ``end``, expired or not."""
+    # SQLite orders every blob behind every text, so an empty one is the end of all addresses.
+    above = b"" if end is None else end
+    return view.all(_LIST, (cache_name, start, above, limit))
 
 
 def names_file(view: View, file: str) -> bool:

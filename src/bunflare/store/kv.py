@@ -119,6 +119,12 @@ DELETE FROM kv WHERE (namespace, key) IN (
 ) RETURNING namespace, key
 """
 
+_NAMESPACES = "SELECT namespace FROM kv WHERE namespace > ? ORDER BY namespace LIMIT 1"
+
+_CLEAR = "DELETE FROM kv WHERE namespace = ? RETURNING key"
+
+_RENAME = "UPDATE kv SET namespace = ? WHERE namespace = ? RETURNING key"
+
 #: Bytes from which a value is better written on a thread.
 HEAVY_VALUE = 256 * 1024
 
@@ -195,3 +201,28 @@ def remove_expired(tx: Transaction, now: float, limit: int) -> int:
     for namespace, key in gone:
         tx.forget(GET, (namespace, key))
     return len(gone)
+
+
+def namespaces(view: View) -> list[str]:
+    """Names of the namespaces that hold keys, or held such as have expired."""
+    found: list[str] = []
+    while (row := view.one(_NAMESPACES, (found[-1] if found else "",))) is not None:
+        found.append(row[0])
+    return found
+
+
+def clear(tx: Transaction, namespace: str) -> int:
+    """Remove all keys of a namespace; how many there were."""
+    gone = tx.all(_CLEAR, (namespace,))
+    for (key,) in gone:
+        tx.forget(GET, (namespace, key))
+    return len(gone)
+
+
+def rename(tx: Transaction, old: str, new: str) -> int:
+    """Give a namespace another name, which no other has; how many keys there are."""
+    moved = tx.all(_RENAME, (new, old))
+    for (key,) in moved:
+        tx.forget(GET, (old, key))
+        tx.forget(GET, (new, key))
+    return len(moved)
