@@ -174,6 +174,11 @@ SELECT 1 FROM r2_objects WHERE bucket = ? AND key = ? AND bunflare_version IS NU
 
 _BUCKETS = "SELECT bucket FROM r2_objects WHERE bucket > ? ORDER BY bucket LIMIT 1"
 
+_STATISTICS = """
+SELECT COUNT(*), CAST(TOTAL(size) AS INTEGER), MIN(uploaded), MAX(uploaded)
+FROM r2_objects WHERE bucket = ?
+"""
+
 _PENDING = """
 SELECT bucket, key, version, data FROM bunflare_r2_unsettled LIMIT ?
 """
@@ -282,6 +287,13 @@ def buckets(view: View) -> list[str]:
     while (row := view.one(_BUCKETS, (found[-1] if found else "",))) is not None:
         found.append(row[0])
     return found
+
+
+def statistics(view: View, bucket: str) -> tuple[int, int, str | None, str | None]:
+    """How many objects, their bytes, and when the oldest and the newest were uploaded."""
+    row = view.one(_STATISTICS, (bucket,))
+    assert row is not None
+    return row[0], row[1], row[2], row[3]
 
 
 # -- what has yet to follow ----------------------------------------------------------------------
