@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .bindings.kv import KVKey, KVLimits, KVList, KVNamespace, KVValue
 from .clock import Clock, ManualClock, SystemClock
 from .errors import (
+    BackupError,
     BodyUsedError,
     BunflareError,
     CacheError,
@@ -54,6 +55,7 @@ from .store.database import Database, get_database
 
 if TYPE_CHECKING:
     from .bindings.cache import Cache, CacheStorage
+    from .bindings.care import go_back, restore
     from .bindings.d1 import (
         D1Database,
         D1DatabaseSession,
@@ -80,6 +82,9 @@ if TYPE_CHECKING:
     from .bindings.r2_options import R2Checksums, R2HTTPMetadata, R2Limits, R2Range
     from .bindings.r2_writing import R2PutOptions
     from .bindings.rpc import RpcTarget
+    from .store.archive import Backup
+    from .store.figures import Figures, StateInfo
+    from .store.snapshots import Snapshot
     from .web import Blob, File, FormData, Headers, Request, Response
 
 __version__ = "0.1.0"
@@ -88,6 +93,7 @@ __version__ = "0.1.0"
 # are asked for.
 _LATER = {
     "AlarmInvocationInfo": "bindings.object_alarms",
+    "Backup": "store.archive",
     "Blob": "web",
     "Cache": "bindings.cache",
     "CacheStorage": "bindings.cache",
@@ -104,6 +110,7 @@ _LATER = {
     "DurableObjectStorage": "bindings.object_storage",
     "DurableObjectStub": "bindings.durable_objects",
     "DurableObjectTransaction": "bindings.object_storage",
+    "Figures": "store.figures",
     "File": "web",
     "FormData": "web",
     "Headers": "web",
@@ -124,8 +131,12 @@ _LATER = {
     "Request": "web",
     "Response": "web",
     "RpcTarget": "bindings.rpc",
+    "Snapshot": "store.snapshots",
     "SqlCursor": "bindings.object_sql",
     "SqlStorage": "bindings.object_sql",
+    "StateInfo": "store.figures",
+    "go_back": "bindings.care",
+    "restore": "bindings.care",
 }
 
 
@@ -140,6 +151,8 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "AlarmInvocationInfo",
+    "Backup",
+    "BackupError",
     "Blob",
     "BodyUsedError",
     "BunflareError",
@@ -182,6 +195,7 @@ __all__ = [
     "FetchError",
     "FetchRangeError",
     "FetchTypeError",
+    "Figures",
     "File",
     "FormData",
     "FutureFormatError",
@@ -215,10 +229,12 @@ __all__ = [
     "Request",
     "Response",
     "RpcTarget",
+    "Snapshot",
     "SqlCursor",
     "SqlStorage",
     "State",
     "StateError",
+    "StateInfo",
     "StateTransaction",
     "StoredError",
     "SystemClock",
@@ -227,5 +243,7 @@ __all__ = [
     "ValuesError",
     "WorkerError",
     "get_database",
+    "go_back",
     "open",
+    "restore",
 ]

@@ -24,6 +24,11 @@ class KVNamespaceConfig:
     preview_id: str | None = None
     remote: bool = False
 
+    @property
+    def namespace(self) -> str:
+        """The name under which the state has it."""
+        return self.preview_id or self.id or self.binding
+
 
 @dataclass(frozen=True, slots=True)
 class R2BucketConfig:
@@ -32,6 +37,11 @@ class R2BucketConfig:
     preview_bucket_name: str | None = None
     jurisdiction: str | None = None
     remote: bool = False
+
+    @property
+    def bucket(self) -> str:
+        """The name under which the state has it."""
+        return self.preview_bucket_name or self.bucket_name or self.binding
 
 
 @dataclass(frozen=True, slots=True)

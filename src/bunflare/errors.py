@@ -23,6 +23,10 @@ class FutureFormatError(DirectoryError):
     """The data directory was written by a newer bunflare; it was left untouched."""
 
 
+class BackupError(BunflareError):
+    """A backup or a snapshot cannot be made, is none, or is damaged."""
+
+
 class DatabaseError(BunflareError):
     """The database refused an operation."""
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from .bindings.cache_chores import cache_chore, sweep_chore
+from .bindings.care import StateCare
 from .bindings.kv import KVNamespace, kv_chore
 from .bindings.r2_chores import recovery_chore, uploads_chore
 from .clock import Clock, SystemClock
@@ -82,7 +83,7 @@ class StateTransaction(_Systems):
     """Bindings inside one transaction: their writes become visible together, or not at all."""
 
 
-class State(_Systems):
+class State(_Systems, StateCare):
     """What `bunflare.open` gives. Close it with ``await state.close()`` or use ``async with``."""
 
     def __init__(self, database: Database, clock: Clock) -> None:

@@ -117,7 +117,7 @@ def test_a_list_shows_prefixes_and_as_many_as_wanted(project: Path, r2: Commands
     assert [one.get("key", one.get("prefix")) for one in map(json.loads, lines)] == ["b/", "a", "c"]
     assert len(r2("object", "list", "bucket", "--limit", "2").splitlines()) == 2
     assert len(r2("object", "list", "bucket", "--prefix", "b/").splitlines()) == 2
-    assert r2("object", "list", "nothing") == ""
+    assert "no bucket 'nothing'" in r2.run("object", "list", "nothing").stderr
 
 
 def test_folders_go_in_and_come_out(project: Path, r2: Commands) -> None:
@@ -233,6 +233,7 @@ def test_a_bucket_is_checked_repaired_and_adopts(project: Path, r2: Commands) ->
 def test_wrong_arguments_end_with_2(
     project: Path, r2: Commands, arguments: tuple[str, ...]
 ) -> None:
+    r2("bucket", "create", "bucket")
     result = r2.run(*arguments)
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
@@ -263,3 +264,109 @@ def test_a_terminal_sees_how_far_a_transfer_is(project: Path) -> None:
     os.close(ours)
     assert process.wait(30) == 0
     assert b"100%" in shown
+
+
+def test_buckets(project: Path, r2: Commands) -> None:
+    (project / "wrangler.toml").write_text(
+        'name = "w"\n[[r2_buckets]]\nbinding = "FILES"\nbucket_name = "files"\n'
+    )
+    r2("bucket", "create", "made")
+    r2("object", "put", "FILES/a", "--file", "file.bin")
+    r2("object", "put", "other/a", "--file", "file.bin")
+    listed = json.loads(r2("bucket", "list", "--json"))
+    assert [(one["name"], one["binding"]) for one in listed] == [
+        ("files", "FILES"),
+        ("made", None),
+        ("other", None),
+    ]
+    assert "files " in r2("bucket", "list")
+    told = json.loads(r2("bucket", "info", "FILES", "--json"))
+    assert (told["object_count"], told["bucket_size"]) == (1, len(DATA))
+    assert "object_count:" in r2("bucket", "info", "files")
+    assert r2("bucket", "verify", "FILES", "--digests") == f"1 objects, {len(DATA)} bytes\n"
+    (project / ".bunflare/r2/files/b.txt").write_text("dropped")
+    assert "b.txt" in r2("bucket", "adopt", "FILES")
+    assert "2 objects" in r2("bucket", "repair", "FILES")
+    assert "(10008)" in r2.run("bucket", "delete", "FILES").stderr
+    assert "(10004)" in r2.run("bucket", "create", "made").stderr
+    assert "(10005)" in r2.run("bucket", "create", "A_").stderr
+    r2("bucket", "delete", "made")
+    assert "Did you mean 'other'?" in r2.run("bucket", "info", "othr").stderr
+    assert "Did you mean 'FILES'?" in r2.run("object", "list", "FILE").stderr
+    r2("object", "delete", "other/a")
+    assert "no bucket 'other'" in r2.run("bucket", "delete", "other").stderr
+
+
+def test_an_object_is_copied_within_a_bucket_and_to_another(project: Path, r2: Commands) -> None:
+    r2("object", "put", "bucket/a", "--file", "file.bin", "--content-type", "a/b")
+    r2("object", "copy", "bucket/a", "bucket/b")
+    r2("object", "copy", "bucket/a", "other/c/d")
+    for copy in ("bucket/b", "other/c/d"):
+        told = json.loads(r2("object", "head", copy))
+        assert (told["size"], told["http_metadata"]) == (len(DATA), {"content_type": "a/b"})
+    assert "does not exist" in r2.run("object", "copy", "bucket/x", "bucket/y").stderr
+    assert "does not exist" in r2.run("object", "copy", "bucket/x", "other/y").stderr
+
+
+def test_only_what_changed_is_synced(project: Path, r2: Commands) -> None:
+    site = project / "site"
+    (site / "img").mkdir(parents=True)
+    for name in ("index.html", "img/a.png", "old.txt"):
+        (site / name).write_text(name)
+    first = r2.run("object", "sync", "site", "r2:bucket/v1")
+    assert sorted(first.stdout.splitlines()) == ["put img/a.png", "put index.html", "put old.txt"]
+    assert json.loads(r2("object", "head", "bucket/v1/index.html"))["http_metadata"] == {
+        "content_type": "text/html"
+    }
+    again = r2.run("object", "sync", "site", "r2:bucket/v1/")
+    assert (again.stdout, again.stderr) == ("", "0 transferred, 3 unchanged, 0 deleted\n")
+    (site / "index.html").write_text("INDEX.HTML")  # as long as before
+    (site / "old.txt").unlink()
+    planned = r2("object", "sync", "site", "r2:bucket/v1", "--delete", "--dry-run")
+    assert planned == "put index.html\ndelete old.txt\n"
+    assert len(r2("object", "list", "bucket").splitlines()) == 3
+    assert r2("object", "sync", "site", "r2:bucket/v1", "--delete") == planned
+    assert len(r2("object", "list", "bucket").splitlines()) == 2
+
+    copy = project / "copy"
+    assert len(r2("object", "sync", "r2:bucket/v1", "copy").splitlines()) == 2
+    assert files(copy) == files(site)
+    (copy / "index.html").write_text("changed")
+    (copy / "mine").write_text("mine")
+    assert r2("object", "sync", "r2:bucket/v1", "copy") == "get index.html\n"
+    assert set(files(copy)) == {*files(site), "mine"}
+    r2("object", "sync", "r2:bucket/v1", "copy", "--delete")
+    assert files(copy) == files(site)
+    assert r2.run("object", "sync", "site", "copy").returncode == 2
+    assert r2.run("object", "sync", "r2:bucket", "r2:other").returncode == 2
+    assert r2.run("object", "sync", "nowhere", "r2:bucket").returncode == 1
+    assert r2.run("object", "sync", "r2:buckt", "copy").returncode == 1
+
+
+async def test_an_object_of_many_parts_is_compared_by_its_bytes(project: Path) -> None:
+    import bunflare
+    from tests.cli.process import run
+
+    data = bytes(6 * 2**20)
+    async with bunflare.open(project / ".bunflare") as state:
+        upload = await state.r2("bucket").create_multipart_upload("big")
+        parts = [await upload.upload_part(1, data), await upload.upload_part(2, b"end")]
+        await upload.complete(parts)
+    (project / "site").mkdir()
+    (project / "site/big").write_bytes(data + b"end")
+    assert run(project, "r2", "object", "sync", "site", "r2:bucket")[0] == ""
+    (project / "site/big").write_bytes(data + b"END")
+    assert run(project, "r2", "object", "sync", "site", "r2:bucket")[0] == "put big\n"
+
+
+def test_a_bulk_put_takes_wranglers_list(project: Path, r2: Commands) -> None:
+    (project / "list.json").write_text(json.dumps([{"key": "x/y", "file": "file.bin"}]))
+    r2("bulk", "put", "bucket", "--filename", "list.json", "--prefix", "p/")
+    assert (project / ".bunflare/r2/bucket/p/x/y").read_bytes() == DATA
+    for text in ("{}", "[1]", "["):
+        (project / "list.json").write_text(text)
+        assert r2.run("bulk", "put", "bucket", "-f", "list.json").returncode == 1
+    assert r2.run("bulk", "put", "bucket").returncode == 2
+    (project / "list.json").write_text(json.dumps([{"key": "z", "file": "nowhere"}]))
+    result = r2.run("bulk", "put", "bucket", "-f", "list.json")
+    assert (result.returncode, "nowhere: No such file" in result.stderr) == (1, True)

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
 
 from ..errors import BunflareError
+from .place import reason
+from .tables import styled
 
 _COMMANDS = {
+    "cache": "List and purge cached responses.",
+    "completion": "Print the completion of bash, zsh or fish.",
     "d1": "Query, migrate, export and restore D1 databases.",
     "dev": "Run a Worker on a local port, its state kept in .bunflare.",
     "do": "Look into Durable Objects: storage, SQL and alarms.",
-    "init": "Prepare a project: its data directory, and .gitignore.",
+    "init": "Make a project, or add what one lacks.",
+    "kv": "Namespaces, keys and values of Workers KV.",
     "r2": "Put, get and list objects, and look after their files.",
+    "state": "Count, check, back up, restore, compare and follow a whole state.",
 }
 
 
@@ -31,6 +38,14 @@ class _Commands(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            raise click.NoSuchCommand(name, possibilities=_COMMANDS, ctx=ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
@@ -43,9 +58,33 @@ def cli() -> None:
 
 
 def main() -> None:
-    """The console script. Errors of ours are one sentence and exit code 1, never a traceback."""
+    """The console script. Errors are one sentence and exit code 1, never a traceback; wrong
+    arguments are exit code 2."""
     try:
         cli()
+    except SystemExit as end:
+        _end(end.code)
     except BunflareError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
+        _fail(str(error))
+    except OSError as error:
+        _fail(reason(error))
+
+
+def _fail(message: str) -> None:
+    try:
+        click.echo(f"{styled('error', fg='red')}: {message}", err=True)
+    finally:
+        _end(1)
+
+
+def _end(code: object) -> None:
+    """Leave, once what was printed is out: a full disk behind it is told, too."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer would fail once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            click.echo(f"error: {reason(error)}", err=True)
+        code = 1
+    sys.exit(code if isinstance(code, int) else int(code is not None))

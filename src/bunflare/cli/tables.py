@@ -1,38 +1,63 @@
-"""Rows for people and for programs: a plain table, or JSON."""
+"""Rows for people and for programs: a table, coloured on a terminal, or JSON."""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
 from typing import Any
 
 import click
 
+# Only a terminal has an edge: what goes into a pipe is not shortened.
 _WIDEST = 60
 
 
 def show(rows: list[dict[str, Any]], as_json: bool) -> None:
     """Print rows of equal columns."""
     if as_json:
-        click.echo(json.dumps(rows, indent=2, default=plain))
+        show_json(rows)
         return
     if not rows:
         click.echo("nothing")
         return
+    widest = _WIDEST if is_terminal() else None
     columns = list(rows[0])
-    cells = [columns, *([_cell(row[column]) for column in columns] for row in rows)]
+    cells = [columns, *([_cell(row[column], widest) for column in columns] for row in rows)]
     widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
     for number, line in enumerate(cells):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
+        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo(styled(text, bold=True) if number == 0 else text)
         if number == 0:
-            click.echo("  ".join("-" * width for width in widths))
+            click.echo(styled("  ".join("-" * width for width in widths), dim=True))
 
 
-def _cell(value: object) -> str:
+def show_json(value: Any) -> None:
+    """Print a value as JSON of two spaces to the level, as wrangler does."""
+    click.echo(json.dumps(value, indent=2, default=plain, ensure_ascii=False))
+
+
+def is_terminal() -> bool:
+    """Whether a person sees the output."""
+    return sys.stdout.isatty()
+
+
+def styled(text: str, **style: Any) -> str:
+    """Coloured, unless the user has said NO_COLOR. Click leaves colours out of pipes."""
+    return text if os.environ.get("NO_COLOR") else click.style(text, **style)
+
+
+def _cell(value: object, widest: int | None) -> str:
     if value is None:
         return "NULL"
-    text = f"x'{value.hex()}'" if isinstance(value, bytes) else str(value)
+    if isinstance(value, bytes):
+        text = f"x'{value.hex()}'"
+    elif isinstance(value, dict | list):
+        text = json.dumps(value, default=plain, ensure_ascii=False)
+    else:
+        text = str(value)
     text = "".join(one if one.isprintable() else "·" for one in text)
-    return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
+    return text if widest is None or len(text) <= widest else text[: widest - 1] + "…"
 
 
 def plain(value: object) -> object:

@@ -76,11 +76,9 @@ def make_env(config: Config, state: State) -> Env:
     """The env that the configuration of a Worker declares."""
     values: dict[str, Any] = dict(config.vars)
     for namespace in config.kv_namespaces:
-        name = namespace.preview_id or namespace.id or namespace.binding
-        values[namespace.binding] = BindingFacade(state.kv(name), KV)
+        values[namespace.binding] = BindingFacade(state.kv(namespace.namespace), KV)
     for bucket in config.r2_buckets:
-        name = bucket.preview_bucket_name or bucket.bucket_name or bucket.binding
-        values[bucket.binding] = BindingFacade(state.r2(name), R2)
+        values[bucket.binding] = BindingFacade(state.r2(bucket.bucket), R2)
     for database in config.d1_databases:
         name = database.database_name or database.database_id or database.binding
         values[database.binding] = BindingFacade(state.d1(name), D1)

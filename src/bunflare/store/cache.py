@@ -10,6 +10,7 @@ from pathlib import Path
 
 from . import blobs
 from .connection import Row
+from .records import Invariant, Records
 from .schema import Schema, add_columns
 from .session import View
 from .transaction import Transaction
@@ -48,6 +49,31 @@ def _extend(tx: Transaction) -> None:
 
 SCHEMA = Schema("cache", (CACHE_ENTRIES, _extend))
 
+RECORDS = (
+    Records(
+        "cache",
+        "cache_entries",
+        "cache_name",
+        ("url",),
+        "body",
+        time="bunflare_stored",
+        kind="response",
+    ),
+)
+
+INVARIANTS = (
+    Invariant(
+        "cache",
+        "headers",
+        """
+        SELECT cache_name, url, 'the headers are not JSON' FROM cache_entries
+        WHERE NOT json_valid(headers)
+        """,
+        "DELETE FROM cache_entries WHERE cache_name = :name AND url = :key",
+        "the response is removed: a cache may forget",
+    ),
+)
+
 _MATCH = """
 SELECT status, headers, body, bunflare_expires, bunflare_stored, bunflare_file
 FROM cache_entries WHERE cache_name = ? AND url = ?
@@ -80,6 +106,15 @@ DELETE FROM cache_entries WHERE (cache_name, url) IN (
   SELECT cache_name, url FROM cache_entries
   WHERE bunflare_expires IS NOT NULL AND bunflare_expires <= ? LIMIT ?
 ) RETURNING cache_name, url, bunflare_file
+"""
+
+_FILES = "SELECT bunflare_file FROM cache_entries WHERE bunflare_file IS NOT NULL"
+
+_CACHES = "SELECT cache_name FROM cache_entries WHERE cache_name >= ? ORDER BY cache_name LIMIT 1"
+
+_LIST = """
+SELECT url, status, length(body), bunflare_expires, bunflare_stored, bunflare_file
+FROM cache_entries WHERE cache_name = ? AND url >= ? AND url < ? ORDER BY url LIMIT ?
 """
 
 _NAMED = "SELECT 1 FROM cache_entries WHERE bunflare_file = ?"
@@ -170,6 +205,22 @@ def remove_expired(tx: Transaction, directory: Path, now: int, limit: int) -> in
     return len(gone)
 
 
+def caches(view: View) -> list[str]:
+    """Names of the caches that hold entries, as the table has them."""
+    found: list[str] = []
+    while (row := view.one(_CACHES, (found[-1] + "\0" if found else "",))) is not None:
+        found.append(row[0])
+    return found
+
+
+def list_entries(view: View, cache_name: str, start: str, end: str | None, limit: int) -> list[Row]:
+    """``(url, status, length of the row's body, expires, stored, file)`` from ``start`` on and
+    below ``end``, expired or not."""
+    # SQLite orders every blob behind every text, so an empty one is the end of all addresses.
+    above = b"" if end is None else end
+    return view.all(_LIST, (cache_name, start, above, limit))
+
+
 def names_file(view: View, file: str) -> bool:
     """Whether some entry's body is that file."""
     return view.one(_NAMED, (file,)) is not None
@@ -178,3 +229,8 @@ def names_file(view: View, file: str) -> bool:
 def _remove_file(tx: Transaction, directory: Path, file: str | None) -> None:
     if file is not None:
         tx.after(partial(blobs.remove, directory / file))
+
+
+def files(view: View) -> set[str]:
+    """The files of all bodies that are files."""
+    return {row[0] for row in view.all(_FILES)}

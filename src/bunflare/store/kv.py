@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from .connection import Row
+from .records import Invariant, Records
 from .schema import Schema
 from .session import View
 from .transaction import Transaction
@@ -40,6 +41,43 @@ CREATE INDEX IF NOT EXISTS bunflare_kv_described ON kv (namespace, key, expirati
 """
 
 SCHEMA = Schema("kv", (KV + ";" + EXPIRING + ";" + DESCRIBED,))
+
+RECORDS = (Records("kv", "kv", "namespace", ("key",), "value", kind="key"),)
+
+INVARIANTS = (
+    Invariant(
+        "kv",
+        "metadata",
+        """
+        SELECT namespace, key, 'the metadata is not JSON' FROM kv INDEXED BY bunflare_kv_described
+        WHERE (expiration IS NOT NULL OR metadata IS NOT NULL)
+          AND metadata IS NOT NULL AND NOT json_valid(metadata)
+        """,
+        "UPDATE kv SET metadata = NULL WHERE namespace = :name AND key = :key",
+        "the metadata is removed, the value stays",
+    ),
+    Invariant(
+        "kv",
+        "expiration",
+        """
+        SELECT namespace, key, 'the expiration is not a number' FROM kv
+        WHERE expiration IS NOT NULL AND typeof(expiration) NOT IN ('integer', 'real')
+        """,
+        "UPDATE kv SET expiration = NULL WHERE namespace = :name AND key = :key",
+        "the key no longer expires",
+    ),
+    Invariant(
+        "kv",
+        "value",
+        """
+        SELECT namespace, key, 'the value is a ' || typeof(value) FROM kv
+        WHERE typeof(value) NOT IN ('blob', 'text')
+        """,
+        "UPDATE kv SET value = CAST(CAST(value AS TEXT) AS BLOB)"
+        " WHERE namespace = :name AND key = :key",
+        "the number becomes its digits",
+    ),
+)
 
 GET = "SELECT value, metadata, expiration FROM kv WHERE namespace = ? AND key = ?"
 
@@ -80,6 +118,12 @@ DELETE FROM kv WHERE (namespace, key) IN (
   SELECT namespace, key FROM kv WHERE expiration IS NOT NULL AND expiration <= ? LIMIT ?
 ) RETURNING namespace, key
 """
+
+_NAMESPACES = "SELECT namespace FROM kv WHERE namespace > ? ORDER BY namespace LIMIT 1"
+
+_CLEAR = "DELETE FROM kv WHERE namespace = ? RETURNING key"
+
+_RENAME = "UPDATE kv SET namespace = ? WHERE namespace = ? RETURNING key"
 
 #: Bytes from which a value is better written on a thread.
 HEAVY_VALUE = 256 * 1024
@@ -157,3 +201,28 @@ def remove_expired(tx: Transaction, now: float, limit: int) -> int:
     for namespace, key in gone:
         tx.forget(GET, (namespace, key))
     return len(gone)
+
+
+def namespaces(view: View) -> list[str]:
+    """Names of the namespaces that hold keys, or held such as have expired."""
+    found: list[str] = []
+    while (row := view.one(_NAMESPACES, (found[-1] if found else "",))) is not None:
+        found.append(row[0])
+    return found
+
+
+def clear(tx: Transaction, namespace: str) -> int:
+    """Remove all keys of a namespace; how many there were."""
+    gone = tx.all(_CLEAR, (namespace,))
+    for (key,) in gone:
+        tx.forget(GET, (namespace, key))
+    return len(gone)
+
+
+def rename(tx: Transaction, old: str, new: str) -> int:
+    """Give a namespace another name, which no other has; how many keys there are."""
+    moved = tx.all(_RENAME, (new, old))
+    for (key,) in moved:
+        tx.forget(GET, (old, key))
+        tx.forget(GET, (new, key))
+    return len(moved)

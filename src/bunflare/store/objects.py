@@ -7,6 +7,7 @@ first of its data, and keeps the name that the id was made from.
 from __future__ import annotations
 
 from .connection import Row
+from .records import Invariant, Records
 from .schema import Schema, add_columns
 from .session import View
 from .transaction import Transaction
@@ -86,6 +87,43 @@ def _alarm_columns(tx: Transaction) -> None:
 SCHEMA = Schema(
     "objects",
     (DO_STORAGE + ";" + DO_ALARMS, OBJECTS + ";" + OWNERS, _alarm_columns, CLASSES),
+)
+
+RECORDS = (
+    Records(
+        "objects",
+        "bunflare_objects",
+        "namespace",
+        ("id",),
+        time="created_at",
+        kind="object",
+        volatile=("applied",),
+    ),
+    Records("objects", "do_storage", "namespace", ("id", "key"), "value", kind="key"),
+    Records("objects", "do_alarms", "namespace", ("id",), time="alarm_time", kind="alarm"),
+)
+
+INVARIANTS = (
+    Invariant(
+        "objects",
+        "value",
+        """
+        SELECT namespace, id || '/' || key, 'the value is not JSON' FROM do_storage
+        WHERE NOT json_valid(value)
+        """,
+        remedy="put or delete the key",
+    ),
+    Invariant(
+        "objects",
+        "alarm",
+        """
+        SELECT namespace, id, 'the alarm is set for no time' FROM do_alarms
+        WHERE typeof(alarm_time) != 'integer'
+          OR typeof(bunflare_retry_at) NOT IN ('integer', 'null')
+        """,
+        "DELETE FROM do_alarms WHERE namespace = :name AND id = :key",
+        "the alarm is removed",
+    ),
 )
 
 _GET = "SELECT value FROM do_storage WHERE namespace = ? AND id = ? AND key = ?"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .records import Invariant, Records
 from .schema import Schema
 
 QUEUE_MESSAGES = """
@@ -17,3 +18,17 @@ CREATE TABLE IF NOT EXISTS queue_messages (
 """
 
 SCHEMA = Schema("queues", (QUEUE_MESSAGES,))
+
+RECORDS = (
+    Records(
+        "queues",
+        "queue_messages",
+        "queue",
+        ("id",),
+        "body",
+        time="created_at",
+        kind="message",
+    ),
+)
+
+INVARIANTS: tuple[Invariant, ...] = ()

@@ -13,6 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 from . import r2_paths as paths
+from .records import Invariant, Records
 from .schema import Schema, add_columns
 from .session import View
 from .transaction import Transaction
@@ -61,6 +62,41 @@ def _extend(tx: Transaction) -> None:
 
 
 SCHEMA = Schema("r2", (R2_OBJECTS, UNSETTLED, _extend))
+
+RECORDS = (
+    Records(
+        "r2",
+        "r2_objects",
+        "bucket",
+        ("key",),
+        "size",
+        counted=True,
+        time="uploaded",
+        kind="object",
+    ),
+)
+
+INVARIANTS = (
+    Invariant(
+        "r2",
+        "metadata",
+        """
+        SELECT bucket, key, 'the metadata is not JSON' FROM r2_objects
+        WHERE NOT json_valid(COALESCE(http_metadata, '{}'))
+          OR NOT json_valid(COALESCE(custom_metadata, '{}'))
+        """,
+        remedy="put the object anew",
+    ),
+    Invariant(
+        "r2",
+        "size",
+        """
+        SELECT bucket, key, 'the size is not a number' FROM r2_objects
+        WHERE typeof(size) != 'integer' OR size < 0
+        """,
+        remedy="`bunflare r2 repair` takes the size of its file",
+    ),
+)
 
 
 class ObjectRow(NamedTuple):
@@ -138,11 +174,20 @@ SELECT 1 FROM r2_objects WHERE bucket = ? AND key = ? AND bunflare_version IS NU
 
 _BUCKETS = "SELECT bucket FROM r2_objects WHERE bucket > ? ORDER BY bucket LIMIT 1"
 
+_STATISTICS = """
+SELECT COUNT(*), CAST(TOTAL(size) AS INTEGER), MIN(uploaded), MAX(uploaded)
+FROM r2_objects WHERE bucket = ?
+"""
+
 _PENDING = """
 SELECT bucket, key, version, data FROM bunflare_r2_unsettled LIMIT ?
 """
 
 _PENDING_FILE = "SELECT 1 FROM bunflare_r2_unsettled WHERE version = ? AND data IS NULL"
+
+_STAGED = """
+SELECT version FROM bunflare_r2_unsettled WHERE data IS NULL AND version IS NOT NULL
+"""
 
 _SETTLED = "DELETE FROM bunflare_r2_unsettled WHERE bucket = ? AND key = ? AND version IS ?"
 
@@ -244,6 +289,13 @@ def buckets(view: View) -> list[str]:
     return found
 
 
+def statistics(view: View, bucket: str) -> tuple[int, int, str | None, str | None]:
+    """How many objects, their bytes, and when the oldest and the newest were uploaded."""
+    row = view.one(_STATISTICS, (bucket,))
+    assert row is not None
+    return row[0], row[1], row[2], row[3]
+
+
 # -- what has yet to follow ----------------------------------------------------------------------
 
 
@@ -262,3 +314,8 @@ def settled(tx: Transaction, rows: list[Unsettled]) -> None:
     for row in rows:
         tx.run(_SETTLED, (row.bucket, row.key, row.version))
         tx.forget(_GET, (row.bucket, row.key))
+
+
+def staged_files(view: View) -> set[str]:
+    """Staged files in which the bytes of objects may be."""
+    return {row[0] for row in view.all(_STAGED)}

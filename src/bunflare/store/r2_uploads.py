@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from . import blobs, r2
 from .connection import Row
+from .records import Invariant, Records
 from .schema import Schema
 from .session import View
 from .transaction import Transaction
@@ -43,6 +44,31 @@ CREATE INDEX IF NOT EXISTS bunflare_r2_parts_files ON bunflare_r2_parts (file)
 
 
 SCHEMA = Schema("r2_uploads", (UPLOADS + ";" + PARTS,))
+
+RECORDS = (
+    Records(
+        "r2",
+        "bunflare_r2_uploads",
+        "bucket",
+        ("upload_id",),
+        time="created",
+        kind="upload",
+    ),
+)
+
+INVARIANTS = (
+    Invariant(
+        "r2",
+        "part",
+        """
+        SELECT upload_id, file, 'part ' || part_number || ' belongs to no open upload'
+        FROM bunflare_r2_parts WHERE upload_id NOT IN (
+          SELECT upload_id FROM bunflare_r2_uploads WHERE state = 'open')
+        """,
+        "DELETE FROM bunflare_r2_parts WHERE upload_id = :name AND file = :key",
+        "the part is removed",
+    ),
+)
 
 
 class Upload(NamedTuple):
@@ -97,6 +123,8 @@ WHERE upload_id = ? ORDER BY part_number
 _DELETE_PARTS = "DELETE FROM bunflare_r2_parts WHERE upload_id = ? RETURNING file"
 
 _NAMED = "SELECT 1 FROM bunflare_r2_parts WHERE file = ?"
+
+_FILES = "SELECT file FROM bunflare_r2_parts"
 
 _OLDEST = "SELECT created FROM bunflare_r2_uploads ORDER BY created LIMIT 1"
 
@@ -192,3 +220,8 @@ def remove_expired(tx: Transaction, staging: Path, until: int, limit: int) -> in
         _remove_parts(tx, staging, upload_id)
         tx.run(_DELETE, (upload_id,))
     return len(expired)
+
+
+def files(view: View) -> set[str]:
+    """The staged files of all parts."""
+    return {row[0] for row in view.all(_FILES)}

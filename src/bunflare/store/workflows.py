@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .records import Invariant, Records
 from .schema import Schema
 
 WORKFLOW_INSTANCES = """
@@ -19,3 +20,17 @@ CREATE TABLE IF NOT EXISTS workflow_instances (
 """
 
 SCHEMA = Schema("workflows", (WORKFLOW_INSTANCES,))
+
+RECORDS = (
+    Records(
+        "workflows",
+        "workflow_instances",
+        "workflow_name",
+        ("id",),
+        "output",
+        time="created_at",
+        kind="instance",
+    ),
+)
+
+INVARIANTS: tuple[Invariant, ...] = ()

@@ -1,0 +1,123 @@
+"""Looking after a whole data directory: what `State` offers beside the systems' bindings."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..clock import Clock
+from ..errors import StateError
+from ..store.database import Database
+from ..store.directory import locate
+
+if TYPE_CHECKING:
+    from ..store.archive import Backup, Progress
+    from ..store.figures import StateInfo
+    from ..store.snapshots import Snapshot
+
+
+class StateCare:
+    """The state as one thing: counted, checked, copied, compared, followed."""
+
+    _database: Database
+    _clock: Clock
+
+    async def info(self) -> StateInfo:
+        """Counts, sizes and times of everything, by system and name."""
+        from ..store.figures import state_info
+
+        return await asyncio.to_thread(state_info, self._database.directory)
+
+    async def backup(
+        self, path: str | os.PathLike[str], *, progress: Progress | None = None
+    ) -> Backup:
+        """Write everything of one moment to one file, while all others go on reading and writing.
+
+        The file is a tar with digests, compressed if its name ends in ``.gz``, ``.tgz`` or
+        ``.xz``; it gets its name when it is whole and on disk. ``progress`` is called, from a
+        thread, with the bytes that are done and those that there are. Raises `BackupError`, and
+        `DatabaseBusy` where somebody writes for half a minute without a pause.
+        """
+        from ..store.archive import write_backup
+
+        self._outside("backup")
+        target = Path(path)
+        return await asyncio.to_thread(write_backup, self._database.directory, target, progress)
+
+    async def snapshot(self, name: str) -> Snapshot:
+        """Keep this moment under a name, in the data directory.
+
+        It costs the space of the SQLite files, and of others what is replaced or deleted later.
+        Raises `BackupError` where there is one of that name.
+        """
+        from ..store import snapshots
+
+        self._outside("snapshot")
+        return await asyncio.to_thread(snapshots.take, self._database.directory, name)
+
+    async def snapshots(self) -> list[Snapshot]:
+        """The named moments that are kept, the oldest first."""
+        from ..store import snapshots
+
+        return await asyncio.to_thread(snapshots.kept, self._database.directory.path)
+
+    async def drop_snapshot(self, name: str) -> None:
+        """Forget a named moment."""
+        from ..store import snapshots
+
+        await asyncio.to_thread(snapshots.drop, self._database.directory.path, name)
+
+    async def branch(self, directory: str | os.PathLike[str], snapshot: str | None = None) -> None:
+        """Make another data directory of a named moment, or of the present one.
+
+        ``directory`` must be absent or empty. From then on each goes its own way. On the same
+        volume files of R2 and of the cache are shared until one of the two replaces them.
+        """
+        from ..store import snapshots
+
+        self._outside("branch")
+        source, target = self._database.directory, Path(directory)
+
+        def work() -> None:
+            if snapshot is None:
+                snapshots.branch_now(source, target.absolute())
+            else:
+                snapshots.branch(snapshots.find(source.path, snapshot).path, target.absolute())
+
+        await asyncio.to_thread(work)
+
+    def _outside(self, what: str) -> None:
+        if self._database.in_transaction:
+            raise StateError(f"a {what} inside an open transaction would wait for its end")
+
+
+def restore(
+    path: str | os.PathLike[str],
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    replace: bool = False,
+    progress: Progress | None = None,
+) -> Backup:
+    """Make a data directory of a backup; blocks until it is on disk.
+
+    ``directory`` is found as `bunflare.open` finds it. What is there already is replaced only if
+    ``replace`` says so, if it is a state and nobody has it open; its snapshots stay. It happens in
+    one step: whatever is killed, the directory is the old or the new one. Raises `BackupError`
+    where ``path`` is no backup or is damaged, `DirectoryError` and `StateError`.
+    """
+    from ..store.restoring import restore_backup
+
+    return restore_backup(Path(path).expanduser(), locate(directory), replace, progress)
+
+
+def go_back(name: str, directory: str | os.PathLike[str] | None = None) -> Snapshot:
+    """Put a named moment in the place of the present state; blocks until it is on disk.
+
+    Nobody may have the directory open. All its snapshots stay. It happens in one step, as with
+    `restore`. What is to be found again of the present state needs a snapshot before.
+    """
+    from ..store import snapshots
+
+    return snapshots.go_back(locate(directory), name)

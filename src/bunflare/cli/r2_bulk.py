@@ -1,0 +1,99 @@
+"""``bunflare r2 bulk``: many files into a bucket, and out of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from ..errors import BunflareError
+from .place import Place, on_state
+from .r2_common import BUCKET, JURISDICTION, PREFIX, bucket_of, must_exist
+from .r2_transfer import AT_ONCE, do_all, download, files_of, is_path, objects_of, refuse
+
+
+@click.group("bulk")
+def bulk_group() -> None:
+    """Many files at once: whole folders, or a list."""
+
+
+@on_state(bulk_group, "put")
+@BUCKET
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), required=False)
+@click.option(
+    "--filename",
+    "-f",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Instead of a folder: a JSON array of objects with key and file.",
+)
+@click.option("--prefix", default="", help="What the keys begin with.")
+@click.option("--concurrency", type=click.IntRange(1, 100), default=AT_ONCE)
+@JURISDICTION
+async def put_folder(
+    place: Place,
+    bucket: str,
+    folder: Path | None,
+    filename: Path | None,
+    prefix: str,
+    concurrency: int,
+) -> None:
+    """Put every file of FOLDER under its path there, or those that a JSON file lists."""
+    if (folder is None) == (filename is None):
+        raise click.UsageError("give either FOLDER or --filename")
+    pairs = _listed(filename) if filename is not None else _within(folder or Path())
+    target = bucket_of(place, bucket)
+
+    async def put(pair: tuple[str, Path]) -> None:
+        await target.upload_file(prefix + pair[0], pair[1])
+
+    failures = await do_all(f"{len(pairs)} files", put, pairs, concurrency)
+    click.echo(f"{len(pairs) - len(failures)} files were put into {bucket}", err=True)
+    refuse(failures)
+
+
+def _within(folder: Path) -> list[tuple[str, Path]]:
+    return [(key, path) for key, path in files_of(folder).items()]
+
+
+def _listed(filename: Path) -> list[tuple[str, Path]]:
+    """Keys and files as wrangler's list has them."""
+    try:
+        found = json.loads(filename.read_bytes())
+    except ValueError as error:
+        raise BunflareError(f"{filename} is not JSON: {error}") from error
+    if not isinstance(found, list):
+        raise BunflareError(f"{filename} must hold a JSON array of objects with key and file")
+    pairs = []
+    for number, one in enumerate(found):
+        if not (
+            isinstance(one, dict)
+            and isinstance(one.get("key"), str)
+            and isinstance(one.get("file"), str)
+        ):
+            raise BunflareError(f"entry {number} of {filename} is no object with key and file")
+        pairs.append((one["key"], Path(one["file"])))
+    return pairs
+
+
+@on_state(bulk_group, "get", reads=True)
+@BUCKET
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@PREFIX
+async def get_folder(place: Place, bucket: str, folder: Path, prefix: str) -> None:
+    """Write the objects whose keys begin with the prefix into FOLDER, under the rest of these."""
+    source = bucket_of(place, bucket)
+    must_exist(place, bucket)
+    keys = [found.key async for found in objects_of(source, prefix)]
+    left_out = [key for key in keys if not is_path(key.removeprefix(prefix))]
+
+    async def get(key: str) -> None:
+        await download(source, key, folder / key.removeprefix(prefix))
+
+    wanted = [key for key in keys if key not in set(left_out)]
+    failures = await do_all(f"{len(wanted)} objects", get, wanted)
+    click.echo(f"{len(wanted) - len(failures)} objects were written to {folder}", err=True)
+    if left_out:
+        names = ", ".join(map(repr, left_out))
+        failures.append(f"these keys are no paths of files: {names}")
+    refuse(failures)

@@ -1,0 +1,74 @@
+"""What the commands of ``bunflare r2`` share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from ..errors import BunflareError
+from .place import Place, did_you_mean
+
+if TYPE_CHECKING:
+    from ..bindings.r2 import R2Bucket
+    from ..bindings.r2_buckets import R2Buckets
+
+
+class ObjectPath(click.ParamType[tuple[str, str]]):
+    """``BUCKET/KEY``."""
+
+    name = "bucket/key"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        bucket, slash, key = str(value).partition("/")
+        if not bucket or not slash or not key:
+            self.fail(f"{value!r} is not of the form BUCKET/KEY", param, ctx)
+        return bucket, key
+
+
+OBJECT = click.argument("path", metavar="BUCKET/KEY", type=ObjectPath())
+BUCKET = click.argument("bucket")
+PREFIX = click.option("--prefix", default="", help="Only keys that begin with this.")
+JURISDICTION = click.option("--jurisdiction", "-J", hidden=True, expose_value=False)
+
+
+def name_of(place: Place, bucket: str) -> str:
+    """The bucket that a binding of the wrangler file means; else the one of that name."""
+    for one in place.config.r2_buckets if place.config else ():
+        if one.binding == bucket:
+            return one.bucket
+    return bucket
+
+
+def bucket_of(place: Place, bucket: str) -> R2Bucket:
+    return place.state.r2(name_of(place, bucket))
+
+
+def buckets_of(place: Place) -> R2Buckets:
+    from ..bindings.r2_buckets import R2Buckets
+
+    return R2Buckets(place.state.database, place.state.clock)
+
+
+def must_exist(place: Place, bucket: str) -> None:
+    """Fail if nobody has declared, made or filled a bucket."""
+    unknown = _unknown(place, bucket)
+    if unknown is not None:
+        raise BunflareError(unknown)
+
+
+def _unknown(place: Place, bucket: str) -> str | None:
+    declared = place.config.r2_buckets if place.config else ()
+    known = {*buckets_of(place).names(), *(one.bucket for one in declared)}
+    if name_of(place, bucket) in known:
+        return None
+    known |= {one.binding for one in declared}
+    return f"there is no bucket {bucket!r}.{did_you_mean(bucket, known)}"
+
+
+def missing(place: Place, bucket: str, key: str) -> NoReturn:
+    unknown = _unknown(place, bucket)
+    why = "." if unknown is None else f": {unknown}"
+    raise BunflareError(f"{key!r}: The specified key does not exist{why}")

@@ -1,0 +1,39 @@
+"""Connections beside those of the bindings, for whoever looks at a whole file for long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from .connection import BusyWait, translate
+
+_PATIENCE = 10.0
+
+
+def open_beside(path: Path, patience: float = _PATIENCE) -> apsw.Connection:
+    """A connection of its own to a file, which must be there."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection.set_busy_handler(BusyWait(patience))
+    connection.execute("PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY")
+    return connection
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[apsw.Connection]:
+    """A connection that sees one moment of a file; SQLite's errors become ours."""
+    try:
+        connection = open_beside(path)
+    except apsw.Error as error:
+        raise translate(error, path) from error
+    try:
+        connection.execute("PRAGMA query_only=1")
+        connection.execute(f"PRAGMA mmap_size={1 << 40}")
+        connection.execute("BEGIN")
+        yield connection
+    except apsw.Error as error:
+        raise translate(error, path) from error
+    finally:
+        connection.close()

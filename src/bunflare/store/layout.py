@@ -1,0 +1,68 @@
+"""Which files of a data directory are its state, and how each of them may be copied."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+#: Where named moments are kept, and what is pinned for a while.
+SNAPSHOTS = "snapshots"
+DATABASE = "data.sqlite"
+CACHE = "cache"
+R2 = "r2"
+STAGING = "r2-staging"
+
+# What belongs to running processes.
+_PASSING = frozenset({"processes", "sockets", SNAPSHOTS})
+_OWN_WAY = frozenset({CACHE, R2, STAGING})
+_PASSING_ENDS = ("-wal", "-shm", "-journal", ".lock", ".part")
+
+
+def sql_files(root: Path) -> Iterator[str]:
+    """Paths of all SQLite files, ``data.sqlite`` first, relative to the directory.
+
+    Kept states of D1 databases are none: they never change.
+    """
+    if (root / DATABASE).is_file():
+        yield DATABASE
+    for name in _walk(root, ""):
+        if name != DATABASE and name.endswith(".sqlite") and "/." not in f"/{name}":
+            yield name
+
+
+def plain_files(root: Path) -> Iterator[str]:
+    """Files that are neither SQLite's nor those of R2 and the cache: each is written once."""
+    for name in _walk(root, ""):
+        if not name.endswith(".sqlite") or "/." in f"/{name}":
+            yield name
+
+
+def tree(root: Path, below: str) -> Iterator[os.DirEntry[str]]:
+    """The files of a directory in the data directory, with those of its directories."""
+    waiting = [str(root / below)]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    elif entry.is_file(follow_symlinks=False):
+                        yield entry
+        except FileNotFoundError:
+            continue
+
+
+def _walk(root: Path, below: str) -> Iterator[str]:
+    try:
+        with os.scandir(root / below) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        name = f"{below}/{entry.name}" if below else entry.name
+        if entry.is_dir(follow_symlinks=False):
+            if below or entry.name not in _PASSING | _OWN_WAY:
+                yield from _walk(root, name)
+        elif entry.is_file(follow_symlinks=False) and not name.endswith(_PASSING_ENDS):
+            yield name

@@ -1,0 +1,138 @@
+"""Named moments of a data directory, kept in it: ``snapshots/<name>/`` is a whole one of its own.
+
+The files of R2 and of the cache are written once, so a snapshot has them by a further name and
+costs no space until they are replaced; files of SQLite are copied. To change such a file in place,
+which bunflare never does, would change it in the snapshot too; where the file system can share
+blocks among files (Btrfs, XFS) that is used where files are copied.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import BackupError
+from .directory import Directory
+from .images import (
+    Image,
+    copy_image,
+    making,
+    of_moment,
+    recover,
+    refusals,
+    sync_directory,
+    sync_tree,
+)
+from .layout import SNAPSHOTS, tree
+from .moment import Moment
+from .restoring import build
+
+_ABOUT = "snapshot.json"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A named moment."""
+
+    name: str
+    #: Epoch milliseconds.
+    at: int
+    #: Bytes of its files. Most are shared with the directory for as long as they are in it.
+    size: int
+    path: Path
+
+
+def check_name(name: object) -> str:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise BackupError(
+            f"{name!r} is no name for a snapshot: 1 to 100 letters, digits, '.', '_' and '-', of "
+            "which '.' and '-' are not the first"
+        )
+    return name
+
+
+def take(directory: Directory, name: str) -> Snapshot:
+    """Keep this moment under a name. Blocks."""
+    target = directory.path / SNAPSHOTS / check_name(name)
+    if target.exists():
+        raise BackupError(f"there is a snapshot {name!r} already")
+
+    def make(found: Moment, pins: Path) -> None:
+        Image(pins, found.sql).settle()
+        (pins / _ABOUT).write_text(json.dumps({"at": found.at}))
+        sync_tree(pins)
+        try:
+            pins.rename(target)
+        except OSError:
+            if target.exists():
+                raise BackupError(f"there is a snapshot {name!r} already") from None
+            raise
+        sync_directory(target.parent)
+
+    with refusals(target):
+        of_moment(directory, make)
+    return find(directory.path, name)
+
+
+def kept(root: Path) -> list[Snapshot]:
+    """All snapshots of a directory, the oldest first."""
+    recover(root)
+    paths = (root / SNAPSHOTS).glob("[!.]*")
+    found = [_read(path) for path in paths if (path / _ABOUT).is_file()]
+    return sorted(found, key=lambda one: (one.at, one.name))
+
+
+def find(root: Path, name: str) -> Snapshot:
+    recover(root)
+    path = root / SNAPSHOTS / check_name(name)
+    if not (path / _ABOUT).is_file():
+        raise BackupError(f"there is no snapshot {name!r}")
+    return _read(path)
+
+
+def _read(path: Path) -> Snapshot:
+    try:
+        at = int(json.loads((path / _ABOUT).read_text())["at"])
+    except (ValueError, KeyError, TypeError):
+        raise BackupError(f"{path / _ABOUT} is damaged") from None
+    return Snapshot(path.name, at, sum(entry.stat().st_size for entry in tree(path, "")), path)
+
+
+def drop(root: Path, name: str) -> None:
+    """Forget a snapshot, at once and as a whole."""
+    found = find(root, name)
+    with making(root / SNAPSHOTS, "") as away:
+        found.path.rename(away / "dropped")
+        shutil.rmtree(away)
+
+
+def branch(source: Path, target: Path, replace: bool = False) -> None:
+    """Make a data directory of a snapshot. Blocks."""
+
+    def fill(made: Path) -> None:
+        copy_image(source, made, links=True)
+        (made / _ABOUT).unlink(missing_ok=True)
+
+    build(target, replace, fill)
+
+
+def branch_now(directory: Directory, target: Path, replace: bool = False) -> None:
+    """Make a data directory of the present moment. Blocks."""
+
+    def make(found: Moment, pins: Path) -> None:
+        Image(pins, found.sql).settle()
+        build(target, replace, lambda made: copy_image(pins, made, links=True))
+
+    with refusals(target):
+        of_moment(directory, make)
+
+
+def go_back(root: Path, name: str) -> Snapshot:
+    """Put a snapshot in the place of the present state. Blocks."""
+    found = find(root, name)
+    branch(found.path, root, replace=True)
+    return find(root, name)

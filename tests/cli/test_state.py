@@ -1,0 +1,175 @@
+"""``bunflare state``, as the processes that people start."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import bunflare
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run(directory: Path) -> Run:
+    """Run a command on the directory of the test."""
+
+    def run(
+        *arguments: str, code: int = 0, where: Path = directory
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", "from bunflare.cli import main; main()", "state"]
+            + [*arguments, "--persist-to", str(where)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+async def filled(directory: Path) -> Path:
+    """A state with something of every system in it."""
+    async with bunflare.open(directory, durability="normal") as state:
+        await fill(state)
+    return directory
+
+
+async def fill(state: bunflare.State, text: str = "first") -> None:
+    await state.kv("SETTINGS").put("colour", text)
+    await state.kv("SETTINGS").put("size", "large", metadata={"a": 1}, expiration_ttl=3600)
+    await state.r2("files").put("a/small.txt", text)
+    await state.r2("files").put("large.bin", text.encode() * 40_000)
+    db = state.d1("shop")
+    await db.exec("CREATE TABLE IF NOT EXISTS items (name TEXT)")
+    await db.prepare("INSERT INTO items VALUES (?)").bind(text).run()
+    cache = state.caches.default
+    for path, size in (("small", 1), ("large", 300_000)):
+        response = bunflare.Response(text * size, headers={"cache-control": "max-age=3600"})
+        await cache.put(f"https://example.com/{path}", response)
+
+
+async def test_info_counts_every_system(filled: Path, run: Run) -> None:
+    told = json.loads(run("info", "--json").stdout)
+    counts = {(one["system"], one["kind"], one["name"]): one for one in told["figures"]}
+    assert counts["kv", "key", "SETTINGS"]["count"] == 2
+    assert counts["kv", "key", "SETTINGS"]["size"] == len("firstlarge")
+    assert counts["r2", "object", "files"]["count"] == 2
+    assert counts["r2", "object", "files"]["size"] == 5 * 40_001
+    assert counts["d1", "database", "shop"]["size"] > 0
+    assert counts["cache", "response", "default"]["count"] == 2
+    assert told["cache_size"] > 300_000
+    lines = run("info").stdout.splitlines()
+    assert any(line.split()[:4] == ["kv", "key", "SETTINGS", "2"] for line in lines)
+
+
+def test_a_directory_that_is_not_there_is_not_made(run: Run, tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    told = run("info", where=missing, code=1)
+    assert told.stderr == f"error: there is no state at {missing}\n"
+    assert not missing.exists()
+    (tmp_path / "foreign").mkdir()
+    told = run("info", where=tmp_path / "foreign", code=1)
+    assert "holds no state of bunflare" in told.stderr
+    assert not list((tmp_path / "foreign").iterdir())
+    assert "No such command" in run("inof", code=2).stderr
+
+
+async def test_a_backup_comes_back(filled: Path, run: Run, tmp_path: Path) -> None:
+    for name in ("b.tar", "b.tgz", "b.tar.xz"):
+        made = json.loads(run("backup", str(tmp_path / name), "--json").stdout)
+        assert made["files"] == 6
+        told = run("backup", str(tmp_path / name), code=1)
+        assert "--force replaces it" in told.stderr
+        run("backup", str(tmp_path / name), "--force")
+        copy = tmp_path / f"copy-{name}"
+        run("restore", str(tmp_path / name), where=copy)
+        async with bunflare.open(copy, durability="normal") as state:
+            assert await state.kv("SETTINGS").get("colour") == "first"
+            found = await state.r2("files").get("large.bin")
+            assert isinstance(found, bunflare.R2ObjectBody)
+            assert await found.text() == "first" * 40_000
+            assert not (await state.r2("files").check(digests=True)).problems
+            cached = await state.caches.default.match("https://example.com/large")
+            assert cached is not None
+            assert len(await cached.text()) == 5 * 300_000
+            row = await state.d1("shop").prepare("SELECT name FROM items").first()
+            assert row == {"name": "first"}
+    unpacked = tmp_path / "unpacked"
+    unpacked.mkdir()
+    subprocess.run(["tar", "xf", str(tmp_path / "b.tgz")], cwd=unpacked, check=True)
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=unpacked, check=True)
+
+
+async def test_restore_replaces_only_a_state_that_nobody_uses(
+    filled: Path, run: Run, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "b.tar")
+    run("backup", file)
+    assert "say that it is to be replaced" in run("restore", file, code=1).stderr
+    async with bunflare.open(filled, durability="normal") as state:
+        await state.kv("SETTINGS").put("colour", "second")
+        told = run("restore", file, "--replace", code=1)
+        assert "in use by another process" in told.stderr
+        assert await state.kv("SETTINGS").get("colour") == "second"
+    run("restore", file, "--replace")
+    async with bunflare.open(filled, durability="normal") as state:
+        assert await state.kv("SETTINGS").get("colour") == "first"
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "letter.txt").write_text("dear")
+    told = run("restore", file, "--replace", where=foreign, code=1)
+    assert "something else than a state" in told.stderr
+    assert "no directory" in run("restore", file, where=tmp_path / "a/b", code=1).stderr
+    assert "not a backup" in run("restore", str(foreign / "letter.txt"), "--replace", code=1).stderr
+    assert "not a backup" in run("restore", str(foreign), "--replace", code=1).stderr
+    assert "no file" in run("restore", str(tmp_path / "none"), "--replace", code=1).stderr
+    assert "no directory" in run("backup", str(tmp_path / "x/y.tar"), code=1).stderr
+
+
+async def test_snapshots_are_gone_back_to(filled: Path, run: Run, tmp_path: Path) -> None:
+    run("snapshot", "create", "one")
+    assert "already" in run("snapshot", "create", "one", code=1).stderr
+    assert "is no name" in run("snapshot", "create", "../x", code=1).stderr
+    async with bunflare.open(filled, durability="normal") as state:
+        await fill(state, "second")
+        await state.r2("files").delete("a/small.txt")
+        await state.kv("SETTINGS").delete("size")
+    run("snapshot", "create", "two")
+    run("branch", str(tmp_path / "branch"), "--from", "one")
+    run("branch", str(tmp_path / "now"))
+    assert "already" in run("branch", str(tmp_path / "now"), code=1).stderr
+    run("snapshot", "restore", "one")
+    assert "no snapshot" in run("snapshot", "restore", "none", code=1).stderr
+    for path in (filled, tmp_path / "branch"):
+        async with bunflare.open(path, durability="normal") as state:
+            assert await state.kv("SETTINGS").get("colour") == "first"
+            assert await state.kv("SETTINGS").get("size") == "large"
+            found = await state.r2("files").get("large.bin")
+            assert isinstance(found, bunflare.R2ObjectBody)
+            assert await found.text() == "first" * 40_000
+            assert not (await state.r2("files").check(digests=True)).problems
+            rows = await state.d1("shop").prepare("SELECT name FROM items").all()
+            assert rows.results == [{"name": "first"}]
+            await state.r2("files").put("large.bin", "of the branch")
+    names = [one["name"] for one in json.loads(run("snapshot", "list", "--json").stdout)]
+    assert names == ["one", "two"]
+    run("snapshot", "restore", "two")
+    run("snapshot", "drop", "one")
+    assert [line.split()[0] for line in run("snapshot", "list").stdout.splitlines()[2:]] == ["two"]
+    for path in (filled, tmp_path / "now"):
+        async with bunflare.open(path, durability="normal") as state:
+            assert await state.kv("SETTINGS").get("colour") == "second"
+            assert await state.r2("files").head("a/small.txt") is None
+            found = await state.r2("files").get("large.bin")
+            assert isinstance(found, bunflare.R2ObjectBody)
+            assert await found.text() == "second" * 40_000
