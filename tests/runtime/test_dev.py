@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -395,11 +394,13 @@ def test_a_signal_ends_it_after_open_requests_and_tasks(tmp_path: Path, number: 
     (path / "src" / "helper.py").write_text("NAME = 'helper'")
     with dev(path) as server:
         assert server.text("/later") == "soon"
-        results: list[str] = []
-        slow = threading.Thread(target=lambda: results.append(server.text("/stream")))
-        slow.start()
-        said = server.stop(number)
-        slow.join(PATIENCE)
+        connection = server.connect()
+        connection.request("GET", "/stream")
+        response = connection.getresponse()  # it has begun
+        server.process.send_signal(number)
+        assert len(response.read()) == 200_000_000
+        connection.close()
+        said = server.process.communicate(timeout=PATIENCE)[1]
         assert server.process.returncode == 0
         assert said == ""
     # Closed cleanly: no log is left.
