@@ -63,9 +63,6 @@ _PRAGMAS = frozenset(
 _MODULES = frozenset({"fts5", "fts5vocab", "rtree"})
 _FUNCTIONS_REFUSED = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile"})
 _INTERNAL = "_cf_"
-#: Where the platform keeps its own notes in a database, and we ours.
-METADATA = "_cf_METADATA"
-
 _TRANSACTIONS = (
     "To execute a transaction, please use the state.storage.transaction() or "
     "state.storage.transactionSync() APIs instead of the SQL BEGIN TRANSACTION or SAVEPOINT "
@@ -118,6 +115,8 @@ class Guard:
         #: When the running statement is stopped (`time.monotonic`), and whether it was.
         self.deadline = float("inf")
         self.stopped = False
+        #: How often something was asked about a user's statement: whenever one is prepared.
+        self.asked = 0
         self._refusal = ""
         connection.execute("PRAGMA foreign_keys=1")
         # LIKE and MATCH know text only; double-quoted strings are a trap that the platform shuts.
@@ -156,6 +155,7 @@ class Guard:
     ) -> int:
         if self.trusted:
             return apsw.SQLITE_OK
+        self.asked += 1
         self._refusal = ""
         if action in _BY_TABLE:
             ours = _ours(one) or (action in _DROPS and _ours(two))

@@ -12,15 +12,15 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
 
 import apsw
 
 from ..errors import D1Error
 from .connection import Parameters, Row, translate
-from .d1 import D1File, D1Running, connect_beside
+from .d1 import D1File, connect_beside
 from .d1_connection import USER, keyword, statements
-from .d1_reader import LONGEST, D1Executor, count
+from .d1_executor import D1Executor
+from .d1_reader import LONGEST
 from .transaction import Transaction
 
 #: Is told how many characters (of a file that is read) or rows (written) are done.
@@ -60,7 +60,6 @@ def run_file(
     executor: D1Executor,
     text: str,
     source: str,
-    now: int,
     progress: Progress | None = None,
 ) -> int:
     """Run a file's statements: a write function. How many there were.
@@ -105,34 +104,20 @@ def run_file(
         if tx.open:
             # The next of the group is a transaction of its own in the platform's eyes.
             tx.run("PRAGMA defer_foreign_keys=0")
-    count(tx, now)
     return done
 
 
-async def load(file: D1File, text: str, source: str, now: int, progress: Progress | None) -> int:
+async def load(file: D1File, text: str, source: str, progress: Progress | None) -> int:
     """Run a file's statements as one transaction. How many there were.
 
     Dumps of other programs fill tables before those that they refer to exist, which SQLite bears
     only with foreign keys switched off, and that only outside of transactions: so a connection of
     its own reads them, while our writer stands still, and checks the keys at the end.
     """
-    outcome: list[int | BaseException] = []
-
-    def work() -> None:
-        try:
-            outcome.append(_load(file, text, source, now, progress))
-        except Exception as error:
-            outcome.append(error)
-
-    await cast("D1Running", file._start()).writer.aside(work)
-    if not outcome:
-        raise D1Error(f"{source}: the database was closed before this was read")
-    if isinstance(outcome[0], BaseException):
-        raise outcome[0]
-    return outcome[0]
+    return await file.aside(lambda: _load(file, text, source, progress))
 
 
-def _load(file: D1File, text: str, source: str, now: int, progress: Progress | None) -> int:
+def _load(file: D1File, text: str, source: str, progress: Progress | None) -> int:
     connection = connect_beside(file.path, file.durability)
     try:
         executor = D1Executor(connection)
@@ -140,7 +125,7 @@ def _load(file: D1File, text: str, source: str, now: int, progress: Progress | N
         tx = Transaction(connection)
         tx.run("BEGIN IMMEDIATE")
         wrong = set(connection.execute(_KEYS).fetchall())
-        done = run_file(tx, executor, text, source, now, progress)
+        done = run_file(tx, executor, text, source, progress)
         for table, _row, parent, _key in set(connection.execute(_KEYS).fetchall()) - wrong:
             raise D1Error(
                 f"{source}: FOREIGN KEY constraint failed: a row of {table} refers to one of "
@@ -156,13 +141,13 @@ def _load(file: D1File, text: str, source: str, now: int, progress: Progress | N
 
 
 def apply_migration(
-    tx: Transaction, executor: D1Executor, text: str, source: str, name: str, table: str, now: int
+    tx: Transaction, executor: D1Executor, text: str, source: str, name: str, table: str
 ) -> bool:
     """Run a migration together with its record, unless that is there: a write function."""
     tx.run(_MIGRATIONS.format(table=quoted(table)))
     if tx.one(f"SELECT 1 FROM {quoted(table)} WHERE name = ?", (name,)) is not None:
         return False
-    run_file(tx, executor, text, source, now)
+    run_file(tx, executor, text, source)
     tx.run(f"INSERT INTO {quoted(table)} (name) VALUES (?)", (name,))
     return True
 
