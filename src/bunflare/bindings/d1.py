@@ -297,7 +297,7 @@ class D1Database(_Queries):
 
         BEGIN, COMMIT and the switching of foreign keys, which other programs write, are passed
         over; keys are checked at the end. ``progress`` is called, on another thread, with the
-        number of characters done. Raises `D1Error` with file and line, and nothing has changed.
+        number of bytes done. Raises `D1Error` with file and line, and nothing has changed.
         """
         from .d1_files import load
 

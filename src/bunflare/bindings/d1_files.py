@@ -9,6 +9,8 @@ from pathlib import Path
 from ..errors import D1Error, D1ValueError
 from ..store import d1_files as store
 from ..store.d1 import D1File
+from ..store.d1_load import Progress
+from ..store.d1_load import load as load_file
 
 
 async def migrate(file: D1File, directory: str | os.PathLike[str], table: str) -> list[str]:
@@ -46,7 +48,7 @@ async def export(
     schema: bool,
     data: bool,
     tables: Collection[str],
-    progress: store.Progress | None,
+    progress: Progress | None,
 ) -> str | None:
     """Write the text to ``path``, or give it."""
     if not schema and not data:
@@ -59,11 +61,9 @@ async def export(
     return None
 
 
-async def load(file: D1File, path: str | os.PathLike[str], progress: store.Progress | None) -> int:
+async def load(file: D1File, path: str | os.PathLike[str], progress: Progress | None) -> int:
     """Run a file of SQL as one transaction. How many statements it had."""
-    where = Path(path)
-    text = await file.on_thread(lambda: _read(where))
-    return await store.load(file, text, str(where), progress)
+    return await load_file(file, Path(path), progress)
 
 
 def _read(path: Path) -> str:
