@@ -18,7 +18,7 @@ import apsw
 from ..errors import D1Error
 from .connection import translate
 from .d1 import D1File, connect_beside
-from .d1_connection import USER, Guard, start_of
+from .d1_connection import USER, Guard, start_of, statements
 from .d1_executor import D1Executor
 from .d1_reader import LONGEST
 from .transaction import Transaction
@@ -71,8 +71,8 @@ def run_blocks(
                 "not there"
             )
     except apsw.Error as error:
-        line = place.line(getattr(error, "error_offset", -1) or 0)
         reason = str(guard.explain(error)).removeprefix("D1_ERROR: ")
+        line = place.line(error, connection)
         raise D1Error(f"{source}:{line}: {reason}") from error
     finally:
         guard.limit()
@@ -109,15 +109,27 @@ class _Place:
     def end(self) -> None:
         self._lines += self._text.count("\n")
 
-    def line(self, offset: int) -> int:
-        """The line of a failure, that many bytes after the beginning of its statement."""
+    def line(self, error: apsw.Error, connection: apsw.Connection) -> int:
+        """The line that failed."""
         text = self._text
-        # One that could not be prepared was not announced.
-        place = start_of(text, self._next if offset else self._here)
-        line = self._lines + text.count("\n", 0, place)
-        if offset > 0:
-            line += text[place:].encode()[:offset].count(b"\n")
-        return line
+        offset = getattr(error, "error_offset", -1)
+        if offset >= 0:
+            return self._lines + (
+                text.count("\n", 0, self._next) + text[self._next :].encode()[:offset].count(b"\n")
+            )
+        place = self._here
+        # One that cannot be prepared was not announced.
+        for _, following in statements(text[self._next :]):
+            self.guard.begin(time.monotonic() + LONGEST)
+            try:
+                connection.execute(f"EXPLAIN {following}", prepare_flags=USER)
+            except apsw.Error as again:
+                if str(again) == str(error):
+                    place = self._next
+            finally:
+                self.guard.end()
+            break
+        return self._lines + text.count("\n", 0, start_of(text, place))
 
 
 def blocks_of(path: Path) -> Iterator[Block]:
