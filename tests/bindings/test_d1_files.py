@@ -196,7 +196,9 @@ def write_long(path: Path, rows: int, width: int = 90) -> None:
             "  INSERT INTO log VALUES (new.id);\nEND;\n"
         )
         for number in range(1, rows + 1):
-            file.write(f"INSERT INTO t VALUES ({number}, 'tricky;\n''; -- {'ä' * width}');\n/* ; */\n")
+            file.write(
+                f"INSERT INTO t VALUES ({number}, 'tricky;\n''; -- {'ä' * width}');\n/* ; */\n"
+            )
 
 
 async def test_a_long_file_is_read_in_blocks_and_a_failing_line_is_named(
