@@ -9,9 +9,12 @@ from pathlib import Path
 
 import apsw
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import bunflare
 from bunflare.bindings.d1 import D1Database
+from bunflare.store.d1_files import _without_returns
 
 
 @pytest.fixture
@@ -242,3 +245,10 @@ async def test_the_memory_that_an_import_and_an_export_take_does_not_grow_with_t
     finally:
         tracemalloc.stop()
     assert (tmp_path / "out.sql").stat().st_size > 10_000_000
+
+
+@given(st.text(alphabet="\r\\r'n", max_size=12))
+def test_a_text_of_an_export_has_no_carriage_returns_and_means_the_same(text: str) -> None:
+    written = _without_returns(text)
+    assert "\r" not in written
+    assert apsw.Connection(":memory:").execute(f"SELECT {written}").fetchall() == [(text,)]

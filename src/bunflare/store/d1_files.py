@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import apsw
 
@@ -166,6 +167,8 @@ def _inserts(connection: apsw.Connection, name: str, columns: list[str]) -> Iter
     size = 0
     for row in connection.execute(f"SELECT {names} FROM {quoted(name)}"):
         text = f"({','.join(map(write, row))})"
+        if "\r" in text:
+            text = f"({','.join(map(_without_returns, row))})"
         if rows and (len(rows) == _CHUNK or size + len(text) > _LARGEST_CHUNK):
             yield head + ",\n".join(rows) + ";\n"
             rows.clear()
@@ -174,6 +177,17 @@ def _inserts(connection: apsw.Connection, name: str, columns: list[str]) -> Iter
         size += len(text)
     if rows:
         yield head + ",\n".join(rows) + ";\n"
+
+
+def _without_returns(value: Any) -> str:
+    """A value without carriage returns, which SQLite's shell drops from the ends of lines."""
+    if not isinstance(value, str) or "\r" not in value:
+        return str(apsw.format_sql_value(value))
+    mark = "\\r"
+    while mark in value:
+        mark += "r"
+    text = apsw.format_sql_value(value.replace("\r", mark))
+    return f"replace({text},'{mark}',char(13))"
 
 
 def _sequences(connection: apsw.Connection, wanted: set[str]) -> Iterator[str]:
