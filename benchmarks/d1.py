@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -107,6 +109,12 @@ async def _batch(db: D1Database, ids: Sequence[int]) -> int:
     return len(ids)
 
 
+async def _scattered(db: D1Database, ids: Sequence[int]) -> int:
+    statement = db.prepare("UPDATE t SET score = score + 1 WHERE id = ?")
+    await db.batch([statement.bind(random.randrange(1, _ROWS)) for _ in ids])
+    return len(ids)
+
+
 async def measure(scratch: Path) -> Report:
     report = Report()
     async with bunflare.open(scratch / "ours") as state:
@@ -153,41 +161,77 @@ async def measure(scratch: Path) -> Report:
                 lambda b: _batch(db, b),
                 seconds=0.5,
             )
+    await _history(report, scratch)
     await _files(report, scratch)
     return report
 
 
+async def _history(report: Report, scratch: Path) -> None:
+    """What it costs writes that every state is kept: beside the same with that switched off."""
+    async with bunflare.open(scratch / "history") as state:
+        kept, none = state.d1("kept"), state.d1("none")
+        for db in (kept, none):
+            await db.exec(_SCHEMA)
+            await db.prepare(_FILL).bind(_ROWS).run()
+        await none.keep_history(0, 0)
+        ids = list(range(_AT_ONCE * 8))
+        works: tuple[
+            tuple[str, Callable[[D1Database, Sequence[int]], Awaitable[int]], int], ...
+        ] = (
+            ("insert, one at a time", _insert, 200),
+            (f"insert, {_AT_ONCE} at once", _insert_at_once, _AT_ONCE * 8),
+            ("update of rows all over the table, in batches", _scattered, _BATCH),
+        )
+        for name, work, size in works:
+            await report.compare(
+                f"D1 {name}: history kept, beside not kept",
+                0.8,
+                partial(list, ids[:size]),
+                partial(work, none),
+                partial(work, kept),
+                seconds=0.5,
+            )
+
+
 async def _files(report: Report, scratch: Path) -> None:
-    """Export and import beside the shell's ``.dump`` and ``.read``."""
+    """Export and import beside the shell's ``.dump`` and ``.read``; both read the same text."""
     shell = shutil.which("sqlite3")
     if shell is None:
         tell("there is no sqlite3 shell on this machine: export and import are not measured")
         return
-    rates: dict[str, dict[str, list[float]]] = {
-        "export": {"ours": [], "floor": []},
-        "import": {"ours": [], "floor": []},
-    }
+    works = ("export", "import of the shell's dump", "import of our export")
+    rates: dict[str, dict[str, list[float]]] = {name: {"ours": [], "floor": []} for name in works}
+
+    def note(work: str, who: str, started: float) -> None:
+        rates[work][who].append(_DUMPED / (perf_counter() - started))
+
     async with bunflare.open(scratch / "files") as state:
         db = state.d1("big")
         await db.exec(_SCHEMA)
         await db.prepare(_FILL).bind(_DUMPED).run()
-        ours, theirs = scratch / "ours.sql", scratch / "theirs.sql"
+        ours, theirs, framed = (scratch / f"{name}.sql" for name in ("ours", "theirs", "framed"))
         for number in range(_ROUNDS):
             started = perf_counter()
             await db.export_sql(ours)
-            rates["export"]["ours"].append(_DUMPED / (perf_counter() - started))
+            note("export", "ours", started)
             started = perf_counter()
             _run(shell, db.file.path, f".output {theirs}", ".dump")
-            rates["export"]["floor"].append(_DUMPED / (perf_counter() - started))
-            copy = state.d1(f"copy{number}")
-            started = perf_counter()
-            await copy.import_sql(ours)
-            rates["import"]["ours"].append(_DUMPED / (perf_counter() - started))
-            started = perf_counter()
-            _run(shell, scratch / f"copy{number}.sqlite", f".read {theirs}")
-            rates["import"]["floor"].append(_DUMPED / (perf_counter() - started))
+            note("export", "floor", started)
+            # The shell would commit each statement.
+            framed.write_text(f"BEGIN;\n{ours.read_text()}COMMIT;\n")
+            for work, text in (
+                ("import of the shell's dump", theirs),
+                ("import of our export", framed),
+            ):
+                copy = state.d1(f"{text.stem}{number}")
+                started = perf_counter()
+                await copy.import_sql(text)
+                note(work, "ours", started)
+                started = perf_counter()
+                _run(shell, scratch / f"{text.stem}{number}.sqlite", f".read {text}")
+                note(work, "floor", started)
     for work, found in rates.items():
-        report.at_least(f"D1 {work} of {_DUMPED:,} rows", 0.5, Rates(found))
+        report.at_least(f"D1 {work}, {_DUMPED:,} rows", 0.5, Rates(found))
 
 
 def _run(shell: str, path: Path, *commands: str) -> None:

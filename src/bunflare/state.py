@@ -118,9 +118,12 @@ class State(_Systems, StateCare):
         if file is None:
             if self._closed:
                 raise StateError("the state is closed")
-            file = open_d1(self._database.directory, check_name(name), self._database.durability)
+            database = self._database
+            file = open_d1(
+                database.directory, check_name(name), database.durability, self._clock.now
+            )
             self._d1[name] = file
-        return D1Database(file, self._clock)
+        return D1Database(file)
 
     def durable_objects(
         self,

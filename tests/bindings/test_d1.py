@@ -164,9 +164,6 @@ async def test_exec_names_the_line_that_fails(db: D1Database) -> None:
         ("PRAGMA user_version", "not authorized: SQLITE_AUTH"),
         ("CREATE TEMP TABLE t (a)", "not authorized: SQLITE_AUTH"),
         ("CREATE TABLE _cf_x (a)", "not authorized: SQLITE_AUTH"),
-        ("SELECT * FROM _cf_METADATA", "prohibited: SQLITE_AUTH"),
-        ("DELETE FROM _cf_METADATA", "not authorized: SQLITE_AUTH"),
-        ("DROP TABLE _cf_METADATA", "not authorized: SQLITE_AUTH"),
         ("SELECT load_extension('x')", "SQLITE_"),
         ("CREATE VIRTUAL TABLE v USING dbstat", "not authorized: SQLITE_AUTH"),
         ("VACUUM INTO 'x.db'", "SQLITE_"),
@@ -188,6 +185,26 @@ async def test_what_the_platform_forbids_is_refused(db: D1Database, sql: str, me
     assert str(caught.value).startswith("D1_ERROR: ")
     assert message in str(caught.value)
     await db.prepare("INSERT INTO t VALUES (1)").run()
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELECT * FROM _cf_METADATA", "prohibited: SQLITE_AUTH"),
+        ("DELETE FROM _cf_METADATA", "not authorized: SQLITE_AUTH"),
+        ("DROP TABLE _cf_METADATA", "not authorized: SQLITE_AUTH"),
+    ],
+)
+async def test_tables_of_the_platforms_own_are_out_of_reach(
+    directory: Path, sql: str, message: str
+) -> None:
+    (directory / "d1").mkdir(parents=True)
+    other = apsw.Connection(str(directory / "d1" / "shop.sqlite"))
+    other.execute("CREATE TABLE _cf_METADATA (key INTEGER PRIMARY KEY, value BLOB)")
+    other.close()
+    async with bunflare.open(directory) as state:
+        with pytest.raises(bunflare.D1Error, match=message):
+            await state.d1("shop").prepare(sql).run()
 
 
 async def test_a_value_over_two_megabytes_is_refused(db: D1Database) -> None:
@@ -243,7 +260,7 @@ async def test_a_long_query_leaves_the_event_loop_free(
         "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
     )
     monkeypatch.setattr("bunflare.store.d1.LONGEST", 0.3)
-    monkeypatch.setattr("bunflare.store.d1_reader.LONGEST", 0.3)
+    monkeypatch.setattr("bunflare.store.d1_executor.LONGEST", 0.3)
     await db.exec("CREATE TABLE t (a)")
     query = asyncio.ensure_future(db.prepare(endless).all())
     turns = 0

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import apsw
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import bunflare
 from bunflare.bindings.d1 import D1Database
+from bunflare.store.d1_files import _without_returns
 
 
 @pytest.fixture
@@ -183,3 +187,68 @@ async def test_a_blob_of_the_largest_size_is_exported_and_imported(
     copy = state.d1("copy")
     await copy.import_sql(tmp_path / "b.sql")
     assert await copy.prepare("SELECT length(x) AS n FROM b").first("n") == 1_999_000
+
+
+def write_long(path: Path, rows: int, width: int = 90) -> None:
+    """Statements that end in unlikely places."""
+    with path.open("w") as file:
+        file.write("PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\n")
+        file.write(
+            "CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT);\nCREATE TABLE log (n);\n"
+            "CREATE TRIGGER tr AFTER INSERT ON t WHEN new.id % 1000 = 0 BEGIN\n"
+            "  INSERT INTO log VALUES (new.id);\nEND;\n"
+        )
+        for number in range(1, rows + 1):
+            file.write(
+                f"INSERT INTO t VALUES ({number}, 'tricky;\n''; -- {'ä' * width}');\n/* ; */\n"
+            )
+
+
+async def test_a_long_file_is_read_in_blocks_and_a_failing_line_is_named(
+    db: D1Database, tmp_path: Path
+) -> None:
+    path = tmp_path / "long.sql"
+    write_long(path, 5000)
+    done: list[int] = []
+    count = await db.import_sql(path, progress=done.append)
+    assert count == 5000 + 5
+    assert done == sorted(done)
+    assert len(done) > 3
+    assert done[-1] == path.stat().st_size
+    assert await db.prepare("SELECT count(*) AS n FROM t").first("n") == 5000
+    assert await db.prepare("SELECT group_concat(n) AS n FROM log").first("n") == (
+        "1000,2000,3000,4000,5000"
+    )
+    lines = path.read_text().count("\n")
+    with path.open("a") as file:
+        file.write("INSERT INTO t\nVALUES (1, 'again');\nCOMMIT;\n")
+    await db.exec("DROP TABLE t; DROP TABLE log")
+    with pytest.raises(bunflare.D1Error, match=rf"long.sql:{lines + 1}: UNIQUE constraint failed"):
+        await db.import_sql(path)
+    path.write_text(path.read_text().replace("INSERT INTO t\nVALUES (1,", "\n\nINSERT INTO\nno ("))
+    with pytest.raises(bunflare.D1Error, match=rf"long.sql:{lines + 4}: "):
+        await db.import_sql(path)
+    assert (await db.info())["tables"] == 0
+
+
+async def test_the_memory_that_an_import_and_an_export_take_does_not_grow_with_the_file(
+    db: D1Database, tmp_path: Path
+) -> None:
+    path = tmp_path / "long.sql"
+    write_long(path, 2_000, 2_500)
+    assert path.stat().st_size > 10_000_000
+    tracemalloc.start()
+    try:
+        await db.import_sql(path)
+        await db.export_sql(tmp_path / "out.sql")
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "out.sql").stat().st_size > 10_000_000
+
+
+@given(st.text(alphabet="\r\\r'n", max_size=12))
+def test_a_text_of_an_export_has_no_carriage_returns_and_means_the_same(text: str) -> None:
+    written = _without_returns(text)
+    assert "\r" not in written
+    assert apsw.Connection(":memory:").execute(f"SELECT {written}").fetchall() == [(text,)]

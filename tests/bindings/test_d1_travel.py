@@ -69,16 +69,6 @@ async def test_a_time_means_the_newest_state_kept_before_it(
         await db.restore("yesterday")
 
 
-async def test_states_are_kept_for_thirty_days(db: D1Database, clock: bunflare.ManualClock) -> None:
-    first = await db.bookmark()
-    await clock.advance(days=31)
-    await add(db, 1)
-    await db.bookmark()
-    with pytest.raises(bunflare.D1Error, match="no state is kept for the bookmark"):
-        await db.restore(first)
-    assert await values(db) == [1]
-
-
 async def test_an_import_can_be_undone(db: D1Database, tmp_path: Path) -> None:
     before = await db.bookmark()
     (tmp_path / "drop.sql").write_text("DROP TABLE t")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
+import apsw
 import pytest
 from click.testing import CliRunner, Result
 
@@ -29,12 +32,19 @@ def d1(*arguments: str | os.PathLike[str]) -> Result:
     return result
 
 
+def refused(*arguments: str | os.PathLike[str], input: str | None = None) -> str:
+    """What a command that fails says."""
+    result = CliRunner().invoke(cli, ["d1", *map(str, arguments)], input=input)
+    assert result.exit_code != 0
+    return f"{result.output} {result.exception}"
+
+
 def test_a_database_from_its_first_migration_to_its_export(project: Path) -> None:
     made = Path(d1("migrations", "create", "DB", "make quotes").output.strip())
     assert made == project / "steps" / "0001_make_quotes.sql"
     made.write_text("CREATE TABLE quotes (id INTEGER PRIMARY KEY, text)")
     assert "0001_make_quotes.sql" in d1("migrations", "list", "quotes").output
-    d1("migrations", "apply", "quotes", "--local")
+    d1("migrations", "apply", "quotes", "--local", "--persist-to", project / ".bunflare")
     assert d1("migrations", "list", "quotes").output == "nothing\n"
     d1("execute", "DB", "--command", "INSERT INTO quotes (text) VALUES ('Less is more')")
     mark = d1("time-travel", "info", "quotes").output.strip()
@@ -52,3 +62,61 @@ def test_a_database_from_its_first_migration_to_its_export(project: Path) -> Non
     listed = json.loads(d1("list", "--json").output)
     assert [one["name"] for one in listed] == ["copy", "quotes"]
     assert json.loads(d1("info", "quotes", "--json").output)[0]["tables"] == 2
+
+
+def test_databases_are_made_and_removed_with_their_history(project: Path) -> None:
+    made = d1("create", "other").output
+    assert 'database_name = "other"' in made
+    assert (project / ".bunflare" / "d1" / "other.sqlite").is_file()
+    assert "already" in refused("create", "other")
+    refused("delete", "other", input="n\n")
+    assert (project / ".bunflare" / "d1" / "other.sqlite").is_file()
+    d1("delete", "other", "--skip-confirmation")
+    assert list((project / ".bunflare" / "d1").iterdir()) == []
+    assert "there is no database" in refused("delete", "other", "-y")
+
+
+def test_a_database_in_use_is_not_removed(project: Path) -> None:
+    d1("create", "other")
+    with apsw.Connection(str(project / ".bunflare" / "d1" / "other.sqlite")) as connection:
+        connection.execute("SELECT 1 FROM sqlite_schema").fetchall()
+        assert "in use" in refused("delete", "other", "-y")
+    connection.close()
+    assert d1("info", "other").output
+
+
+def test_a_time_is_gone_back_to_and_that_is_undone(project: Path) -> None:
+    d1("execute", "quotes", "--command", "CREATE TABLE t (a); INSERT INTO t VALUES (1)")
+    time.sleep(0.002)
+    moment = datetime.now(UTC).isoformat()
+    time.sleep(0.002)
+    d1("execute", "quotes", "--command", "DROP TABLE t")
+    at = ("quotes", "--timestamp", moment, "--json")
+    named = json.loads(d1("time-travel", "info", *at).output)
+    found = json.loads(d1("time-travel", "restore", *at).output)
+    assert found["bookmark"] > found["previous_bookmark"] > named["bookmark"]
+    assert "1" in d1("execute", "quotes", "--command", "SELECT a FROM t").output
+    d1("time-travel", "restore", "quotes", "--bookmark", found["previous_bookmark"])
+    gone = refused("execute", "quotes", "--command", "SELECT a FROM t")
+    assert "no such table: t" in gone
+    assert "'x' is no time" in refused("time-travel", "restore", "quotes", "--timestamp", "x")
+
+
+def test_a_history_that_is_not_wanted_is_not_kept(project: Path) -> None:
+    d1("execute", "quotes", "--command", "CREATE TABLE t (a)")
+    mark = d1("time-travel", "info", "quotes").output.strip()
+    d1("time-travel", "keep", "quotes", "--days", "0")
+    assert "switched off" in refused("time-travel", "restore", "quotes", "--bookmark", mark)
+    d1("time-travel", "keep", "quotes", "--days", "7", "--megabytes", "10")
+    mark = d1("time-travel", "info", "quotes").output.strip()
+    d1("time-travel", "restore", "quotes", "--bookmark", mark)
+
+
+def test_an_import_that_is_watched_shows_how_far_it_is(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bunflare.cli.d1._watched", lambda: True)
+    (project / "in.sql").write_text("CREATE TABLE t (a);\nINSERT INTO t VALUES (1);\n")
+    shown = CliRunner().invoke(cli, ["d1", "execute", "quotes", "--file", "in.sql"])
+    assert shown.exit_code == 0
+    assert "in.sql" in shown.stderr

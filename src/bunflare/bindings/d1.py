@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn, cast
 
-from ..clock import Clock, SystemClock
 from ..errors import D1Error, D1TypeError, D1ValueError
-from ..store.d1 import Bound, D1File, Outcome, Position
+from ..store.d1 import Bound, D1File, Outcome
+from ..store.d1_reader import Done
 
 _SERVED_BY = "bunflare"
 _INT64 = 1 << 63
+# Classes of values that SQLite takes as they are; it makes NULL of NaN itself.
+_PLAIN = frozenset({type(None), str, float, bytes})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,30 @@ class D1Meta:
     total_attempts: int
 
 
+class _Late:
+    """A result whose parts are made when they are asked for: of most, few ever are."""
+
+    __slots__ = ("_done", "_size")
+
+    _done: Done
+    _size: int
+
+    def __getattr__(self, name: str) -> Any:
+        # Only what is not there yet is asked for here.
+        if name == "results":
+            value: Any = _dicts(self)
+        elif name == "meta":
+            value = _meta(self._done, self._size)
+        elif name == "success":
+            value = True
+        else:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        object.__setattr__(self, name, value)
+        return value
+
+
 @dataclass(frozen=True, slots=True)
-class D1Result:
+class D1Result(_Late):
     """Rows as dicts, and what was done. A name that occurs twice keeps the last column."""
 
     success: bool
@@ -91,7 +115,12 @@ class D1PreparedStatement:
         Takes None, int, float, str, bool (as 1 and 0), bytes and other buffers, and lists of byte
         values (0 to 255). Raises `D1TypeError` for anything else.
         """
-        return D1PreparedStatement(self._database, (self._bound[0], tuple(map(_value, values))))
+        for value in values:
+            kind = value.__class__
+            if kind not in _PLAIN and not (kind is int and -_INT64 <= value < _INT64):
+                values = tuple(map(_value, values))
+                break
+        return D1PreparedStatement(self._database, (self._bound[0], values))
 
     async def first(self, column: str | None = None) -> Any:
         """The first row as a dict, or its ``column``; None if there is no row."""
@@ -109,12 +138,19 @@ class D1PreparedStatement:
     async def all(self) -> D1Result:
         """Run it: all rows, and what was done."""
         database = self._database
-        return _result(database.read(self._bound, True) or await database.query(self._bound, True))
+        outcome = database.read(self._bound, True)
+        if outcome is None:
+            future = database.file.quick(self._bound)
+            if future is not None:
+                done, size = await future
+                database.seen()
+                return _result(done, size)
+            outcome = await database.query(self._bound, True)
+        return _result(outcome, outcome[8])
 
     async def run(self) -> D1Result:
         """The same as `all`."""
-        database = self._database
-        return _result(database.read(self._bound, True) or await database.query(self._bound, True))
+        return await self.all()
 
     async def raw(self, column_names: bool = False) -> list[list[Any]]:
         """All rows as lists, if asked for after a list of the columns' names."""
@@ -130,11 +166,10 @@ class D1PreparedStatement:
 class _Queries:
     """What a database and a session have in common."""
 
-    __slots__ = ("_clock", "file")
+    __slots__ = ("file",)
 
-    def __init__(self, file: D1File, clock: Clock) -> None:
+    def __init__(self, file: D1File) -> None:
         self.file = file
-        self._clock = clock
 
     def prepare(self, sql: str) -> D1PreparedStatement:
         """A statement. Nothing is looked at before it is run."""
@@ -151,12 +186,12 @@ class _Queries:
                     "D1_TYPE_ERROR: batch takes prepared statements, not "
                     f"{type(statement).__name__}"
                 )
-            bounds.append(statement.bound)
+            bounds.append(statement._bound)
         if not bounds:
             raise D1ValueError("D1_ERROR: No SQL statements detected.")
-        outcomes = await self.file.batch(bounds, self._clock.now())
+        done, size = await self.file.batch(bounds)
         self.seen()
-        return [_result(outcome) for outcome in outcomes]
+        return [_result(one, size) for one in done]
 
     def read(self, bound: Bound, counted: bool) -> Outcome | None:
         """Run a query here and now, if that is quick."""
@@ -164,7 +199,7 @@ class _Queries:
 
     def query(self, bound: Bound, counted: bool) -> Awaitable[Outcome]:
         """Run any statement."""
-        return self.file.query(bound, counted, self._clock.now())
+        return self.file.query(bound, counted)
 
     def seen(self) -> None:
         """Note what state an answer is of."""
@@ -174,9 +209,6 @@ class D1Database(_Queries):
     """A database. Made by `State.d1`."""
 
     __slots__ = ()
-
-    def __init__(self, file: D1File, clock: Clock | None = None) -> None:
-        super().__init__(file, clock or SystemClock())
 
     async def exec(self, sql: str) -> D1ExecResult:
         """Run the statements of a text one after the other, each a transaction of its own.
@@ -218,11 +250,9 @@ class D1Database(_Queries):
         that fails raises `D1Error` with its file and line, and leaves nothing behind; those before
         it stay applied. Returns the names of those applied now.
         """
-        from .d1_files import migrate, pending
+        from .d1_files import migrate
 
-        if pending(self.file, directory, table):
-            await self.bookmark()
-        return await migrate(self.file, self._clock, directory, table)
+        return await migrate(self.file, directory, table)
 
     async def pending_migrations(
         self, directory: str | os.PathLike[str], table: str = "d1_migrations"
@@ -267,30 +297,37 @@ class D1Database(_Queries):
 
         BEGIN, COMMIT and the switching of foreign keys, which other programs write, are passed
         over; keys are checked at the end. ``progress`` is called, on another thread, with the
-        number of characters done. Raises `D1Error` with file and line, and nothing has changed.
+        number of bytes done. Raises `D1Error` with file and line, and nothing has changed.
         """
         from .d1_files import load
 
-        await self.bookmark()
-        return await load(self.file, self._clock, path, progress)
+        return await load(self.file, path, progress)
 
-    async def bookmark(self) -> str:
-        """The present state's bookmark; the state is kept for `restore`, for 30 days."""
-        from ..store.d1_history import keep
+    async def bookmark(self, at: str | datetime | None = None) -> str:
+        """The present state's bookmark for `restore`, or that of the state at a time."""
+        from .d1_travel import bookmark
 
-        now = self._clock.now()
-        return bookmark_of(await self.file.on_thread(lambda: keep(self.file, now)))
+        return await bookmark(self.file, at)
 
     async def restore(self, to: str | datetime) -> str:
-        """Go back to the state of a bookmark, or the newest one kept at or before a time.
+        """Go back to the state of a bookmark (`bookmark`, a session's), or that at a time.
 
-        States are kept by `bookmark`, and before each `migrate`, `import_sql` and `restore`.
-        Returns the bookmark of the state before, with which going back is undone. Raises `D1Error`
-        where no such state is kept; nothing has changed then.
+        A time is an aware datetime (a naive one is UTC) or its ISO 8601 text. Every committed state
+        is kept; see `keep_history`. Returns the bookmark of the state before, with which going back
+        is undone. Raises `D1Error` where the state is not kept; nothing has changed then.
         """
         from .d1_travel import restore
 
-        return await restore(self.file, self._clock, to)
+        return await restore(self.file, to)
+
+    async def keep_history(self, days: float = 30.0, megabytes: float = 1024.0) -> None:
+        """For how long earlier states are kept, and how many megabytes of them at most.
+
+        It is noted with the database, for all processes that open it after. 0 keeps none.
+        """
+        from .d1_travel import keep_history
+
+        await keep_history(self.file, days, megabytes)
 
     def with_session(self, constraint_or_bookmark: str | None = None) -> D1DatabaseSession:
         """A session: "first-primary", "first-unconstrained" (the default), or a bookmark.
@@ -298,7 +335,7 @@ class D1Database(_Queries):
         Every query of a session sees at least the state that its bookmark names. There is one copy
         of the data here, so that is the newest state, whichever process wrote it.
         """
-        return D1DatabaseSession(self.file, self._clock, constraint_or_bookmark)
+        return D1DatabaseSession(self.file, constraint_or_bookmark)
 
     def __repr__(self) -> str:
         return f"<D1Database {self.file.path.stem}>"
@@ -309,8 +346,8 @@ class D1DatabaseSession(_Queries):
 
     __slots__ = ("_bookmark",)
 
-    def __init__(self, file: D1File, clock: Clock, constraint_or_bookmark: str | None) -> None:
-        super().__init__(file, clock)
+    def __init__(self, file: D1File, constraint_or_bookmark: str | None) -> None:
+        super().__init__(file)
         if constraint_or_bookmark is not None and not isinstance(constraint_or_bookmark, str):
             raise D1TypeError("D1_SESSION_ERROR: invalid bookmark or constraint")
         given = (constraint_or_bookmark or "").strip()
@@ -333,15 +370,11 @@ class D1DatabaseSession(_Queries):
         return outcome
 
     def seen(self) -> None:
-        bookmark = bookmark_of(self.file.position())
+        from .d1_travel import bookmark_of
+
+        bookmark = bookmark_of(self.file, self.file.position())
         if self._bookmark is None or self._bookmark < bookmark:
             self._bookmark = bookmark
-
-
-def bookmark_of(position: Position) -> str:
-    """The text of a position: later ones sort after earlier ones."""
-    commits, lineage = position
-    return f"{commits >> 32:08x}-{commits & 0xFFFFFFFF:08x}-00000000-{lineage}"
 
 
 def _drafts(kind: type) -> type[Any]:
@@ -349,34 +382,44 @@ def _drafts(kind: type) -> type[Any]:
     return type(kind.__name__, (), {"__slots__": vars(kind)["__slots__"]})
 
 
-_ResultDraft, _MetaDraft, _TimingsDraft = map(_drafts, (D1Result, D1Meta, D1Timings))
+_MetaDraft, _TimingsDraft = map(_drafts, (D1Meta, D1Timings))
+_new = object.__new__
+_set_done = vars(_Late)["_done"].__set__
+_set_size = vars(_Late)["_size"].__set__
 
 
-def _result(outcome: Outcome) -> D1Result:
-    columns, rows, duration, changes, last, changed, read, written, size = outcome
+def _result(done: Done, size: int) -> D1Result:
+    result = _new(D1Result)
+    _set_done(result, done)
+    _set_size(result, size)
+    return result
+
+
+def _dicts(late: _Late) -> list[dict[str, Any]]:
+    done = late._done
+    columns = done[0]
+    rows = [dict(zip(columns, row)) for row in done[1]]  # noqa: B905 - as long as each other
+    # The rows are needed no more.
+    _set_done(late, (columns, (), *done[2:]))
+    return rows
+
+
+def _meta(done: Done, size: int) -> D1Meta:
+    duration = done[2] * 1000
     timings = _TimingsDraft()
     timings.sql_duration_ms = duration
     timings.__class__ = D1Timings
     meta = _MetaDraft()
     meta.duration = duration
     meta.size_after = size
-    meta.rows_read = read
-    meta.rows_written = written
-    meta.last_row_id = last
-    meta.changed_db = changed
-    meta.changes = changes
+    meta.changes, meta.last_row_id, meta.changed_db, meta.rows_read, meta.rows_written = done[3:8]
     meta.served_by = _SERVED_BY
     meta.served_by_region = meta.served_by_colo = "LOCAL"
     meta.served_by_primary = True
     meta.timings = timings
     meta.total_attempts = 1
     meta.__class__ = D1Meta
-    result = _ResultDraft()
-    result.success = True
-    result.results = [dict(zip(columns, row)) for row in rows]  # noqa: B905 - as long as each other
-    result.meta = meta
-    result.__class__ = D1Result
-    return cast("D1Result", result)
+    return cast("D1Meta", meta)
 
 
 def _value(value: Any) -> Any:
@@ -418,5 +461,4 @@ __all__ = [
     "D1PreparedStatement",
     "D1Result",
     "D1Timings",
-    "bookmark_of",
 ]

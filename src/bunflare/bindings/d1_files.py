@@ -5,30 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import cast
 
-from ..clock import Clock
 from ..errors import D1Error, D1ValueError
 from ..store import d1_files as store
-from ..store.d1 import D1File, D1Running
+from ..store.d1 import D1File
+from ..store.d1_load import Progress
+from ..store.d1_load import load as load_file
 
 
-async def migrate(
-    file: D1File, clock: Clock, directory: str | os.PathLike[str], table: str
-) -> list[str]:
+async def migrate(file: D1File, directory: str | os.PathLike[str], table: str) -> list[str]:
     """Apply what was not applied yet. The names, in their order."""
     done = []
     for path in pending(file, directory, table):
         text = _read(path)
-        running = cast("D1Running", file._start())
         if await file.write(
             store.apply_migration,
-            running.executes,
+            file.running.executes,
             text,
             str(path),
             path.name,
             table,
-            clock.now(),
             heavy=True,
         ):
             done.append(path.name)
@@ -52,7 +48,7 @@ async def export(
     schema: bool,
     data: bool,
     tables: Collection[str],
-    progress: store.Progress | None,
+    progress: Progress | None,
 ) -> str | None:
     """Write the text to ``path``, or give it."""
     if not schema and not data:
@@ -65,13 +61,9 @@ async def export(
     return None
 
 
-async def load(
-    file: D1File, clock: Clock, path: str | os.PathLike[str], progress: store.Progress | None
-) -> int:
+async def load(file: D1File, path: str | os.PathLike[str], progress: Progress | None) -> int:
     """Run a file of SQL as one transaction. How many statements it had."""
-    where = Path(path)
-    text = await file.on_thread(lambda: _read(where))
-    return await store.load(file, text, str(where), clock.now(), progress)
+    return await load_file(file, Path(path), progress)
 
 
 def _read(path: Path) -> str:

@@ -14,7 +14,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
 
 import apsw
 
@@ -40,6 +41,16 @@ _RESTART_SECONDS = 0.05
 _PAUSE_SECONDS = 0.002
 
 
+class Keeper(Protocol):
+    """Who wants to have what a checkpoint is about to make an end of."""
+
+    def kept(self) -> AbstractContextManager[None]:
+        """Checkpoints run inside."""
+
+    def trim(self) -> None:
+        """Now is a time for what takes long."""
+
+
 class Checkpointer:
     """Watches the log of the writing connection."""
 
@@ -51,12 +62,14 @@ class Checkpointer:
         threads: Callable[[], Executor],
         release_readers: Callable[[], None],
         pause_writer: Callable[[Callable[[], None]], None],
+        keeper: Keeper,
     ) -> None:
         self._directory = directory
         self._durability = durability
         self._threads = threads
         self._release_readers = release_readers
         self._pause_writer = pause_writer
+        self._keeper = keeper
         self._connection: apsw.Connection | None = None
         self._patience = BusyWait(_PATIENCE)
         self._turnstile: Turnstile | None = None
@@ -91,7 +104,8 @@ class Checkpointer:
                 )
                 self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
                 self._turnstile = Turnstile(self._directory.turnstile)
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._copy(self._connection)
+            self._keeper.trim()
             call_soon(loop, self._continue)
         except apsw.BusyError:
             # Another process does the same at this moment; the next commit will look again.
@@ -99,6 +113,11 @@ class Checkpointer:
         except Exception:
             _log.exception("a checkpoint of %s failed", self._directory.database)
             self._busy = False
+
+    def _copy(self, connection: apsw.Connection) -> tuple[int, int]:
+        """Copy what can be copied; how many frames the log has, and how many are copied."""
+        with self._keeper.kept():
+            return connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def _continue(self) -> None:
         self._release_readers()
@@ -112,7 +131,7 @@ class Checkpointer:
         """The short copy, while our writer stands still. Runs on a thread."""
         assert self._connection is not None
         try:
-            frames, _ = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            frames, _ = self._copy(self._connection)
             if frames >= self._too_long:
                 # Whoever reads for longer than our patience would else hold up every commit.
                 self._too_long = frames + _TOO_LONG
@@ -133,7 +152,7 @@ class Checkpointer:
         if not self._turnstile.enter(_PATIENCE):
             return
         try:
-            frames, copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            frames, copied = self._copy(connection)
             if frames < _TOO_LONG:
                 # While we waited for our turn, another process has done it.
                 self._too_long = _TOO_LONG
@@ -145,7 +164,7 @@ class Checkpointer:
                 if time.monotonic() >= deadline:
                     return  # somebody reads for long; the log may grow meanwhile
                 time.sleep(_PAUSE_SECONDS)
-                frames, copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                frames, copied = self._copy(connection)
             self._patience.timeout = _RESTART_SECONDS
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
             self._too_long = _TOO_LONG

@@ -1,15 +1,18 @@
 """The file of a D1 database, and how its statements reach it.
 
-It is a `Database` of its own: a reader for each thread, one group-commit writer, checkpoints. What
-takes microseconds runs on the event loop's thread. A query that turns out to take long is stopped
-and run anew on a thread; a write whose program runs through a table goes there at once.
+It is a `Database` of its own: a reader for each thread, one group-commit writer, checkpoints, a
+history. What takes microseconds runs on the event loop's thread. A query that turns out to take
+long is stopped and run anew on a thread; a write whose program runs through a table goes there at
+once. What is known of a text (its statements, SQLite's program for them) is learned once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -19,26 +22,26 @@ import apsw
 from ..errors import D1Error
 from .connection import BusyWait, Durability, connect, enter_wal, translate
 from .d1_connection import keyword, statements
+from .d1_executor import D1Executor, Group, Step
 from .d1_reader import (
     LONGEST,
     PAGE_SIZE,
     SIZE,
-    START,
     UNKNOWN,
     Bound,
-    D1Executor,
     D1Reader,
     Done,
     Outcome,
-    Position,
     Program,
     TooLong,
     Writes,
-    count,
 )
 from .database import Database, Running, _registry, _registry_lock
 from .directory import Directory
-from .transaction import Transaction
+from .gate import output_gate
+from .history import History
+from .history_files import Position
+from .past import trim
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +58,7 @@ SELECT count(*) FROM sqlite_schema
 WHERE type = 'table' AND name NOT LIKE 'sqlite@_%' ESCAPE '@' AND name NOT LIKE '@_cf@_%' ESCAPE '@'
 """
 _READS = frozenset({"SELECT", "VALUES", "EXPLAIN", "WITH"})
+_QUICK = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE"})
 # What undoes a whole transaction must not share one with others.
 _ROLLBACK = re.compile(r"\brollback\b", re.IGNORECASE)
 
@@ -73,7 +77,7 @@ class D1Directory(Directory):
 
     @property
     def history(self) -> Path:
-        """Where kept states of the database are."""
+        """Where the earlier states of the database are."""
         return self.path.with_name(f".{self.path.stem}.history")
 
 
@@ -81,18 +85,21 @@ class D1Running(Running):
     """What is open while a D1 database is in use."""
 
     executes: D1Executor
-    #: When the last write was asked for, in milliseconds.
-    now = 0
 
-    def __init__(self, directory: Directory, durability: Durability) -> None:
+    def __init__(
+        self, directory: D1Directory, durability: Durability, now: Callable[[], int]
+    ) -> None:
         super().__init__(directory, durability)
         self.busy.timeout = _PATIENCE
+        self._now = now
         self._slow: ThreadPoolExecutor | None = None
+        self.history = History(self.path, directory.history, self.index, now)
+        if self.history.wanting:
+            self.executor().submit(self.history.make_base)
 
     def prepare(self, connection: apsw.Connection, directory: Directory) -> None:
         path = directory.database
         try:
-            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
             enter_wal(connection, path, _PATIENCE)
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
             self.executes = D1Executor(connection)
@@ -100,17 +107,20 @@ class D1Running(Running):
             raise translate(error, path) from error
         path.chmod(0o600)
 
-    def _before_commit(self) -> bytes | None:
-        header = super()._before_commit()
-        try:
-            # Once for all that share the commit.
-            count(Transaction(self._connection), self.now)
-        except apsw.Error:
-            # What follows meets the same, and says so to those who asked for it.
-            return None
-        return header
+    def _after_commit(self, before: bytes | None, stale: list[Any]) -> None:
+        super()._after_commit(before, stale)
+        self.history.note()
+
+    def kept(self) -> AbstractContextManager[None]:
+        return self.history.kept()
+
+    def trim(self) -> None:
+        self.history.make_base()
+        trim(self.history.files, self.history.settings, self._now())
 
     def make_reader(self, connection: apsw.Connection) -> D1Reader:
+        # Only who closes the last connection of all copies the log back: see `History.close`.
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         return D1Reader(connection, self.path, self.index)
 
     def slow(self) -> ThreadPoolExecutor:
@@ -127,14 +137,18 @@ class D1Running(Running):
             self._slow.shutdown(wait=True)
         super().close()
 
+    def close_connection(self) -> None:
+        self.history.close(self._connection, self._turnstile)
+
 
 class _Kind:
-    """What is known of a text: its statements, and whether they only read."""
+    """What is known of a text: its statements, and what they do."""
 
     __slots__ = ("parts", "program", "reads")
 
     def __init__(self, sql: str) -> None:
         self.parts = [part for _, part in statements(sql)]
+        #: Whether it is one statement that only reads.
         self.reads = len(self.parts) == 1 and keyword(sql) in _READS
         self.program: Program | None = None
 
@@ -142,12 +156,28 @@ class _Kind:
 class D1File(Database):
     """One open D1 database."""
 
-    def __init__(self, directory: D1Directory, durability: Durability) -> None:
+    def __init__(
+        self, directory: D1Directory, durability: Durability, now: Callable[[], int]
+    ) -> None:
         self._kinds: dict[str, _Kind] = {}
+        self._now = now
+        self._asked = 0
+        self._groups: dict[asyncio.AbstractEventLoop, Group] = {}
         super().__init__(directory, durability)
 
     def _open(self) -> D1Running:
-        return D1Running(self.directory, self.durability)
+        return D1Running(cast("D1Directory", self.directory), self.durability, self._now)
+
+    @property
+    def running(self) -> D1Running:
+        """What is open, opened if need be."""
+        return cast("D1Running", self._running or self._start())
+
+    @property
+    def history(self) -> History:
+        return self.running.history
+
+    # -- what is known of statements -------------------------------------------------------
 
     def _kind(self, sql: str) -> _Kind:
         kind = self._kinds.get(sql)
@@ -156,6 +186,31 @@ class D1File(Database):
                 self._kinds.clear()
             kind = self._kinds[sql] = _Kind(sql)
         return kind
+
+    def _program(self, kind: _Kind, parameters: tuple[Any, ...]) -> Program:
+        """What the last statement of a text does."""
+        program = kind.program
+        if program is not None:
+            return program
+        last = kind.parts[-1]
+        word = keyword(last)
+        program = cast("D1Reader", self.view).program(last, parameters)
+        alone = _ROLLBACK.search(last) is not None
+        short = program.short and word not in ("PRAGMA", "CREATE") and not alone
+        quick = short and program.final and not program.rows and word in _QUICK
+        program = program._replace(short=short, quick=quick and len(kind.parts) == 1)
+        if program != UNKNOWN:
+            kind.program = program
+        return program
+
+    def _relearn(self) -> None:
+        """Forget what is known if SQLite had to look at a schema, which may be a new one."""
+        asked = self.running.executes.guard.asked
+        if asked != self._asked:
+            self._asked = asked
+            self._kinds.clear()
+
+    # -- running them ----------------------------------------------------------------------
 
     def read(self, bound: Bound, counted: bool = True) -> Outcome | None:
         """Run the query here and now; None if it is not one, or takes long."""
@@ -175,22 +230,43 @@ class D1File(Database):
             kind.reads = False
             return None
 
-    async def query(self, bound: Bound, counted: bool, now: int) -> Outcome:
-        """Run what `read` does not: the statement, or several as one transaction."""
+    def quick(self, bound: Bound) -> asyncio.Future[tuple[Done, int]] | None:
+        """Have a short write run with all others of this turn of the event loop.
+
+        What was done, and the database's size. None if it is not known to be one, or if something
+        is to be waited for before.
+        """
+        sql, parameters = bound
+        kind = self._kinds.get(sql)
+        if kind is None or kind.program is None or not kind.program.quick:
+            return None
+        if output_gate.get() is not None:
+            return None
+        loop = asyncio.get_running_loop()
+        step = (sql, parameters, kind.program)
+        group = self._groups.get(loop)
+        if group is not None:
+            future = group.add(step)
+            if future is not None:
+                return future
+        running = self.running
+        group = self._groups[loop] = Group(running.executes, loop, self._grouped)
+        future = group.add(step)
+        running.writer.submit(group.run, ()).add_done_callback(group.over)
+        return future
+
+    def _grouped(self) -> int:
+        self._relearn()
+        return self._newest_size()
+
+    async def query(self, bound: Bound, counted: bool) -> Outcome:
+        """Run what `read` and `quick` do not: the statement, or several as one transaction."""
         sql, parameters = bound
         kind = self._kind(sql)
         if kind.reads:
             return await self._slowly(sql, parameters, counted)
-        program = kind.program
-        if program is None or not program.short:
-            return (await self.batch([bound], now))[0]
-        running = cast("D1Running", self._start())
-        running.now = now
-        done = await self.write(running.executes.one, sql, parameters, program)
-        return self._outcome(done)
-
-    def _outcome(self, done: Done) -> Outcome:
-        return Outcome._make((*done, cast("D1Reader", self._local.reader).newest_size()))
+        done, size = await self.batch([bound])
+        return Outcome._make((*done[0], size))
 
     async def _slowly(self, sql: str, parameters: tuple[Any, ...], counted: bool) -> Outcome:
         def run() -> Outcome:
@@ -203,45 +279,51 @@ class D1File(Database):
                     "reset."
                 ) from None
 
-        running = cast("D1Running", self._start())
-        return await asyncio.get_running_loop().run_in_executor(running.slow(), run)
+        return await self.on_thread(run)
 
-    async def batch(self, bounds: Sequence[Bound], now: int) -> list[Outcome]:
-        """Run statements as one transaction: all or none. The outcome of each."""
-        flat: list[tuple[str, tuple[Any, ...], Program]] = []
+    async def batch(self, bounds: Sequence[Bound]) -> tuple[list[Done], int]:
+        """Run statements as one transaction: all or none. What each did, and the size after."""
+        steps: list[Step] = []
         last: list[int] = []
         heavy = False
+        known: str | None = None
+        program = UNKNOWN
         for sql, parameters in bounds:
-            kind = self._kind(sql)
-            if not kind.parts:
-                raise D1Error("D1_ERROR: No SQL statements detected.")
-            flat += [(part, (), UNKNOWN) for part in kind.parts[:-1]]
-            program = kind.program
-            if program is None:
-                program = cast("D1Reader", self.view).program(kind.parts[-1], parameters)
-                short = program.short and keyword(kind.parts[-1]) not in ("PRAGMA", "CREATE")
-                program = program._replace(short=short and not _ROLLBACK.search(sql))
-                if program.short and len(kind.parts) == 1:
-                    kind.program = program
-            heavy = heavy or not program.short or len(kind.parts) > 1
-            flat.append((kind.parts[-1], parameters, program))
-            last.append(len(flat) - 1)
-        running = cast("D1Running", self._start())
-        running.now = now
-        done = await self.write(running.executes.run, flat, now, heavy, heavy=heavy)
+            if sql is not known:
+                kind = self._kind(sql)
+                if not kind.parts:
+                    raise D1Error("D1_ERROR: No SQL statements detected.")
+                program = self._program(kind, parameters)
+                heavy = heavy or not program.short or len(kind.parts) > 1
+                known = sql if len(kind.parts) == 1 else None
+                text = kind.parts[-1]
+            if known is None:
+                steps += [(part, (), UNKNOWN) for part in kind.parts[:-1]]
+            steps.append((text, parameters, program))
+            last.append(len(steps) - 1)
+        running = self.running
+        # What is asked for after this comes after it.
+        self._groups.pop(asyncio.get_running_loop(), None)
+        done = await self.write(running.executes.run, steps, heavy=heavy)
         if heavy and any(one[5] and not one[3] for one in done):
             # The schema may have changed, and with it what is known of programs.
             self._kinds.clear()
-        size = cast("D1Reader", self._local.reader).newest_size()
-        return [Outcome._make((*done[index], size)) for index in last]
+        else:
+            self._relearn()
+        if len(last) != len(done):
+            done = [done[index] for index in last]
+        return done, self._newest_size()
+
+    def _newest_size(self) -> int:
+        return cast("D1Reader", self._local.reader).newest_size()
 
     def describe(self, sql: str, parameters: tuple[Any, ...]) -> tuple[str, ...]:
         """The names of the columns that a query gives."""
         return cast("D1Reader", self.view).describe(sql, parameters)
 
     def position(self) -> Position:
-        """How often the database was written to."""
-        return cast("D1Reader", self.view).position()
+        """The present state's place in the history."""
+        return self.history.position()
 
     def describe_all(self) -> dict[str, int]:
         """Size in bytes and number of tables."""
@@ -253,14 +335,41 @@ class D1File(Database):
 
     async def on_thread(self, work: Callable[[], T]) -> T:
         """Run what takes long and only reads."""
-        running = cast("D1Running", self._start())
-        return await asyncio.get_running_loop().run_in_executor(running.slow(), work)
+        return await asyncio.get_running_loop().run_in_executor(self.running.slow(), work)
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """Run what writes through a connection of its own, while our writer stands still."""
+        outcome: list[T | BaseException] = []
+
+        def run() -> None:
+            try:
+                outcome.append(work())
+                self.history.note()
+            except Exception as error:
+                outcome.append(error)
+
+        await self.running.writer.aside(run)
+        if not outcome:
+            raise D1Error("D1_ERROR: the database was closed before this was done")
+        found = outcome[0]
+        if isinstance(found, BaseException):
+            raise found
+        return found
 
 
-def open_d1(directory: Directory, name: str, durability: Durability) -> D1File:
+def _milliseconds() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def open_d1(
+    directory: Directory,
+    name: str,
+    durability: Durability,
+    now: Callable[[], int] = _milliseconds,
+) -> D1File:
     """The database of that name, opened if this process has not opened it yet.
 
-    Each call is one more user, who ends with `Database.release`.
+    Each call is one more user, who ends with `Database.release`. ``now`` gives the ms epoch.
     """
     folder = directory.path / "d1"
     path = folder / f"{name}.sqlite"
@@ -268,7 +377,7 @@ def open_d1(directory: Directory, name: str, durability: Durability) -> D1File:
         found = _registry.get(path)
         if found is None:
             folder.mkdir(mode=0o700, exist_ok=True)
-            found = D1File(D1Directory(path), durability)
+            found = D1File(D1Directory(path), durability, now)
             _registry[path] = found
         found.retain()
         return cast("D1File", found)
@@ -279,4 +388,4 @@ def connect_beside(path: Path, durability: Durability) -> apsw.Connection:
     return connect(path, durability, BusyWait(_PATIENCE))
 
 
-__all__ = ["START", "Bound", "D1File", "Outcome", "Position", "open_d1"]
+__all__ = ["Bound", "D1File", "Outcome", "Position", "open_d1"]

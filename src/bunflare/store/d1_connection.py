@@ -63,9 +63,6 @@ _PRAGMAS = frozenset(
 _MODULES = frozenset({"fts5", "fts5vocab", "rtree"})
 _FUNCTIONS_REFUSED = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile"})
 _INTERNAL = "_cf_"
-#: Where the platform keeps its own notes in a database, and we ours.
-METADATA = "_cf_METADATA"
-
 _TRANSACTIONS = (
     "To execute a transaction, please use the state.storage.transaction() or "
     "state.storage.transactionSync() APIs instead of the SQL BEGIN TRANSACTION or SAVEPOINT "
@@ -118,6 +115,9 @@ class Guard:
         #: When the running statement is stopped (`time.monotonic`), and whether it was.
         self.deadline = float("inf")
         self.stopped = False
+        #: How often something was asked about a user's statement: whenever one is prepared.
+        self.asked = 0
+        self._passes = False
         self._refusal = ""
         connection.execute("PRAGMA foreign_keys=1")
         # LIKE and MATCH know text only; double-quoted strings are a trap that the platform shuts.
@@ -129,9 +129,14 @@ class Guard:
         connection.authorizer = self._ask
         connection.set_progress_handler(self._tick, 20_000)
 
-    def begin(self, deadline: float) -> None:
-        """A statement of the user's runs from now on."""
+    def begin(self, deadline: float, *, passes: bool = False) -> None:
+        """A statement of the user's runs from now on.
+
+        ``passes`` says that a file's BEGIN and COMMIT, and its switching of foreign keys, do
+        nothing, instead of being refused.
+        """
         self.trusted = False
+        self._passes = passes
         self.stopped = False
         self.deadline = deadline
 
@@ -156,14 +161,19 @@ class Guard:
     ) -> int:
         if self.trusted:
             return apsw.SQLITE_OK
+        self.asked += 1
         self._refusal = ""
         if action in _BY_TABLE:
             ours = _ours(one) or (action in _DROPS and _ours(two))
             return apsw.SQLITE_DENY if ours else apsw.SQLITE_OK
         if action in (apsw.SQLITE_TRANSACTION, apsw.SQLITE_SAVEPOINT):
+            if self._passes:
+                return apsw.SQLITE_IGNORE
             self._refusal = _TRANSACTIONS
             return apsw.SQLITE_DENY
         if action == apsw.SQLITE_PRAGMA:
+            if self._passes and one is not None and one.lower() == "foreign_keys":
+                return apsw.SQLITE_IGNORE
             known = one is not None and one.lower() in _PRAGMAS
             if known and one in ("page_size", "data_version") and two is not None:
                 known = False

@@ -1,4 +1,4 @@
-"""D1 and files of SQL: reading them in as one transaction, writing them out, migrations.
+"""A D1 database as a text of SQL, and its migrations.
 
 What is written can be read by SQLite's shell, by wrangler and by us: no transaction statements,
 tables before their rows, indexes, triggers and views after them. A full-text or R-Tree table is
@@ -8,30 +8,24 @@ written as itself, with its rows, and not as the tables that SQLite keeps it in.
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import apsw
 
 from ..errors import D1Error
-from .connection import Parameters, Row, translate
-from .d1 import D1File, D1Running, connect_beside
-from .d1_connection import USER, keyword, statements
-from .d1_reader import LONGEST, D1Executor, count
+from .connection import Parameters, Row
+from .d1 import D1File, connect_beside
+from .d1_executor import D1Executor
+from .d1_load import Progress, run_blocks
 from .transaction import Transaction
-
-#: Is told how many characters (of a file that is read) or rows (written) are done.
-Progress = Callable[[int], object]
 
 # Rows and characters in one INSERT; a statement may have 100,000 bytes, of four a character.
 _CHUNK = 100
 _LARGEST_CHUNK = 20_000
 _FULL_TEXT = re.compile(r"CREATE\s+VIRTUAL\s.*\bUSING\s+fts5\b", re.IGNORECASE | re.DOTALL)
-# What files carry for other programs: a file is one transaction here, with its keys deferred.
-_FRAMES = frozenset({"BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE"})
 _TABLES = """
 SELECT s.name, s.sql, t.type
 FROM sqlite_schema AS s JOIN pragma_table_list AS t ON t.name = s.name AND t.schema = 'main'
@@ -47,7 +41,6 @@ WHERE sql IS NOT NULL AND type IN ('index', 'trigger', 'view')
 ORDER BY CASE type WHEN 'index' THEN 0 WHEN 'view' THEN 1 ELSE 2 END, rowid
 """
 _COLUMNS = "SELECT name FROM pragma_table_xinfo(?) WHERE hidden = 0 ORDER BY cid"
-_KEYS = "PRAGMA foreign_key_check"
 _MIGRATIONS = """CREATE TABLE IF NOT EXISTS {table} (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   name TEXT UNIQUE,
@@ -55,114 +48,14 @@ _MIGRATIONS = """CREATE TABLE IF NOT EXISTS {table} (
 )"""
 
 
-def run_file(
-    tx: Transaction,
-    executor: D1Executor,
-    text: str,
-    source: str,
-    now: int,
-    progress: Progress | None = None,
-) -> int:
-    """Run a file's statements: a write function. How many there were.
-
-    Raises `D1Error`, naming the line of ``source`` that fails.
-    """
-    connection = tx._connection
-    cursor = connection.cursor()
-    guard = executor.guard
-    done = 0
-    place = 0
-    tx.run("PRAGMA defer_foreign_keys=1")
-    guard.limit(file=True)
-    try:
-        for place, statement in statements(text):
-            word = keyword(statement)
-            if word in _FRAMES or (word == "PRAGMA" and "foreign_keys" in statement.lower()):
-                continue
-            guard.begin(time.monotonic() + LONGEST)
-            try:
-                for _row in cursor.execute(statement, (), can_cache=False, prepare_flags=USER):
-                    pass
-            finally:
-                guard.end()
-            done += 1
-            if progress is not None:
-                progress(place + len(statement))
-        if connection.status(apsw.SQLITE_DBSTATUS_DEFERRED_FKS)[0]:
-            raise D1Error(
-                f"{source}: FOREIGN KEY constraint failed: a row at its end refers to one that is "
-                "not there"
-            )
-    except apsw.Error as error:
-        line = text.count("\n", 0, place) + 1
-        offset = getattr(error, "error_offset", -1) or 0
-        if offset > 0:
-            line += text.encode()[len(text[:place].encode()) :][:offset].count(b"\n")
-        reason = str(guard.explain(error)).removeprefix("D1_ERROR: ")
-        raise D1Error(f"{source}:{line}: {reason}") from error
-    finally:
-        guard.limit()
-        if tx.open:
-            # The next of the group is a transaction of its own in the platform's eyes.
-            tx.run("PRAGMA defer_foreign_keys=0")
-    count(tx, now)
-    return done
-
-
-async def load(file: D1File, text: str, source: str, now: int, progress: Progress | None) -> int:
-    """Run a file's statements as one transaction. How many there were.
-
-    Dumps of other programs fill tables before those that they refer to exist, which SQLite bears
-    only with foreign keys switched off, and that only outside of transactions: so a connection of
-    its own reads them, while our writer stands still, and checks the keys at the end.
-    """
-    outcome: list[int | BaseException] = []
-
-    def work() -> None:
-        try:
-            outcome.append(_load(file, text, source, now, progress))
-        except Exception as error:
-            outcome.append(error)
-
-    await cast("D1Running", file._start()).writer.aside(work)
-    if not outcome:
-        raise D1Error(f"{source}: the database was closed before this was read")
-    if isinstance(outcome[0], BaseException):
-        raise outcome[0]
-    return outcome[0]
-
-
-def _load(file: D1File, text: str, source: str, now: int, progress: Progress | None) -> int:
-    connection = connect_beside(file.path, file.durability)
-    try:
-        executor = D1Executor(connection)
-        connection.execute("PRAGMA foreign_keys=0")
-        tx = Transaction(connection)
-        tx.run("BEGIN IMMEDIATE")
-        wrong = set(connection.execute(_KEYS).fetchall())
-        done = run_file(tx, executor, text, source, now, progress)
-        for table, _row, parent, _key in set(connection.execute(_KEYS).fetchall()) - wrong:
-            raise D1Error(
-                f"{source}: FOREIGN KEY constraint failed: a row of {table} refers to one of "
-                f"{parent} that is not there"
-            )
-        tx.run("COMMIT")
-        return done
-    except apsw.Error as error:
-        raise translate(error, file.path) from error
-    finally:
-        # What was not committed is undone with it.
-        connection.close()
-
-
 def apply_migration(
-    tx: Transaction, executor: D1Executor, text: str, source: str, name: str, table: str, now: int
+    tx: Transaction, executor: D1Executor, text: str, source: str, name: str, table: str
 ) -> bool:
     """Run a migration together with its record, unless that is there: a write function."""
     tx.run(_MIGRATIONS.format(table=quoted(table)))
     if tx.one(f"SELECT 1 FROM {quoted(table)} WHERE name = ?", (name,)) is not None:
         return False
-    run_file(tx, executor, text, source, now)
+    run_blocks(tx, executor, [(text, len(text))], source)
     tx.run(f"INSERT INTO {quoted(table)} (name) VALUES (?)", (name,))
     return True
 
@@ -274,6 +167,8 @@ def _inserts(connection: apsw.Connection, name: str, columns: list[str]) -> Iter
     size = 0
     for row in connection.execute(f"SELECT {names} FROM {quoted(name)}"):
         text = f"({','.join(map(write, row))})"
+        if "\r" in text:
+            text = f"({','.join(map(_without_returns, row))})"
         if rows and (len(rows) == _CHUNK or size + len(text) > _LARGEST_CHUNK):
             yield head + ",\n".join(rows) + ";\n"
             rows.clear()
@@ -282,6 +177,17 @@ def _inserts(connection: apsw.Connection, name: str, columns: list[str]) -> Iter
         size += len(text)
     if rows:
         yield head + ",\n".join(rows) + ";\n"
+
+
+def _without_returns(value: Any) -> str:
+    """A value without carriage returns, which SQLite's shell drops from the ends of lines."""
+    if not isinstance(value, str) or "\r" not in value:
+        return str(apsw.format_sql_value(value))
+    mark = "\\r"
+    while mark in value:
+        mark += "r"
+    text = apsw.format_sql_value(value.replace("\r", mark))
+    return f"replace({text},'{mark}',char(13))"
 
 
 def _sequences(connection: apsw.Connection, wanted: set[str]) -> Iterator[str]:

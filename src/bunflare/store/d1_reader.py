@@ -1,15 +1,15 @@
-"""Running the statements of a D1 database, and counting what they did.
+"""Running the queries of a D1 database, and what is known of statements.
 
 What the platform's meta data says comes from SQLite: changes and the last row id from the
 connection, scanned rows from the statement (the driver's profile event), and how many entries a
-changed row has (itself, its indexes, its table's sequence) from the statement's own program.
+changed row has (itself, its indexes, its table's sequence) from the statement's own program. What
+is counted is what the platform counts: see `read_program`.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from sys import getsizeof
@@ -19,9 +19,8 @@ import apsw
 
 from ..errors import D1Error
 from .connection import Row
-from .d1_connection import METADATA, USER, Guard, keyword
+from .d1_connection import USER, Guard
 from .reader import Reader
-from .transaction import Transaction
 from .walindex import WalIndex
 
 #: How long a statement may run, in seconds.
@@ -35,36 +34,22 @@ _PAGES = slice(20, 24)
 _NEVER = float("inf")
 _LOOPS = frozenset({"Next", "Prev", "VNext", "SorterNext", "Program", "VUpdate", "RowSetRead"})
 _OPENS = frozenset({"OpenRead", "OpenWrite", "ReopenIdx"})
+# What looks up a row, or moves a cursor to the first or last.
+_SEEKS = frozenset(
+    {"SeekGE", "SeekGT", "SeekLE", "SeekLT", "SeekRowid", "NotExists", "Rewind", "Last", "Sort"}
+)
 SCHEMA_WORDS = frozenset({"CREATE", "DROP", "ALTER", "REINDEX", "ANALYZE"})
 
 _SEQUENCE = "SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_sequence'"
-# The platform keeps notes of its own in a table of this name, which it hides.
-_CREATE_METADATA = f"""
-CREATE TABLE IF NOT EXISTS {METADATA} (
-  id INTEGER PRIMARY KEY,
-  commits INTEGER NOT NULL,   -- how often this database was written to
-  at INTEGER NOT NULL,        -- ms epoch of the last time
-  lineage TEXT NOT NULL       -- which database this is
-)
-"""
-_COUNT = f"UPDATE {METADATA} SET commits = commits + 1, at = ? WHERE id = 1"
-_FIRST = (
-    f"INSERT INTO {METADATA} (id, commits, at, lineage)"
-    " VALUES (1, 1, ?, lower(hex(randomblob(16))))"
-)
-_POSITION = f"SELECT commits, lineage FROM {METADATA}"
 SIZE = "PRAGMA page_count"
 PAGE_SIZE = "PRAGMA page_size"
 
 #: A statement with its parameters.
 Bound = tuple[str, tuple[Any, ...]]
-#: How often the database was written to, and which one it is.
-Position = tuple[int, str]
-START: Position = (0, "0" * 32)
 
 
 class Outcome(NamedTuple):
-    """What became of one statement. The duration is in milliseconds, the size in bytes."""
+    """What became of one statement. The duration is in seconds, the size in bytes."""
 
     columns: tuple[str, ...]
     rows: list[Row]
@@ -95,6 +80,12 @@ class Program(NamedTuple):
     sequence: bool
     #: It may give rows.
     rows: bool
+    #: Rows that are looked up by their key, if it is short.
+    reads: int = 0
+    #: It leaves nothing to be checked when its transaction commits.
+    final: bool = False
+    #: It is short and final, changes rows and gives none.
+    quick: bool = False
 
 
 UNKNOWN = Program(False, 1, False, True)
@@ -164,7 +155,7 @@ class D1Reader(Reader):
             guard.end()
         if not counted:
             return Outcome._make((columns, rows, *_UNCOUNTED))
-        duration = (time.monotonic() - started) * 1000
+        duration = time.monotonic() - started
         read = max(scanned(self._status) if traced else 0, len(rows))
         return Outcome._make((columns, rows, duration, 0, 0, False, read, 0, self._database_size()))
 
@@ -200,13 +191,6 @@ class D1Reader(Reader):
             self._guard.end()
         return names[0] if names else ()
 
-    def position(self) -> Position:
-        """How often the database was written to."""
-        if self.one("SELECT 1 FROM sqlite_schema WHERE name = ?", (METADATA,)) is None:
-            return START
-        row = self.one(_POSITION)
-        return START if row is None else (row[0], row[1])
-
     def _profile(self, event: dict[str, Any]) -> None:
         self._status = event["stmt_status"]
 
@@ -234,100 +218,6 @@ class D1Reader(Reader):
                 self._execute("ROLLBACK")
 
 
-class D1Executor:
-    """Runs the user's statements on the connection that writes."""
-
-    def __init__(self, connection: apsw.Connection) -> None:
-        self.guard = Guard(connection)
-        self._connection = connection
-        self._execute = connection.cursor().execute
-        self._status: dict[str, int] = {}
-        self._traced = False
-
-    def _profile(self, event: dict[str, Any]) -> None:
-        self._status = event["stmt_status"]
-
-    def run(
-        self,
-        tx: Transaction,
-        bounds: Iterable[tuple[str, tuple[Any, ...], Program]],
-        now: int,
-        alone: bool,
-    ) -> list[Done]:
-        """Run statements one after the other: a write function.
-
-        Whoever is ``alone`` in a commit notes it; the others' was noted at its beginning.
-        """
-        before = self._connection.total_changes()
-        done = [self._one(*bound) for bound in bounds]
-        self._check_keys()
-        if alone and (self._connection.total_changes() != before or any(one[5] for one in done)):
-            count(tx, now)
-        return done
-
-    def one(
-        self, _tx: Transaction, sql: str, parameters: tuple[Any, ...], program: Program
-    ) -> Done:
-        """Run one short statement that shares its commit: a write function."""
-        done = self._one(sql, parameters, program)
-        self._check_keys()
-        return done
-
-    def _check_keys(self) -> None:
-        if self._connection.status(apsw.SQLITE_DBSTATUS_DEFERRED_FKS)[0]:
-            # Else the commit would fail, for all that share it.
-            raise D1Error("D1_ERROR: FOREIGN KEY constraint failed: SQLITE_CONSTRAINT")
-
-    def _one(self, sql: str, parameters: tuple[Any, ...], program: Program) -> Done:
-        connection = self._connection
-        traced = not program.short
-        if self._traced is not traced:
-            self._traced = traced
-            connection.trace_v2(
-                apsw.SQLITE_TRACE_PROFILE if traced else 0, self._profile if traced else None
-            )
-        connection.set_last_insert_rowid(0)
-        before = connection.total_changes()
-        started = time.monotonic()
-        columns: tuple[str, ...] = ()
-        rows: list[Row] = []
-        guard = self.guard
-        guard.begin(started + LONGEST)
-        try:
-            cursor = self._execute(sql, parameters, prepare_flags=USER)
-            if program.rows:
-                columns = columns_of(cursor)
-                rows = bounded(cursor) if columns else []
-        except apsw.Error as error:
-            raise guard.explain(error) from error
-        finally:
-            guard.end()
-        total = connection.total_changes() - before
-        looked = max(scanned(self._status), total) if traced else 0
-        return (
-            columns,
-            rows,
-            (time.monotonic() - started) * 1000,
-            connection.changes() if total else 0,
-            connection.last_insert_rowid() if total else 0,
-            total > 0 or (traced and keyword(sql) in SCHEMA_WORDS),
-            looked if total else max(looked, len(rows)),
-            total * program.entries + (1 if program.sequence and total else 0),
-        )
-
-
-def count(tx: Transaction, now: int) -> None:
-    """Note that the database is written to."""
-    try:
-        before = tx.mark()
-        tx.run(_COUNT, (now,))
-        if tx.changed_since(before):
-            return
-    except apsw.SQLError:
-        tx.run(_CREATE_METADATA)
-    tx.run(_FIRST, (now,))
-
-
 def columns_of(cursor: apsw.Cursor) -> tuple[str, ...]:
     """The names of the columns, if there is a row."""
     try:
@@ -350,32 +240,40 @@ def bounded(cursor: apsw.Cursor) -> list[Row]:
 
 
 def scanned(status: dict[str, int]) -> int:
-    """How many rows a statement has scanned, by what the driver told at its end."""
     steps = status.get("SQLITE_STMTSTATUS_FULLSCAN_STEP", 0)
     # SQLite counts the steps from one row to the next.
     return steps + 1 if steps else 0
 
 
 def read_program(rows: list[Row], sequence_root: int) -> Program:
+    """What the program of a statement (``EXPLAIN``) says of it.
+
+    The platform counts as read each row that is looked up by its key or that a cursor moves to, and
+    as written each insertion into a table or an index, and each deletion from a table.
+    """
     roots: dict[int, int] = {}
     indexes: set[int] = set()
-    removed: set[int] = set()
-    short = True
+    short = final = True
     sequence = inserts = gives = False
+    reads = 0
     for _address, code, one, two, *_ in rows:
         if code in _OPENS:
             roots[one] = two
         elif code in _LOOPS:
             short = short and code == "Next" and roots.get(one) == sequence_root
+        elif code in _SEEKS:
+            reads += one in roots
         elif code == "IdxInsert" and one in roots:
             indexes.add(roots[one])
-        elif code == "IdxDelete":
-            removed.add(roots.get(one, -one))
         elif code == "ResultRow":
             gives = True
+        elif code == "FkCounter" and one:
+            final = False
         elif code == "Insert":
             if roots.get(one) == sequence_root:
                 sequence = True
             else:
                 inserts = True
-    return Program(short, 1 + len(indexes if inserts or indexes else removed), sequence, gives)
+    # A table without rowids is an index of its own.
+    entries = (inserts + len(indexes)) or 1
+    return Program(short, entries, sequence, gives, reads, final)

@@ -12,7 +12,7 @@ import contextvars
 import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
@@ -301,11 +301,23 @@ class Running:
             self.executor,
             self._release_readers,
             self.writer.pause,
+            self,
         )
 
     def prepare(self, connection: apsw.Connection, directory: Directory) -> None:
         """Make the file ready to be written to through this connection."""
         prepare(connection, directory, BUSY_TIMEOUT)
+
+    def kept(self) -> AbstractContextManager[None]:
+        """What a checkpoint runs inside."""
+        return nullcontext()
+
+    def trim(self) -> None:
+        """What is done after a checkpoint, on its thread."""
+
+    def close_connection(self) -> None:
+        """Close the connection that writes, after all others."""
+        self._connection.close()
 
     def executor(self) -> Executor:
         """Threads for what may block."""
@@ -364,7 +376,7 @@ class Running:
         for reader in list(self._readers.values()):
             reader.close()
         self._checkpointer.close()
-        self._connection.close()
+        self.close_connection()
         if self.index is not None:
             self.index.close()
         self._turnstile.close()

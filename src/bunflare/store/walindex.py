@@ -23,6 +23,7 @@ import sys
 from pathlib import Path
 
 _HEADER_SIZE = 48
+_TRIES = 1000
 _COUNTER = slice(8, 12)
 
 #: Only where it was tested: other processors order memory otherwise, other systems lock otherwise.
@@ -45,6 +46,14 @@ class WalIndex:
     def header(self) -> bytes:
         """What changes with every commit."""
         return self._map[:_HEADER_SIZE]
+
+    def whole_header(self) -> bytes:
+        """The header, not in the middle of being rewritten: SQLite writes it twice."""
+        for _ in range(_TRIES):
+            both = self._map[: 2 * _HEADER_SIZE]
+            if both[:_HEADER_SIZE] == both[_HEADER_SIZE:]:
+                break
+        return both[:_HEADER_SIZE]
 
     def close(self) -> None:
         """To be called when no connection of this process is open any more."""

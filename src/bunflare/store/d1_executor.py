@@ -1,0 +1,238 @@
+"""Running the statements that write to a D1 database, and counting what they did.
+
+Most writes are one short statement of which all is known: its program runs through no table and
+leaves nothing to be checked at the commit. What an event loop's turn asks for of that kind is one
+`Group`: a single operation of the writer's, in which a failing statement undoes itself and harms no
+other. All else is an operation of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import apsw
+
+from ..errors import D1Error
+from .connection import Row
+from .d1_connection import USER, Guard, keyword
+from .d1_reader import (
+    LONGEST,
+    SCHEMA_WORDS,
+    Done,
+    Program,
+    bounded,
+    columns_of,
+    scanned,
+)
+from .loops import call_soon
+from .transaction import Transaction
+
+#: A statement, its parameters, and what its program says.
+Step = tuple[str, tuple[Any, ...], Program]
+
+_LARGEST_GROUP = 1024
+# A statement that gives no rows and no columns.
+_NO_ROWS: tuple[Row, ...] = ()
+
+
+class D1Executor:
+    """Runs the user's statements on the connection that writes."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.guard = Guard(connection)
+        self._connection = connection
+        self._execute = connection.cursor().execute
+        self._status: dict[str, int] = {}
+        self._traced = False
+
+    def _profile(self, event: dict[str, Any]) -> None:
+        self._status = event["stmt_status"]
+
+    def _trace(self, wanted: bool) -> None:
+        if self._traced is not wanted:
+            self._traced = wanted
+            self._connection.trace_v2(
+                apsw.SQLITE_TRACE_PROFILE if wanted else 0, self._profile if wanted else None
+            )
+
+    def run(self, _tx: Transaction, steps: Sequence[Step]) -> list[Done]:
+        """Run statements one after the other: a write function."""
+        done: list[Done] = []
+        quick = 0
+        while quick < len(steps):
+            # Most are of one kind, and short.
+            start = quick
+            while quick < len(steps) and steps[quick][2].quick:
+                quick += 1
+            if quick > start:
+                found = self.quick(steps[start:quick], stop=True)
+                done += found
+            if quick < len(steps):
+                done.append(self._one(*steps[quick]))
+                quick += 1
+        if self._connection.status(apsw.SQLITE_DBSTATUS_DEFERRED_FKS)[0]:
+            # Else the commit would fail, for all that share it.
+            raise D1Error("D1_ERROR: FOREIGN KEY constraint failed: SQLITE_CONSTRAINT")
+        return done
+
+    def quick(self, steps: Sequence[Step], stop: bool) -> list[Any]:
+        """Run short statements that give no rows.
+
+        An error ends it if it is to ``stop``; else it is in the place of what was done.
+        """
+        connection = self._connection
+        execute, changes = self._execute, connection.total_changes
+        last, forget = connection.last_insert_rowid, connection.set_last_insert_rowid
+        monotonic = time.monotonic
+        self._trace(False)
+        guard = self.guard
+        done: list[Any] = []
+        add = done.append
+        before = changes()
+        started = monotonic()
+        guard.begin(started + LONGEST)
+        try:
+            for sql, parameters, program in steps:
+                forget(0)
+                try:
+                    execute(sql, parameters, prepare_flags=USER)
+                except apsw.Error as error:
+                    if stop or not connection.in_transaction:
+                        raise guard.explain(error) from error
+                    add(guard.explain(error))
+                    before = changes()
+                    started = monotonic()
+                    continue
+                total = changes()
+                now = monotonic()
+                if total == before:
+                    add(((), _NO_ROWS, now - started, 0, 0, False, 0, 0))
+                else:
+                    count = total - before
+                    add(
+                        (
+                            (),
+                            _NO_ROWS,
+                            now - started,
+                            count,
+                            last(),
+                            True,
+                            0,
+                            count * program.entries + program.sequence,
+                        )
+                    )
+                    before = total
+                started = now
+        finally:
+            guard.end()
+        return done
+
+    def _one(self, sql: str, parameters: tuple[Any, ...], program: Program) -> Done:
+        connection = self._connection
+        self._trace(True)
+        connection.set_last_insert_rowid(0)
+        before = connection.total_changes()
+        started = time.monotonic()
+        columns: tuple[str, ...] = ()
+        rows: Sequence[Row] = _NO_ROWS
+        guard = self.guard
+        guard.begin(started + LONGEST)
+        try:
+            cursor = self._execute(sql, parameters, prepare_flags=USER)
+            columns = columns_of(cursor)
+            if columns:
+                rows = bounded(cursor)
+        except apsw.Error as error:
+            raise guard.explain(error) from error
+        finally:
+            guard.end()
+        total = connection.total_changes() - before
+        read = max(scanned(self._status), total or len(rows))
+        return (
+            columns,
+            rows,
+            time.monotonic() - started,
+            connection.changes() if total else 0,
+            connection.last_insert_rowid() if total else 0,
+            total > 0 or keyword(sql) in SCHEMA_WORDS,
+            read,
+            total * program.entries + (program.sequence if total else 0),
+        )
+
+
+class Group:
+    """Short statements of one turn of an event loop, and who waits for them."""
+
+    __slots__ = ("_closed", "_executor", "_futures", "_loop", "_mutex", "_size", "_steps")
+
+    def __init__(
+        self,
+        executor: D1Executor,
+        loop: asyncio.AbstractEventLoop,
+        size: Callable[[], int],
+    ) -> None:
+        self._executor = executor
+        self._loop = loop
+        self._size = size
+        self._steps: list[Step] = []
+        self._futures: list[asyncio.Future[tuple[Done, int]]] = []
+        # The writer may run it in another event loop, on another thread.
+        self._mutex = threading.Lock()
+        self._closed = False
+
+    def add(self, step: Step) -> asyncio.Future[tuple[Done, int]] | None:
+        """One more statement: what it did, and the database's size. None if it is too late."""
+        with self._mutex:
+            if self._closed:
+                return None
+            future: asyncio.Future[tuple[Done, int]] = self._loop.create_future()
+            self._steps.append(step)
+            self._futures.append(future)
+            if len(self._steps) >= _LARGEST_GROUP:
+                self._closed = True
+            return future
+
+    def run(self, tx: Transaction) -> None:
+        """A write function."""
+        with self._mutex:
+            self._closed = True
+        if any(future.cancelled() for future in self._futures):
+            wanted = [not future.cancelled() for future in self._futures]
+            self._steps = [one for one, keep in zip(self._steps, wanted, strict=True) if keep]
+            self._futures = [one for one, keep in zip(self._futures, wanted, strict=True) if keep]
+        done = self._executor.quick(self._steps, stop=False)
+        tx.after(partial(self._committed, done))
+
+    def _committed(self, done: list[Any]) -> None:
+        size = self._size()
+        try:
+            here = asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            here = False
+        if here:
+            self._settle(done, size)
+        else:
+            call_soon(self._loop, partial(self._settle, done, size))
+
+    def _settle(self, done: list[Any], size: int) -> None:
+        for future, one in zip(self._futures, done, strict=True):
+            if future.done():
+                continue
+            if one.__class__ is tuple:
+                future.set_result((one, size))
+            else:
+                future.set_exception(one)
+
+    def over(self, operation: asyncio.Future[None]) -> None:
+        """What the writer made of it: only failures are news."""
+        error = asyncio.CancelledError() if operation.cancelled() else operation.exception()
+        if error is None:
+            return
+        for future in self._futures:
+            if not future.done():
+                future.set_exception(error)
