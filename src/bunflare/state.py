@@ -51,6 +51,7 @@ class _Services:
         self._settler: Settler | None = None
         self._broker: Broker | None = None
         self.retention = Retention(database, clock)
+        self.bodies = database.directory.cache_bodies
 
     def broker(self, timer: Timer) -> Broker:
         if self._broker is None:
@@ -110,6 +111,13 @@ class _Systems:
 
         broker = self._services.broker(self._timer)
         return Queue(self._session, name, broker, self._clock, delivery_delay)
+
+    @property
+    def caches(self) -> CacheStorage:
+        """The Cache API: ``caches.default`` and ``await caches.open(name)``."""
+        from .bindings.cache import CacheStorage
+
+        return CacheStorage(self._session, self._services.bodies, self._clock, self._timer)
 
 
 class StateTransaction(_Systems):
@@ -226,13 +234,6 @@ class State(_Systems, StateCare):
             max_concurrency,
             retry_delay,
         )
-
-    @property
-    def caches(self) -> CacheStorage:
-        """The Cache API: ``caches.default`` and ``await caches.open(name)``."""
-        from .bindings.cache import CacheStorage
-
-        return CacheStorage(self._database, self._clock, self._timer)
 
     @property
     def directory(self) -> Path:

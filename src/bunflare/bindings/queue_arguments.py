@@ -51,9 +51,9 @@ class MessageSendRequest:
     delay_seconds: float | None = None
 
 
-def check_name(name: object) -> str:
+def check_name(name: object, what: str = "a queue") -> str:
     if not isinstance(name, str) or not name:
-        raise QueueTypeError("a queue needs a name (a non-empty str)")
+        raise QueueTypeError(f"{what} needs a name (a non-empty str)")
     return name
 
 

@@ -100,7 +100,7 @@ class MessageBatch:
         metadata: MessageBatchMetadata | Callable[[], MessageBatchMetadata] | None = None,
     ) -> None:
         self.queue = queue
-        self.messages = tuple(messages)
+        self.messages = list(messages)
         self._metadata = metadata or MessageBatchMetadata()
         self._decided: str | None = None
 

@@ -58,7 +58,7 @@ class Consumer:
         if not callable(handler):
             raise QueueTypeError("a consumer needs a handler: a function of a MessageBatch")
         if dead_letter_queue is not None:
-            check_name(dead_letter_queue)
+            check_name(dead_letter_queue, "dead_letter_queue")
         self._broker = broker
         self._handler = handler
         self._size = whole(max_batch_size, "max_batch_size", 1, LIMITS.batch_count)

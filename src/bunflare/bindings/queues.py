@@ -336,7 +336,7 @@ class Queue:
                 return count
 
     async def peek(self, limit: int = 10) -> list[PeekedMessage]:
-        """Messages, the oldest first, without delivering them."""
+        """Messages in the order in which they may be delivered (again), without delivering them."""
         rows = queue_care.peek(self._session.view, self._queue, whole(limit, "limit", 1, 1_000_000))
         now = self._clock.now()
         return [_peeked(row, now) for row in rows]
@@ -382,7 +382,7 @@ class Queue:
                 continue
             match name:
                 case "dead_letter_queue":
-                    check_name(value)
+                    check_name(value, name)
                 case "retention":
                     whole(value, name, *limits.retention)
                 case "max_retries":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 from .connection import Row
 from .queues import METRICS, NEVER, move, settings
 from .session import View
@@ -59,6 +61,8 @@ ORDER BY {2} LIMIT ?
 _PEEK_HELD = _PEEK.format("bunflare_queue_held", "NOT NULL", "created_at")
 _PEEK_READY = _PEEK.format("bunflare_queue_ready", "NULL", "visible_at, id")
 
+_VISIBLE_AT = itemgetter(5, 0, 1)
+
 _PURGE = """
 DELETE FROM queue_messages WHERE id IN (
   SELECT id FROM queue_messages WHERE queue = ?1 AND {0} LIMIT ?2
@@ -79,12 +83,12 @@ WHERE id = ? AND queue = ? AND bunflare_holder IS NULL
 
 
 def peek(view: View, queue: str, limit: int) -> list[Row]:
-    """Messages by their age, also those that are being delivered.
+    """Messages by when they may be delivered, also those that are being delivered.
 
     A row is created_at, id, body, content_type, attempts, visible_at, holder, lease, origin.
     """
     rows = view.all(_PEEK_READY, (queue, limit)) + view.all(_PEEK_HELD, (queue, limit))
-    return sorted(rows)[:limit]
+    return sorted(rows, key=_VISIBLE_AT)[:limit]
 
 
 def purge(tx: Transaction, queue: str, limit: int) -> int:
