@@ -12,8 +12,10 @@ import pytest
 import bunflare
 from bunflare.config import load_config
 from bunflare.errors import WorkerError
+from bunflare.runtime.program import Program
 from bunflare.runtime.services import unknown
 from bunflare.runtime.worker import Worker
+from bunflare.testing.client import WorkerClient
 from tests.bindings.test_queue_consumer import settled
 from tests.runtime.test_dev import dev, project
 from tests.support import PATIENCE
@@ -91,7 +93,8 @@ def find(name: str) -> Worker:
 
 async def make(path: Path, state: bunflare.State, source: str, config: str = _CONFIG) -> Worker:
     project(path, source, config)
-    worker = Worker(load_config(path / "wrangler.toml"), state, find, resident=False)
+    settings = load_config(path / "wrangler.toml")
+    worker = Worker(settings, state, find, Program(settings, state.caches, resident=False))
     try:
         await worker.bind(state)
     except BaseException:
@@ -147,6 +150,23 @@ async def test_a_consumer_without_a_handler_is_refused(
     """
     with pytest.raises(WorkerError, match=r"does not export a queue\(\) function"):
         await make(tmp_path, state, source)
+
+
+async def test_a_test_calls_the_handler_and_learns_what_became_of_each(
+    tmp_path: Path, state: bunflare.State
+) -> None:
+    source = """
+    async def on_queue(batch):
+        batch.messages[0].retry({"delaySeconds": 5})
+        assert batch.messages[1].body == "second" and batch.messages[1].attempts == 3
+    """
+    worker = await make(tmp_path, state, source)
+    client = WorkerClient(worker, find)
+    second = bunflare.Message("id", 0, "second", attempts=3)
+    result = await client.queue("jobs", [{"n": 1}, second])
+    assert result.acked == ["id"]
+    assert list(result.retried.values()) == [5]
+    await worker.close(1)
 
 
 def _handler(name: str) -> str:

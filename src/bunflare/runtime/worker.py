@@ -77,7 +77,7 @@ class Worker:
         )
         self._crons = {text: Cron(text) for text in config.triggers.crons}
         self._consumers: list[Consumer] = []
-        self._clock = state.clock
+        self.clock = state.clock
         self._looked = state.clock.now()
         self._timer = Timer(state.clock, (Chore("a cron trigger", self._due, self._fire),))
         if self._crons:
@@ -133,7 +133,7 @@ class Worker:
         handler = getattr(instance, "scheduled", None)
         if handler is None:
             raise WorkerError("the Worker has no scheduled handler")
-        controller = ScheduledController(cron, self._clock.now() if time is None else time)
+        controller = ScheduledController(cron, self.clock.now() if time is None else time)
         result = relaxed(handler, controller, self.env, instance.ctx)
         if inspect.isawaitable(result):
             await result
