@@ -45,6 +45,11 @@ SELECT bunflare_holder, min(visible_at) FROM queue_messages INDEXED BY bunflare_
 WHERE bunflare_holder IS NOT NULL GROUP BY bunflare_holder
 """
 
+_IN_FLIGHT = """
+SELECT count(*) FROM queue_messages INDEXED BY bunflare_queue_held
+WHERE queue = ? AND bunflare_holder IS NOT NULL
+"""
+
 _RELEASE = """
 UPDATE queue_messages INDEXED BY bunflare_queue_held SET bunflare_holder = NULL, visible_at = ?
 WHERE bunflare_holder IS NOT NULL AND bunflare_holder = ? RETURNING queue
@@ -197,6 +202,13 @@ def settle_and_claim(
 def held(view: View) -> list[tuple[str, int]]:
     """Who holds messages, and when the first of their leases ends."""
     return view.all(_HELD)
+
+
+def in_flight(view: View, queue: str) -> int:
+    """How many messages are held."""
+    row = view.one(_IN_FLIGHT, (queue,))
+    assert row is not None
+    return int(row[0])
 
 
 def release(tx: Transaction, holder: str, now: int) -> list[str]:
