@@ -25,6 +25,7 @@ GROUPS = {
     "r2": "r2",
     "d1": "d1",
     "do": "objects",
+    "queues": "queues",
     "cache": "cache",
     "http": "serving",
     "startup": "startup",

@@ -6,7 +6,7 @@ import { Miniflare } from "miniflare";
 const [port, directory] = process.argv.slice(2);
 
 const script = `
-async function batch(kv, { work, keys, pairs, prefixes }) {
+async function batch(kv, { work, keys, pairs, prefixes, bodies }, queue) {
   switch (work) {
     case "get":
       for (const key of keys) await kv.get(key);
@@ -27,6 +27,9 @@ async function batch(kv, { work, keys, pairs, prefixes }) {
         headers: { "cache-control": "max-age=3600" },
       }))));
       return keys.length;
+    case "send":
+      for (const body of bodies) await queue.send(body);
+      return bodies.length;
     case "match":
       for (const url of keys) await (await caches.default.match(url)).arrayBuffer();
       return keys.length;
@@ -36,10 +39,11 @@ async function batch(kv, { work, keys, pairs, prefixes }) {
 export default {
   async fetch(request, env) {
     if (request.method === "POST") {
-      return new Response(String(await batch(env.KV, await request.json())));
+      return new Response(String(await batch(env.KV, await request.json(), env.QUEUE)));
     }
     return new Response(await env.KV.get("key"));
   },
+  async queue() {},
 };
 `;
 
@@ -50,6 +54,8 @@ const miniflare = new Miniflare({
   host: "127.0.0.1",
   port: Number(port),
   kvNamespaces: ["KV"],
+  queueProducers: { QUEUE: "bench" },
+  queueConsumers: { bench: { maxBatchSize: 100, maxBatchTimeout: 0 } },
   kvPersist: `${directory}/kv`,
   cachePersist: `${directory}/cache`,
 });

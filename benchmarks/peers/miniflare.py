@@ -16,6 +16,8 @@ from ..report import tell
 from ..servers import Server
 
 NAME = "miniflare, in a Worker"
+#: Its queues live in memory.
+QUEUE_NAME = "miniflare, in a Worker, memory only"
 
 _HERE = Path(__file__).parent
 _INSTALL_SECONDS = 300
@@ -42,6 +44,9 @@ class Miniflare:
 
     def store(self, urls: Sequence[str]) -> int:
         return self._batch(work="store", keys=urls)
+
+    def send(self, bodies: Sequence[object]) -> int:
+        return self._batch(work="send", bodies=bodies)
 
     def match(self, urls: Sequence[str]) -> int:
         return self._batch(work="match", keys=urls)

@@ -40,6 +40,9 @@ from .errors import (
     KVError,
     KVTypeError,
     KVValueError,
+    QueueError,
+    QueueTypeError,
+    QueueValueError,
     R2Error,
     R2TypeError,
     R2ValueError,
@@ -74,6 +77,17 @@ if TYPE_CHECKING:
     from .bindings.object_sql import SqlCursor, SqlStorage
     from .bindings.object_state import DurableObjectState
     from .bindings.object_storage import DurableObjectStorage, DurableObjectTransaction
+    from .bindings.queue_arguments import MessageSendRequest
+    from .bindings.queue_batch import Message, MessageBatch, MessageBatchMetadata, QueueMetrics
+    from .bindings.queue_consumer import Consumer
+    from .bindings.queues import (
+        PeekedMessage,
+        PulledMessage,
+        Queue,
+        QueueAckResult,
+        QueueSendMetadata,
+        QueueSendResponse,
+    )
     from .bindings.r2 import R2Bucket
     from .bindings.r2_care import R2Check, R2Problem
     from .bindings.r2_conditions import R2Conditional
@@ -97,6 +111,7 @@ _LATER = {
     "Blob": "web",
     "Cache": "bindings.cache",
     "CacheStorage": "bindings.cache",
+    "Consumer": "bindings.queue_consumer",
     "D1Database": "bindings.d1",
     "D1DatabaseSession": "bindings.d1",
     "D1ExecResult": "bindings.d1",
@@ -114,6 +129,17 @@ _LATER = {
     "File": "web",
     "FormData": "web",
     "Headers": "web",
+    "Message": "bindings.queue_batch",
+    "MessageBatch": "bindings.queue_batch",
+    "MessageBatchMetadata": "bindings.queue_batch",
+    "MessageSendRequest": "bindings.queue_arguments",
+    "PeekedMessage": "bindings.queues",
+    "PulledMessage": "bindings.queues",
+    "Queue": "bindings.queues",
+    "QueueAckResult": "bindings.queues",
+    "QueueMetrics": "bindings.queue_batch",
+    "QueueSendMetadata": "bindings.queues",
+    "QueueSendResponse": "bindings.queues",
     "R2Bucket": "bindings.r2",
     "R2Check": "bindings.r2_care",
     "R2Checksums": "bindings.r2_options",
@@ -163,6 +189,7 @@ __all__ = [
     "CacheValueError",
     "Clock",
     "ConfigError",
+    "Consumer",
     "D1Database",
     "D1DatabaseSession",
     "D1Error",
@@ -209,6 +236,20 @@ __all__ = [
     "KVValue",
     "KVValueError",
     "ManualClock",
+    "Message",
+    "MessageBatch",
+    "MessageBatchMetadata",
+    "MessageSendRequest",
+    "PeekedMessage",
+    "PulledMessage",
+    "Queue",
+    "QueueAckResult",
+    "QueueError",
+    "QueueMetrics",
+    "QueueSendMetadata",
+    "QueueSendResponse",
+    "QueueTypeError",
+    "QueueValueError",
     "R2Bucket",
     "R2Check",
     "R2Checksums",

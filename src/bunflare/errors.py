@@ -161,6 +161,22 @@ class R2ValueError(R2Error, ValueError):
     """An argument of an R2 operation is outside the platform's limits, or does not fit."""
 
 
+class QueueError(BunflareError):
+    """Queues refused an operation. ``status`` is the platform's HTTP status, if it has one."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class QueueTypeError(QueueError, TypeError):
+    """Queues throw a ``TypeError`` here."""
+
+
+class QueueValueError(QueueError, ValueError):
+    """An argument of a queue's operation is outside the platform's limits."""
+
+
 class WorkerError(BunflareError):
     """A Worker cannot be loaded or answered something that is not a response."""
 

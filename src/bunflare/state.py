@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from .bindings.cache_chores import cache_chore, sweep_chore
 from .bindings.care import StateCare
 from .bindings.kv import KVNamespace, kv_chore
+from .bindings.queue_chores import Retention
 from .bindings.r2_chores import recovery_chore, uploads_chore
 from .clock import Clock, SystemClock
 from .errors import StateError
@@ -26,9 +27,16 @@ if TYPE_CHECKING:
     from .bindings.d1 import D1Database
     from .bindings.durable_objects import DurableObjectNamespace
     from .bindings.object_host import ObjectHost
+    from .bindings.queue_broker import Broker
+    from .bindings.queue_consumer import Consumer, Handler
+    from .bindings.queues import Queue
     from .bindings.r2 import R2Bucket
     from .store.d1 import D1File
     from .store.r2_settle import Settler
+
+
+# How long the handlers of consumers may go on when a state is closed.
+_PATIENCE_SECONDS = 30.0
 
 
 class _Services:
@@ -37,9 +45,20 @@ class _Services:
     Modules are imported with them: a program pays for the systems that it uses.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
+        self._clock = clock
         self._settler: Settler | None = None
+        self._broker: Broker | None = None
+        self.retention = Retention(database, clock)
+        self.bodies = database.directory.cache_bodies
+
+    def broker(self, timer: Timer) -> Broker:
+        if self._broker is None:
+            from .bindings.queue_broker import Broker
+
+            self._broker = Broker(self._database, self._clock, timer, self.retention)
+        return self._broker
 
     def settler(self) -> Settler:
         if self._settler is None:
@@ -52,6 +71,10 @@ class _Services:
         """Wait for what follows the commits that were made."""
         if self._settler is not None:
             await self._settler.drain()
+
+    async def end_consumers(self, timeout: float) -> None:
+        if self._broker is not None:
+            await self._broker.close(timeout)
 
     async def close(self) -> None:
         if self._settler is not None:
@@ -78,6 +101,24 @@ class _Systems:
         settler = self._services.settler()
         return R2Bucket(self._session, settler, bucket, self._clock, self._timer)
 
+    def queue(self, name: str, delivery_delay: float = 0) -> Queue:
+        """The queue of that name. It need not exist before.
+
+        ``delivery_delay`` (seconds, 24 hours at most) is for messages sent without a delay of
+        their own.
+        """
+        from .bindings.queues import Queue
+
+        broker = self._services.broker(self._timer)
+        return Queue(self._session, name, broker, self._clock, delivery_delay)
+
+    @property
+    def caches(self) -> CacheStorage:
+        """The Cache API: ``caches.default`` and ``await caches.open(name)``."""
+        from .bindings.cache import CacheStorage
+
+        return CacheStorage(self._session, self._services.bodies, self._clock, self._timer)
+
 
 class StateTransaction(_Systems):
     """Bindings inside one transaction: their writes become visible together, or not at all."""
@@ -87,13 +128,14 @@ class State(_Systems, StateCare):
     """What `bunflare.open` gives. Close it with ``await state.close()`` or use ``async with``."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
-        services = _Services(database)
+        services = _Services(database, clock)
         chores = (
             kv_chore(database),
             cache_chore(database),
             sweep_chore(database),
             recovery_chore(database, services.settler),
             uploads_chore(database),
+            services.retention.chore,
         )
         timer = Timer(clock, chores)
         super().__init__(database, services, clock, timer)
@@ -160,12 +202,41 @@ class State(_Systems, StateCare):
             raise StateError(f"the objects of {name!r} are of another class already")
         return DurableObjectNamespace(host)
 
-    @property
-    def caches(self) -> CacheStorage:
-        """The Cache API: ``caches.default`` and ``await caches.open(name)``."""
-        from .bindings.cache import CacheStorage
+    def consume(
+        self,
+        queue: str,
+        handler: Handler,
+        max_batch_size: int = 10,
+        max_batch_timeout: float = 5,
+        max_retries: int = 3,
+        dead_letter_queue: str | None = None,
+        max_concurrency: int | None = None,
+        retry_delay: float = 0,
+    ) -> Consumer:
+        """Have ``handler`` called with the messages of a queue: ``async with state.consume(…)``.
 
-        return CacheStorage(self._database, self._clock, self._timer)
+        It gets a `MessageBatch` of up to ``max_batch_size`` messages (100 at most), which waits
+        ``max_batch_timeout`` seconds (60 at most) to be filled. When it returns, the messages are
+        gone; when it raises, they are delivered again after ``retry_delay`` seconds, up to
+        ``max_retries`` times (100 at most), and then go to the ``dead_letter_queue``, or for good.
+        Up to ``max_concurrency`` calls (250 at most; by default as many as the backlog asks for)
+        run at once. Several consumers, also of several processes, share a queue.
+        """
+        from .bindings.queue_consumer import Consumer
+
+        if self._closed:
+            raise StateError("the state is closed")
+        return Consumer(
+            self._services.broker(self._timer),
+            queue,
+            handler,
+            max_batch_size,
+            max_batch_timeout,
+            max_retries,
+            dead_letter_queue,
+            max_concurrency,
+            retry_delay,
+        )
 
     @property
     def directory(self) -> Path:
@@ -207,6 +278,7 @@ class State(_Systems, StateCare):
             raise StateError("a state cannot be closed inside a transaction of its own")
         self._closed = True
         try:
+            await self._services.end_consumers(_PATIENCE_SECONDS)
             for host in self._objects.values():
                 await host.close()
             await self._timer.close()

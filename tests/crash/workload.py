@@ -192,12 +192,48 @@ async def match(state: State, name: str) -> int | None:
     return number
 
 
+# -- one commit across systems -----------------------------------------------------------------
+
+
+async def post(state: State, name: str, number: int) -> None:
+    """The same number as a key, as the only message of a queue, and as a cached response."""
+    try:
+        async with state.transaction() as tx:
+            await tx.queue(name).purge()
+            await tx.queue(name).send({"number": number})
+            await tx.kv("posted").put(name, str(number))
+            await asyncio.sleep(0)
+            response = Response(body(number), headers={**KEEP, "x-number": str(number)})
+            await tx.caches.default.put(f"http://posted/{name}", response)
+            if _third(number):
+                raise GivenUp
+    except GivenUp:
+        return
+
+
+async def get_posted(state: State, name: str) -> int | None:
+    messages = await state.queue(name).peek()
+    assert len(messages) < 2, "a message was not deleted"
+    assert (await state.queue(name).metrics()).backlog_count == len(messages), "counted wrongly"
+    response = await state.caches.default.match(f"http://posted/{name}")
+    if response is not None:
+        assert await response.bytes() == body(int(response.headers["x-number"])), "half of a body"
+    return one_number(
+        [
+            await state.kv("posted").get(name),
+            str(messages[0].body["number"]) if messages else None,
+            None if response is None else response.headers["x-number"],
+        ]
+    )
+
+
 KINDS = {
     "put": Kind(put, get),
     "delete": Kind(put_or_delete, get_removed, leaves=_unless_odd),
     "put_many": Kind(put_many, get_many, leaves=_unless_fourth),
     "transaction": Kind(transact, get_both, gives_up=_third),
     "cache": Kind(cache, match),
+    "post": Kind(post, get_posted, gives_up=_third),
 }
 
 # -- the program -------------------------------------------------------------------------------

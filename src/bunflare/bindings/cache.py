@@ -11,6 +11,8 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ..clock import Clock
@@ -18,7 +20,7 @@ from ..errors import CacheTypeError, FetchTypeError
 from ..store import blobs
 from ..store import cache as store
 from ..store.cache import CacheEntry
-from ..store.database import Database
+from ..store.session import Session
 from ..timer import Timer
 from ..web import Request, Response, normalize
 from . import cache_rules as rules
@@ -40,10 +42,11 @@ _log = logging.getLogger("bunflare")
 class CacheStorage:
     """``caches`` of a Worker: the default cache, and named ones."""
 
-    __slots__ = ("_clock", "_database", "_timer")
+    __slots__ = ("_bodies", "_clock", "_session", "_timer")
 
-    def __init__(self, database: Database, clock: Clock, timer: Timer) -> None:
-        self._database = database
+    def __init__(self, session: Session, bodies: Path, clock: Clock, timer: Timer) -> None:
+        self._session = session
+        self._bodies = bodies
         self._clock = clock
         self._timer = timer
 
@@ -62,16 +65,20 @@ class CacheStorage:
         return self._cache(_NAMED + name if reserved else name)
 
     def _cache(self, name: str) -> Cache:
-        return Cache(self._database, name, self._clock, self._timer)
+        return Cache(self._session, self._bodies, name, self._clock, self._timer)
 
 
 class Cache:
     """Responses by their URL. Made by `CacheStorage`."""
 
-    __slots__ = ("_clock", "_database", "_name", "_timer")
+    __slots__ = ("_bodies", "_clock", "_name", "_session", "_timer")
 
-    def __init__(self, database: Database, name: str, clock: Clock, timer: Timer) -> None:
-        self._database = database
+    def __init__(
+        self, session: Session, bodies: Path, name: str, clock: Clock, timer: Timer
+    ) -> None:
+        self._session = session
+        # The directory of bodies that are files.
+        self._bodies = bodies
         self._name = name
         self._clock = clock
         self._timer = timer
@@ -93,7 +100,7 @@ class Cache:
         url = _key(request)
         # A file that its entry names may go between the two looks, if the entry is replaced then.
         for _ in range(10):
-            entry = store.match(self._database.view, self._name, url)
+            entry = store.match(self._session.view, self._name, url)
             if entry is None:
                 return None
             now = self._clock.now()
@@ -105,7 +112,7 @@ class Cache:
             if entry.file is None:
                 return _answer(wanted, entry, url, now, _Bytes(entry.body))
             try:
-                file = blobs.OpenFile(self._database.directory.cache_bodies / entry.file)
+                file = blobs.OpenFile(self._bodies / entry.file)
             except FileNotFoundError:
                 continue
             return _answer(wanted, entry, url, now, _File(file))
@@ -163,9 +170,7 @@ class Cache:
                     return
                 if len(gathered) > FILE_SIZE:
                     if draft is None:
-                        draft = await asyncio.to_thread(
-                            blobs.Draft, self._database.directory.cache_bodies
-                        )
+                        draft = await asyncio.to_thread(blobs.Draft, self._bodies)
                     await asyncio.to_thread(draft.write, bytes(gathered))
                     gathered.clear()
             if draft is None:
@@ -179,7 +184,8 @@ class Cache:
             if not isinstance(body, bytes):
                 await _close(body)
             if draft is not None:
-                await asyncio.to_thread(draft.close)
+                # It is swept away then, unless its row was committed.
+                await self._session.when_over(partial(asyncio.to_thread, draft.close))
 
     async def _store(
         self, url: str, status: int, fresh: rules.Fresh, body: bytes, draft: blobs.Draft | None
@@ -192,9 +198,9 @@ class Cache:
             fresh.born,
             None if draft is None else draft.name,
         )
-        await self._database.write(
+        await self._session.write(
             store.put,
-            self._database.directory.cache_bodies,
+            self._bodies,
             self._name,
             url,
             entry,
@@ -207,9 +213,9 @@ class Cache:
         """Drop what is kept for the URL of ``request``; whether there was something."""
         if isinstance(request, Request) and not ignore_method and request.method != "GET":
             return False
-        return await self._database.write(
+        return await self._session.write(
             store.delete,
-            self._database.directory.cache_bodies,
+            self._bodies,
             self._name,
             _key(request),
             self._clock.now(),

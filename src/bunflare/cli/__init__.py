@@ -20,6 +20,7 @@ _COMMANDS = {
     "do": "Look into Durable Objects: storage, SQL and alarms.",
     "init": "Make a project, or add what one lacks.",
     "kv": "Namespaces, keys and values of Workers KV.",
+    "queues": "Queues: their messages, consumers and dead letters.",
     "r2": "Put, get and list objects, and look after their files.",
     "state": "Count, check, back up, restore, compare and follow a whole state.",
 }

@@ -10,6 +10,7 @@ from ..config import Config
 from ..errors import WorkerError
 from ..state import State
 from .facade import D1, KV, R2, BindingFacade
+from .queues import QUEUE, QueueFacade
 
 
 class Env:
@@ -82,6 +83,9 @@ def make_env(config: Config, state: State) -> Env:
     for database in config.d1_databases:
         name = database.database_name or database.database_id or database.binding
         values[database.binding] = BindingFacade(state.d1(name), D1)
+    for producer in config.queues.producers:
+        queue = state.queue(producer.queue, producer.delivery_delay)
+        values[producer.binding] = QueueFacade(queue, QUEUE)
     for name, kind in config.bindings_elsewhere():
         values[name] = UnavailableBinding(name, kind)
     return Env(values)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..bindings.rpc import relaxed
 from ..clock import Clock
@@ -22,7 +23,12 @@ from .entrypoints import WorkerEntrypoint
 from .env import make_env
 from .limits import RateLimit, version_metadata
 from .program import Program
+from .queues import BatchFacade, start_consumers
 from .services import Service
+
+if TYPE_CHECKING:
+    from ..bindings.queue_batch import MessageBatch
+    from ..bindings.queue_consumer import Consumer
 
 _log = logging.getLogger("bunflare")
 
@@ -70,7 +76,8 @@ class Worker:
             WorkerApp(self.loaded.entrypoint(), self.env, self.background) if self.answers else None
         )
         self._crons = {text: Cron(text) for text in config.triggers.crons}
-        self._clock = state.clock
+        self._consumers: list[Consumer] = []
+        self.clock = state.clock
         self._looked = state.clock.now()
         self._timer = Timer(state.clock, (Chore("a cron trigger", self._due, self._fire),))
         if self._crons:
@@ -83,6 +90,8 @@ class Worker:
             from .objects import bind_objects
 
             await bind_objects(self.config, state, self.env, self.loaded.module, self.name)
+        if self.config.queues.consumers:
+            self._consumers = await start_consumers(self.config, state, self)
 
     @property
     def name(self) -> str:
@@ -124,8 +133,18 @@ class Worker:
         handler = getattr(instance, "scheduled", None)
         if handler is None:
             raise WorkerError("the Worker has no scheduled handler")
-        controller = ScheduledController(cron, self._clock.now() if time is None else time)
+        controller = ScheduledController(cron, self.clock.now() if time is None else time)
         result = relaxed(handler, controller, self.env, instance.ctx)
+        if inspect.isawaitable(result):
+            await result
+
+    async def queue(self, batch: MessageBatch) -> None:
+        """Run the ``queue`` handler. Raises what it raises."""
+        instance = self.instance()
+        handler = getattr(instance, "queue", None)
+        if handler is None:
+            raise WorkerError("Handler does not export a queue() function")
+        result = relaxed(handler, BatchFacade(batch), self.env, instance.ctx)
         if inspect.isawaitable(result):
             await result
 
@@ -150,6 +169,8 @@ class Worker:
     async def close(self, timeout: float) -> None:
         """Start nothing more; wait for tasks under way, ``timeout`` seconds at most."""
         await self._timer.close()
+        if self._consumers:
+            await asyncio.gather(*[one.close(timeout) for one in self._consumers])
         await self.background.drain(timeout)
 
 

@@ -14,13 +14,13 @@ begin with `bunflare_` are a contract: they are never renamed, dropped or given 
 _OBJECTS = """
 SELECT type, name, sql FROM sqlite_master
 WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'
-ORDER BY type DESC, name LIKE 'bunflare_%', rowid
+ORDER BY instr('table index trigger', type), name LIKE 'bunflare_%', rowid
 """
 
 
 def schema_page(view: View) -> str:
-    """Markdown with every table and index as SQLite keeps them."""
-    titles = {"table": "Tables", "index": "Indexes"}
+    """Markdown with every table, index and trigger as SQLite keeps them."""
+    titles = {"table": "Tables", "index": "Indexes", "trigger": "Triggers"}
     parts = [_INTRODUCTION]
     shown = ""
     for kind, name, sql in view.all(_OBJECTS):

@@ -1,9 +1,18 @@
-"""Queues: messages that wait to be delivered."""
+"""Queues: messages that wait to be delivered, and who has which of them.
+
+A message that is claimed says by whom, and `visible_at` then is the end of that claim's lease; so
+a program that knows of no claims leaves it alone until then. Whoever pulls gets a lease alone: the
+message is visible again when that ends. A message that was acknowledged is deleted.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from .records import Invariant, Records
-from .schema import Schema
+from .schema import Schema, add_columns
+from .session import View
+from .transaction import Transaction
 
 QUEUE_MESSAGES = """
 CREATE TABLE IF NOT EXISTS queue_messages (
@@ -17,7 +26,94 @@ CREATE TABLE IF NOT EXISTS queue_messages (
 )
 """
 
-SCHEMA = Schema("queues", (QUEUE_MESSAGES,))
+_TABLES = """
+CREATE TABLE IF NOT EXISTS bunflare_queues (
+  name TEXT PRIMARY KEY,
+  created_at INTEGER NOT NULL,         -- ms epoch
+  paused INTEGER NOT NULL DEFAULT 0,
+  delivery_delay INTEGER,              -- seconds, as the others; NULL is the platform's default
+  retention INTEGER,
+  max_retries INTEGER,                 -- these are for those who pull
+  retry_delay INTEGER,
+  visibility_timeout INTEGER,          -- ms
+  dead_letter_queue TEXT
+);
+CREATE TABLE IF NOT EXISTS bunflare_queue_counts (
+  queue TEXT PRIMARY KEY,
+  messages INTEGER NOT NULL,           -- also those that are being delivered
+  bytes INTEGER NOT NULL               -- of their bodies
+) WITHOUT ROWID
+"""
+
+# Of a fresh message only the first has an entry; a claim moves that to the second. The others are
+# for what was put off or moved, since for all else the time of its sending is when it was visible.
+_INDEXES = """
+CREATE INDEX IF NOT EXISTS bunflare_queue_ready ON queue_messages (queue, visible_at, id)
+  WHERE bunflare_holder IS NULL;
+CREATE INDEX IF NOT EXISTS bunflare_queue_held
+  ON queue_messages (queue, created_at, bunflare_holder) WHERE bunflare_holder IS NOT NULL;
+CREATE INDEX IF NOT EXISTS bunflare_queue_late ON queue_messages (queue, created_at)
+  WHERE visible_at > created_at AND bunflare_holder IS NULL AND bunflare_expires IS NULL;
+CREATE INDEX IF NOT EXISTS bunflare_queue_moved ON queue_messages (queue, created_at)
+  WHERE bunflare_expires IS NOT NULL;
+CREATE INDEX IF NOT EXISTS bunflare_queue_expiring ON queue_messages (bunflare_expires)
+  WHERE bunflare_expires IS NOT NULL
+"""
+
+# Counting a million rows takes a while, so they are counted as they come and go: by triggers, which
+# also see what other programs write.
+_SIZE = """
+CASE {0}content_type WHEN 'bytes' THEN length(rtrim({0}body, '=')) * 3 / 4
+ELSE length(CAST({0}body AS BLOB)) END"""
+
+_COUNT = f"""
+  INSERT INTO bunflare_queue_counts (queue, messages, bytes)
+  VALUES (NEW.queue, 1, {_SIZE.format("NEW.")})
+  ON CONFLICT (queue) DO UPDATE SET
+    messages = messages + 1, bytes = bytes + excluded.bytes;"""
+
+_DISCOUNT = f"""
+  UPDATE bunflare_queue_counts
+  SET messages = messages - 1, bytes = bytes - {_SIZE.format("OLD.")}
+  WHERE queue = OLD.queue;"""
+
+_TRIGGERS = f"""
+CREATE TRIGGER IF NOT EXISTS bunflare_queue_sent AFTER INSERT ON queue_messages BEGIN{_COUNT}
+END;
+CREATE TRIGGER IF NOT EXISTS bunflare_queue_gone AFTER DELETE ON queue_messages BEGIN{_DISCOUNT}
+END;
+CREATE TRIGGER IF NOT EXISTS bunflare_queue_changed
+AFTER UPDATE OF queue, body, content_type ON queue_messages BEGIN{_DISCOUNT}{_COUNT}
+END
+"""
+
+
+def _extend(tx: Transaction) -> None:
+    add_columns(
+        tx,
+        "queue_messages",
+        # Who delivers the message just now: the id of a process and a number within it.
+        bunflare_holder="TEXT DEFAULT NULL",
+        # What whoever has pulled the message must know to acknowledge it.
+        bunflare_lease="TEXT DEFAULT NULL",
+        # Of what was moved: where it came from, and until when it is kept (ms epoch).
+        bunflare_origin="TEXT DEFAULT NULL",
+        bunflare_expires="INTEGER DEFAULT NULL",
+    )
+    if any(row[1] == "completed_at" for row in tx.all("PRAGMA table_info(queue_messages)")):
+        # A relative of the seed keeps what was acknowledged for some days.
+        tx.run("DELETE FROM queue_messages WHERE completed_at IS NOT NULL")
+    tx.run(_TABLES)
+    tx.run(_INDEXES)
+    tx.run(
+        "INSERT INTO bunflare_queue_counts (queue, messages, bytes) SELECT queue, count(*), "
+        f"sum({_SIZE.format('')}) FROM queue_messages WHERE true GROUP BY queue "
+        "ON CONFLICT (queue) DO NOTHING"
+    )
+    tx.run(_TRIGGERS)
+
+
+SCHEMA = Schema("queues", (QUEUE_MESSAGES, _extend))
 
 RECORDS = (
     Records(
@@ -28,7 +124,211 @@ RECORDS = (
         "body",
         time="created_at",
         kind="message",
+        volatile=("attempts", "visible_at", "bunflare_holder", "bunflare_lease"),
     ),
 )
 
-INVARIANTS: tuple[Invariant, ...] = ()
+INVARIANTS = (
+    Invariant(
+        "queues",
+        "body",
+        """
+        SELECT queue, id, 'the body is not JSON' FROM queue_messages
+        WHERE content_type IN ('json', 'v8') AND NOT json_valid(body)
+        """,
+        remedy="it is never delivered, and goes to the dead-letter queue after its retries",
+    ),
+    Invariant(
+        "queues",
+        "count",
+        f"""
+        SELECT queue, '', 'counted are ' || coalesce(max(counted), 0) || ' messages, there are '
+          || sum(present)
+        FROM (
+          SELECT queue, 1 AS present, {_SIZE.format("")} AS size, NULL AS counted, 0 AS bytes
+          FROM queue_messages
+          UNION ALL SELECT queue, 0, 0, messages, bytes FROM bunflare_queue_counts
+        ) GROUP BY queue HAVING sum(present) <> coalesce(max(counted), 0) OR sum(size) <> sum(bytes)
+        """,
+        f"""
+        INSERT INTO bunflare_queue_counts (queue, messages, bytes)
+        SELECT :name, count(*), coalesce(sum({_SIZE.format("")}), 0) FROM queue_messages
+        WHERE queue = :name AND :key = ''
+        ON CONFLICT (queue) DO UPDATE SET messages = excluded.messages, bytes = excluded.bytes
+        """,
+        "the messages are counted anew",
+    ),
+)
+
+SEND = """
+INSERT INTO queue_messages (id, queue, body, content_type, visible_at, created_at)
+VALUES (?, ?, ?, ?, ?, ?)
+"""
+
+# A message that was never put off was sent when it became visible. So the oldest one is the first
+# of those, or the oldest of the others.
+METRICS = """
+SELECT messages, bytes, min(
+  coalesce((SELECT visible_at FROM queue_messages INDEXED BY bunflare_queue_ready
+    WHERE queue = ?1 AND bunflare_holder IS NULL ORDER BY visible_at LIMIT 1), 9e18),
+  coalesce((SELECT created_at FROM queue_messages INDEXED BY bunflare_queue_held
+    WHERE queue = ?1 AND bunflare_holder IS NOT NULL ORDER BY created_at LIMIT 1), 9e18),
+  coalesce((SELECT created_at FROM queue_messages INDEXED BY bunflare_queue_late
+    WHERE queue = ?1 AND visible_at > created_at AND bunflare_holder IS NULL
+      AND bunflare_expires IS NULL ORDER BY created_at LIMIT 1), 9e18),
+  coalesce((SELECT created_at FROM queue_messages INDEXED BY bunflare_queue_moved
+    WHERE queue = ?1 AND bunflare_expires IS NOT NULL ORDER BY created_at LIMIT 1), 9e18)
+) FROM bunflare_queue_counts WHERE queue = ?1
+"""
+
+_SETTINGS = """
+SELECT created_at, paused, delivery_delay, retention, max_retries, retry_delay, visibility_timeout,
+  dead_letter_queue
+FROM bunflare_queues WHERE name = ?
+"""
+
+_MOVE = """
+UPDATE queue_messages SET queue = ?, bunflare_origin = ?, attempts = 0, visible_at = ?,
+  bunflare_holder = NULL, bunflare_lease = NULL, bunflare_expires = ?
+WHERE id = ?
+"""
+
+_DELETE = "DELETE FROM queue_messages WHERE id = ?"
+
+_WAITING = "SELECT queue FROM bunflare_queue_counts WHERE messages > 0"
+
+_QUEUES = """
+SELECT name FROM bunflare_queues UNION SELECT queue FROM bunflare_queue_counts WHERE messages > 0
+ORDER BY 1
+"""
+
+_CREATE = "INSERT INTO bunflare_queues (name, created_at) VALUES (?, ?) ON CONFLICT DO NOTHING"
+
+#: What may be set of a queue.
+SETTABLE = frozenset(
+    {
+        *("paused", "delivery_delay", "retention", "max_retries", "retry_delay"),
+        *("visibility_timeout", "dead_letter_queue"),
+    }
+)
+
+#: Seconds that a message is kept.
+RETENTION = 4 * 24 * 3600
+#: How often a message is delivered again that was not acknowledged.
+MAX_RETRIES = 3
+#: Later than all times.
+NEVER = 9e18
+
+#: How many messages there are, the bytes of their bodies, and when the oldest was sent, or `NEVER`.
+Metrics = tuple[int, int, int]
+_NOTHING: Metrics = (0, 0, int(NEVER))
+
+#: id, queue, body, content_type, visible_at, created_at
+Sent = tuple[str, str, str, str, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is set of a queue. Times are seconds where nothing else is said; None is not set."""
+
+    #: Epoch milliseconds.
+    created_at: int | None = None
+    paused: bool = False
+    delivery_delay: int | None = None
+    retention: int | None = None
+    max_retries: int | None = None
+    retry_delay: int | None = None
+    #: Milliseconds.
+    visibility_timeout: int | None = None
+    dead_letter_queue: str | None = None
+
+    @property
+    def retention_ms(self) -> int:
+        return 1000 * (RETENTION if self.retention is None else self.retention)
+
+
+_NOT_SET = Settings()
+
+
+# -- sending -----------------------------------------------------------------------------------
+
+
+def send(tx: Transaction, row: Sent) -> None:
+    tx.run(SEND, row)
+    tx.forget(METRICS, (row[1],))
+
+
+def send_many(tx: Transaction, rows: list[Sent]) -> None:
+    """Several messages of one queue."""
+    for row in rows:
+        tx.run(SEND, row)
+    tx.forget(METRICS, (rows[0][1],))
+
+
+def metrics(view: View, queue: str) -> Metrics:
+    """The same row as before, where nothing has changed."""
+    return view.hot(METRICS, (queue,)) or _NOTHING
+
+
+# -- settings ----------------------------------------------------------------------------------
+
+
+def settings(view: View, queue: str) -> Settings:
+    row = view.hot(_SETTINGS, (queue,))
+    return _NOT_SET if row is None else Settings(row[0], bool(row[1]), *row[2:])
+
+
+def queues(view: View) -> list[str]:
+    """The names of those that were created, and of those with messages."""
+    return [row[0] for row in view.all(_QUEUES)]
+
+
+def create(tx: Transaction, queue: str, now: int) -> None:
+    """Have the queue known by its name, if it is not yet."""
+    tx.run(_CREATE, (queue, now))
+    tx.forget(_SETTINGS, (queue,))
+
+
+def configure(tx: Transaction, queue: str, now: int, changes: dict[str, object]) -> None:
+    """Change some of `SETTABLE`."""
+    create(tx, queue, now)
+    for name, value in changes.items():
+        assert name in SETTABLE
+        tx.run(f"UPDATE bunflare_queues SET {name} = ? WHERE name = ?", (value, queue))
+
+
+def delete(tx: Transaction, queue: str) -> None:
+    """Remove what is known of a queue, which has no messages left."""
+    tx.run("DELETE FROM bunflare_queues WHERE name = ?", (queue,))
+    tx.run("DELETE FROM bunflare_queue_counts WHERE queue = ? AND messages = 0", (queue,))
+    tx.forget(_SETTINGS, (queue,))
+    tx.forget(METRICS, (queue,))
+
+
+# -- moving ------------------------------------------------------------------------------------
+
+
+def drop(tx: Transaction, queue: str, id: str) -> None:
+    tx.run(_DELETE, (id,))
+    tx.forget(METRICS, (queue,))
+
+
+def bury(tx: Transaction, queue: str, dead_letter_queue: str | None, id: str, now: int) -> None:
+    """A message is given up: it goes to the dead-letter queue, or for good."""
+    if dead_letter_queue is None:
+        drop(tx, queue, id)
+    else:
+        move(tx, id, queue, dead_letter_queue, now)
+        tx.forget(METRICS, (queue,))
+
+
+def move(tx: Transaction, id: str, source: str | None, target: str, now: int) -> None:
+    """A message begins anew in another queue; its id and the time of its sending stay."""
+    expires = now + settings(tx, target).retention_ms
+    tx.run(_MOVE, (target, source, now, expires, id))
+    tx.forget(METRICS, (target,))
+
+
+def waiting(view: View) -> list[str]:
+    """The queues that have messages."""
+    return [row[0] for row in view.all(_WAITING)]

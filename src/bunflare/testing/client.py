@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin
 
+from ..bindings.queue_batch import Message, MessageBatch, outcome
 from ..config import ServiceConfig
 from ..runtime.services import Service
 from ..runtime.worker import Find, Worker
 from ..web import Request, Response
 
 _ORIGIN = "http://localhost/"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueResult:
+    """What a batch has come to."""
+
+    #: Ids of messages.
+    acked: list[str]
+    #: Ids with the seconds of their delay.
+    retried: dict[str, float]
 
 
 class WorkerClient:
@@ -40,6 +53,23 @@ class WorkerClient:
     async def scheduled(self, *, cron: str = "", time: int | None = None) -> None:
         """Run the ``scheduled`` handler. ``time`` is epoch milliseconds, by default the clock's."""
         await self._worker.scheduled(cron, time)
+
+    async def queue(self, name: str, messages: Iterable[Message | Any]) -> QueueResult:
+        """Run the ``queue`` handler with a batch and say what became of its messages.
+
+        ``messages`` are bodies, or `bunflare.Message`. Nothing is stored.
+        """
+        now = self._worker.clock.now()
+        batch = MessageBatch(
+            name,
+            [
+                one if isinstance(one, Message) else Message(f"{at:032x}", now, one)
+                for at, one in enumerate(messages, 1)
+            ],
+        )
+        await self._worker.queue(batch)
+        settled = outcome(batch.messages, False, 0)
+        return QueueResult(settled.acked, {one[0]: one[2] / 1000 for one in settled.retried})
 
     def entrypoint(self, name: str | None = None, **props: Any) -> Service:
         """An entrypoint as a service binding shows it: ``await worker.entrypoint("Admin").add(1)``.

@@ -1,0 +1,289 @@
+"""A push consumer: batches of messages for a handler, one or several at once.
+
+A batch is handed out when it is full or its first message has waited for `max_batch_timeout`. What
+a handler's batch has come to and the next claim are one commit. While a full batch more is waiting
+whenever one was taken, one more works beside it, up to `max_concurrency`; each ends when it finds
+nothing. https://developers.cloudflare.com/queues/configuration/consumer-concurrency/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextvars import Context, copy_context
+from inspect import isawaitable
+from types import TracebackType
+from typing import Any, Self
+
+from ..errors import DatabaseError, QueueTypeError
+from ..store import queue_delivery as store
+from ..store import queues
+from ..store.connection import Row
+from .queue_arguments import LIMITS, check_name, seconds_ms, whole
+from .queue_batch import Message, MessageBatch, MessageBatchMetadata, outcome
+from .queue_broker import LEASE_MS, Broker
+from .queues import body_of, metrics_of
+
+_log = logging.getLogger("bunflare")
+
+#: What a consumer calls with each batch.
+Handler = Callable[[MessageBatch], Awaitable[object] | object]
+
+# Messages that are in the hands of handlers at once, where no concurrency was set.
+_IN_FLIGHT = 1000
+# When the store could not be used (the disk is full, another process holds the lock for long).
+_TRY_AGAIN_MS = 1000
+
+
+class Consumer:
+    """Delivers the messages of a queue to a handler. Made by `State.consume`.
+
+    Use it with ``async with``, or `start` it and `close` it.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        queue: str,
+        handler: Handler,
+        max_batch_size: int = 10,
+        max_batch_timeout: float = 5,
+        max_retries: int = 3,
+        dead_letter_queue: str | None = None,
+        max_concurrency: int | None = None,
+        retry_delay: float = 0,
+    ) -> None:
+        self.queue = check_name(queue)
+        if not callable(handler):
+            raise QueueTypeError("a consumer needs a handler: a function of a MessageBatch")
+        if dead_letter_queue is not None:
+            check_name(dead_letter_queue, "dead_letter_queue")
+        self._broker = broker
+        self._handler = handler
+        self._size = whole(max_batch_size, "max_batch_size", 1, LIMITS.batch_count)
+        self._patience = seconds_ms(max_batch_timeout, "max_batch_timeout", LIMITS.batch_timeout)
+        retries = whole(max_retries, "max_retries", 0, LIMITS.retries)
+        self._fate = store.Fate(1 + retries, dead_letter_queue)
+        if max_concurrency is None:
+            self._most = min(LIMITS.concurrency, max(1, _IN_FLIGHT // self._size))
+        else:
+            self._most = whole(max_concurrency, "max_concurrency", 1, LIMITS.concurrency)
+        self._retry_delay = seconds_ms(retry_delay, "retry_delay", LIMITS.delay)
+        #: When there is a batch that nobody works on (ms epoch).
+        self.due: int | None = None
+        self._wanted: store.Wanted | None = None
+        self._context: Context | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._claiming: asyncio.Future[None] | None = None
+        self._woken = False
+        self._again = False
+        self._closing = False
+
+    # -- beginning and end -----------------------------------------------------------------
+
+    async def start(self) -> Self:
+        """Begin to deliver."""
+        if self._wanted is None and not self._closing:
+            self._loop = asyncio.get_running_loop()
+            # Handlers run in this context, and not in that of whoever sends.
+            self._context = copy_context()
+            self._wanted = store.Wanted(
+                self.queue, self._broker.holder, self._size, self._patience, self._fate
+            )
+            await self._broker.add(self)
+            self.look()
+        return self
+
+    async def close(self, timeout: float | None = None) -> None:
+        """Take nothing more, and wait for the handlers, ``timeout`` seconds at most.
+
+        What is still running then is cancelled: its messages are delivered again, except for those
+        that it has acknowledged.
+        """
+        self._closing = True
+        self.due = None
+        tasks = self._tasks - {asyncio.current_task()}
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=timeout)
+            for task in late:
+                task.cancel()
+            if late:
+                _log.warning("%d handler(s) of %s did not end in time", len(late), self.queue)
+                await asyncio.wait(late)
+        self._broker.remove(self)
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def busy(self) -> bool:
+        """Whether it holds messages."""
+        return bool(self._tasks)
+
+    # -- looking ---------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Look soon: something was sent."""
+        if not self._woken and self._loop is not None:
+            self._woken = True
+            self._loop.call_soon(self.look)
+
+    def look(self) -> None:
+        """Begin a batch if there is one, or be told when there will be."""
+        self._woken = False
+        if self._closing or len(self._tasks) >= self._most:
+            return
+        if self._claiming is not None:
+            self._again = True
+            return
+        view = self._broker.database.view
+        if queues.settings(view, self.queue).paused:
+            self.due = None
+            return
+        self._expect(store.due(view, self.queue, self._size, self._patience))
+
+    def _expect(self, due: int | None) -> None:
+        """There is a batch at that time."""
+        self.due = due
+        if due is None or self._closing:
+            return
+        if due > self._broker.clock.now():
+            self._broker.timer.at(due)
+        elif self._claiming is None and len(self._tasks) < self._most:
+            self.begin()
+
+    def begin(self) -> asyncio.Future[None]:
+        """Begin a batch; done when its messages are claimed."""
+        if self._claiming is not None:
+            return self._claiming
+        assert self._loop is not None
+        assert self._context is not None
+        self.due = None
+        self._again = False
+        claiming = self._claiming = self._loop.create_future()
+        if self._closing or len(self._tasks) >= self._most:
+            self._claimed()
+            return claiming
+        # Each in a context of its own.
+        task = self._loop.create_task(self._work(), context=self._context.copy())
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return claiming
+
+    def _claimed(self) -> None:
+        claiming, self._claiming = self._claiming, None
+        if claiming is not None:
+            claiming.set_result(None)
+
+    # -- batches ---------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        """Deliver batches for as long as there are some."""
+        wanted = self._wanted
+        assert wanted is not None
+        database, clock = self._broker.database, self._broker.clock
+        now = clock.now()
+        try:
+            got = await database.write(store.claim, wanted, now, now + LEASE_MS)
+        finally:
+            self._claimed()
+        while got.rows or got.moved:
+            self._took(got)
+            if not got.rows:
+                return
+            settled = await self._deliver(got.rows)
+            now = clock.now()
+            if self._stopping:
+                if await self._keep(store.settle, wanted, settled, now):
+                    self._moved()
+                return
+            got = await self._keep(store.settle_and_claim, wanted, settled, now, now + LEASE_MS)
+
+    @property
+    def _stopping(self) -> bool:
+        task = asyncio.current_task()
+        return self._closing or (task is not None and task.cancelling() > 0)
+
+    def _took(self, got: store.Claimed) -> None:
+        self._broker.claimed()
+        if got.moved:
+            self._moved()
+        self._expect(got.due)
+
+    def _moved(self) -> None:
+        if self._fate.dead_letter_queue is not None:
+            self._broker.sent(self._fate.dead_letter_queue)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            # Something may have come while all were at work.
+            self.look()
+        elif not self._closing:
+            _log.error("the consumer of %s could not work", self.queue, exc_info=error)
+            self.due = self._broker.clock.now() + _TRY_AGAIN_MS
+            self._broker.timer.at(self.due)
+
+    async def _keep(self, function: Callable[..., Any], *args: object) -> Any:
+        """Write what a batch has come to, however long that takes: its messages are held."""
+        while True:
+            try:
+                return await self._broker.database.write(function, *args)
+            except DatabaseError:
+                _log.exception("a batch of %s could not be settled; trying again", self.queue)
+                await self._sleep(_TRY_AGAIN_MS)
+
+    async def _sleep(self, milliseconds: int) -> None:
+        clock = self._broker.clock
+        over = asyncio.Event()
+        alarm = clock.call_at(clock.now() + milliseconds, over.set)
+        try:
+            await over.wait()
+        finally:
+            alarm.cancel()
+
+    async def _deliver(self, rows: list[Row]) -> store.Settled:
+        """Have the handler called; what becomes of the messages."""
+        readable: list[Message] = []
+        lost: list[Message] = []
+        for sent, message, stored, kind, attempts, _ in rows:
+            body, corrupt = body_of(stored, kind)
+            made = Message(message, sent, body, attempts)
+            if corrupt is None:
+                readable.append(made)
+            else:
+                # The others are not to suffer for it.
+                _log.error(
+                    "the message %s of %s is not delivered: %s", message, self.queue, corrupt
+                )
+                made.retry()
+                lost.append(made)
+        failed = False
+        if readable:
+            batch = MessageBatch(self.queue, readable, self._metadata)
+            try:
+                result = self._handler(batch)
+                if isawaitable(result):
+                    await result
+            except asyncio.CancelledError:
+                failed = True
+                if not self._stopping:
+                    _log.exception("the consumer of %s was cancelled", self.queue)
+            except (Exception, SystemExit):
+                failed = True
+                _log.exception("the consumer of %s failed", self.queue)
+        return outcome([*readable, *lost], failed, self._retry_delay)
+
+    def _metadata(self) -> MessageBatchMetadata:
+        row = queues.metrics(self._broker.database.view, self.queue)
+        return MessageBatchMetadata(metrics_of(row))

@@ -1,0 +1,455 @@
+"""Queues: `Queue`, with which one sends, pulls and looks after messages.
+
+Follows https://developers.cloudflare.com/queues/, with the limits and the messages of the platform.
+It departs in two points: what is sent is on disk when the call returns, and a queue's messages
+wait for as long as nobody consumes them (the platform's retention applies: four days). Pulling,
+which the platform offers over HTTP, is a method here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..clock import Clock
+from ..errors import QueueTypeError, ValueCorrupt
+from ..store import queue_care, queue_delivery
+from ..store import queues as store
+from ..store.session import Session
+from ..store.transaction import Transaction
+from .queue_arguments import (
+    LIMITS,
+    MessageSendRequest,
+    QueueContentType,
+    QueueLimits,
+    check_name,
+    check_size,
+    check_sizes,
+    decode,
+    delay_ms,
+    encode,
+    paused,
+    request_of,
+    whole,
+)
+from .queue_batch import QueueMetrics, when
+
+if TYPE_CHECKING:
+    from .queue_broker import Broker
+
+_PURGE = 1000
+_PULL_SIZE = 5
+_VISIBILITY_MS = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSendMetadata:
+    """What the answer to a send tells of the queue."""
+
+    metrics: QueueMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSendResponse:
+    """The answer to `Queue.send` and `Queue.send_batch`."""
+
+    metadata: QueueSendMetadata
+
+
+@dataclass(frozen=True, slots=True)
+class PulledMessage:
+    """A message that was pulled. ``lease_id`` is what `Queue.ack` wants to know."""
+
+    id: str
+    #: When it was sent (UTC).
+    timestamp: datetime
+    #: As it was sent; what cannot be read any more is None, and ``corrupt`` says why.
+    body: Any
+    content_type: str
+    #: How often it was delivered, this time included.
+    attempts: int
+    lease_id: str
+    corrupt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueAckResult:
+    """What `Queue.ack` did. ``warnings`` are by lease ids that it could not use."""
+
+    ack_count: int
+    retry_count: int
+    warnings: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PeekedMessage:
+    """A message that was only looked at."""
+
+    id: str
+    timestamp: datetime
+    body: Any
+    content_type: str
+    #: How often it was delivered until now.
+    attempts: int
+    #: From when it may be delivered.
+    visible_at: datetime
+    #: "ready", "delayed", or "in flight": being delivered or leased.
+    state: str
+    #: The queue it came from, in a dead-letter queue.
+    origin: str | None
+    corrupt: str | None = None
+
+
+class _Ids:
+    """Ids of messages: 32 hexadecimal digits that grow with time, so that their index does at its
+    end, and that keep the order of one process within a millisecond."""
+
+    def __init__(self) -> None:
+        self.renew()
+        os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        self._process = secrets.token_hex(6)
+        self._count = itertools.count(1)
+
+    def new(self, now: int) -> str:
+        number = next(self._count)
+        return f"{now & 0xFFFFFFFFFFFF:012x}{number & 0xFFFFFFFF:08x}{self._process}"
+
+
+_ids = _Ids()
+
+
+class Queue:
+    """A queue. Made by `State.queue`."""
+
+    __slots__ = (
+        "_answer",
+        "_answered",
+        "_broker",
+        "_clock",
+        "_delay",
+        "_limits",
+        "_queue",
+        "_session",
+    )
+
+    def __init__(
+        self,
+        session: Session,
+        queue: str,
+        broker: Broker,
+        clock: Clock,
+        delivery_delay: float = 0,
+        limits: QueueLimits = LIMITS,
+    ) -> None:
+        self._session = session
+        self._queue = check_name(queue)
+        self._broker = broker
+        self._clock = clock
+        self._limits = limits
+        self._delay = delay_ms(delivery_delay, "delivery_delay", limits)
+        self._answered: object = None
+        self._answer: QueueSendResponse | None = None
+
+    @property
+    def name(self) -> str:
+        return self._queue
+
+    # -- sending ---------------------------------------------------------------------------
+
+    async def send(
+        self,
+        body: Any,
+        content_type: QueueContentType = "json",
+        delay_seconds: float | None = None,
+    ) -> QueueSendResponse:
+        """Add a message of at most 128,000 bytes. It is on disk when this returns.
+
+        ``content_type`` is "json" or "v8" (any value that the platform's structured clone takes),
+        "text" (a str) or "bytes". It is not delivered before ``delay_seconds`` have passed, at
+        most 24 hours; by default those of the queue.
+        """
+        text, kind, size = encode(body, content_type)
+        if size > self._limits.message_size:
+            check_size(size, self._limits)
+        now = self._clock.now()
+        visible = now + self._put_off(delay_seconds, "Queue send failed")
+        row = (_ids.new(now), self._queue, text, kind, visible, now)
+        await self._session.write(store.send, row)
+        if self._session.immediate:
+            self._broker.sent(self._queue)
+        else:
+            await self._wake(self._queue)
+        return self._response()
+
+    async def send_batch(
+        self,
+        messages: Iterable[MessageSendRequest | Any],
+        delay_seconds: float | None = None,
+    ) -> QueueSendResponse:
+        """Add up to 100 messages of 256,000 bytes together in one commit: all or none.
+
+        Each is a `MessageSendRequest`, a dict of its fields, or a body. ``delay_seconds`` is for
+        those that say nothing of their own.
+        """
+        if isinstance(messages, str | bytes | bytearray | memoryview) or not isinstance(
+            messages, Iterable
+        ):
+            raise QueueTypeError(
+                f"sendBatch() takes several messages, not {type(messages).__name__}"
+            )
+        call = "Queue sendBatch failed"
+        default = self._put_off(delay_seconds, call)
+        now = self._clock.now()
+        rows: list[store.Sent] = []
+        sizes: list[int] = []
+        for message in messages:
+            request = request_of(message)
+            text, kind, size = encode(request.body, request.content_type)
+            sizes.append(size)
+            delay = request.delay_seconds
+            visible = now + (default if delay is None else delay_ms(delay, call, self._limits))
+            rows.append((_ids.new(now), self._queue, text, kind, visible, now))
+        check_sizes(sizes, self._limits)
+        await self._session.write(store.send_many, rows)
+        await self._wake(self._queue)
+        return self._response()
+
+    async def metrics(self) -> QueueMetrics:
+        """How much waits."""
+        return self._metrics()
+
+    def _put_off(self, seconds: float | None, call: str) -> int:
+        if seconds is not None:
+            return delay_ms(seconds, call, self._limits)
+        if self._delay:
+            return self._delay
+        return 1000 * (store.settings(self._session.view, self._queue).delivery_delay or 0)
+
+    def _metrics(self) -> QueueMetrics:
+        return metrics_of(store.metrics(self._session.view, self._queue))
+
+    def _response(self) -> QueueSendResponse:
+        row = store.metrics(self._session.view, self._queue)
+        # What was sent in one commit gets one answer.
+        if row is not self._answered or self._answer is None:
+            self._answered = row
+            self._answer = QueueSendResponse(QueueSendMetadata(metrics_of(row)))
+        return self._answer
+
+    # -- pulling ---------------------------------------------------------------------------
+
+    async def pull(
+        self, batch_size: int = _PULL_SIZE, visibility_timeout_ms: int | None = None
+    ) -> list[PulledMessage]:
+        """Lease up to ``batch_size`` messages (100 at most), the oldest first.
+
+        What is not acknowledged within ``visibility_timeout_ms`` (at most 12 hours; by default
+        what was set of the queue, or 30 seconds) may be pulled again, up to the queue's
+        ``max_retries``; then it goes to its dead-letter queue, or for good. Raises `QueueError` if
+        delivery is paused.
+        """
+        size = whole(batch_size, "batch_size", 1, self._limits.batch_count)
+        found = store.settings(self._session.view, self._queue)
+        if visibility_timeout_ms is None:
+            visibility_timeout_ms = found.visibility_timeout or _VISIBILITY_MS
+        timeout = whole(
+            visibility_timeout_ms, "visibility_timeout_ms", 1, self._limits.visibility_timeout
+        )
+        if self._session.immediate:
+            await self._broker.recover_once()
+        now = self._clock.now()
+        fate = _fate(found)
+        rows, moved = await self._session.write(
+            queue_delivery.pull, self._queue, fate, size, now, now + timeout
+        )
+        if rows is None:
+            raise paused(self._queue)
+        if moved:
+            await self._wake(fate.dead_letter_queue)
+        return [_pulled(row) for row in rows]
+
+    async def ack(
+        self,
+        acks: Sequence[str] = (),
+        retries: Sequence[str | tuple[str, float | None]] = (),
+    ) -> QueueAckResult:
+        """End leases: of ``acks``, whose messages were handled, and of ``retries``.
+
+        Both are lease ids; to one of ``retries`` a delay in seconds may belong. A lease counts for
+        as long as nobody else has pulled the message, also after its time; each counts once.
+        """
+        acked = [_lease(one) for one in acks]
+        found = store.settings(self._session.view, self._queue)
+        retried = []
+        for one in retries:
+            lease, delay = (one, None) if isinstance(one, str) else one
+            if delay is None:
+                delay = found.retry_delay or 0
+            retried.append((*_lease(lease), delay_ms(delay, "retries", self._limits)))
+        fate = _fate(found)
+        now = self._clock.now()
+        acks_good, retries_good, moved = await self._session.write(
+            queue_delivery.settle_pulled, self._queue, fate, acked, retried, now
+        )
+        if moved:
+            await self._wake(fate.dead_letter_queue)
+        if retried:
+            await self._wake(self._queue)
+        given = [f"{message}.{lease}" for message, lease, *_ in (*acked, *retried)]
+        good = [*acks_good, *retries_good]
+        return QueueAckResult(
+            sum(acks_good),
+            sum(retries_good),
+            {
+                lease: "the lease is not known, or has been used, or another has pulled the message"
+                for lease, was_good in zip(given, good, strict=True)
+                if not was_good
+            },
+        )
+
+    # -- administration --------------------------------------------------------------------
+
+    async def pause(self) -> None:
+        """Deliver nothing more, in whatever process, until `resume`. Sending goes on."""
+        await self._set(paused=1)
+
+    async def resume(self) -> None:
+        """Deliver again what waits."""
+        await self._set(paused=0)
+        await self._wake(self._queue)
+
+    async def purge(self) -> int:
+        """Delete all messages for good, also those that are being delivered; how many."""
+        count = 0
+        while True:
+            gone = await self._session.write(queue_care.purge, self._queue, _PURGE)
+            count += gone
+            if gone < _PURGE:
+                return count
+
+    async def peek(self, limit: int = 10) -> list[PeekedMessage]:
+        """Messages in the order in which they may be delivered (again), without delivering them."""
+        rows = queue_care.peek(self._session.view, self._queue, whole(limit, "limit", 1, 1_000_000))
+        now = self._clock.now()
+        return [_peeked(row, now) for row in rows]
+
+    async def requeue(
+        self, to: str | None = None, ids: Sequence[str] | None = None, limit: int = 1000
+    ) -> dict[str, int]:
+        """Send messages of this dead-letter queue back to where they came from, or ``to`` a queue.
+
+        By default all of them, ``limit`` at most; with ``ids`` only those. Their count of
+        deliveries begins anew. Returns how many went to which queue.
+        """
+        if to is not None:
+            check_name(to)
+        if ids is not None and (isinstance(ids, str) or not all(isinstance(i, str) for i in ids)):
+            raise QueueTypeError("ids must be several ids of messages (str)")
+        limit = whole(limit, "limit", 1, 1_000_000)
+        counts = await self._session.write(
+            queue_care.requeue,
+            self._queue,
+            to,
+            None if ids is None else list(ids),
+            self._clock.now(),
+            limit,
+        )
+        for queue in counts:
+            await self._wake(queue)
+        return counts
+
+    async def configure(self, **settings: Any) -> None:
+        """Set what is kept of the queue, for all processes. None is the platform's default.
+
+        ``delivery_delay`` and ``retention`` (seconds; 4 days by default, 60 s to 14 days), and for
+        those who pull ``max_retries``, ``retry_delay`` (seconds), ``visibility_timeout`` (ms) and
+        ``dead_letter_queue``.
+        """
+        limits = self._limits
+        for name, value in settings.items():
+            if name not in store.SETTABLE or name == "paused":
+                known = ", ".join(sorted(store.SETTABLE - {"paused"}))
+                raise QueueTypeError(f"{name!r} cannot be set of a queue; there are {known}")
+            if value is None:
+                continue
+            match name:
+                case "dead_letter_queue":
+                    check_name(value, name)
+                case "retention":
+                    whole(value, name, *limits.retention)
+                case "max_retries":
+                    whole(value, name, 0, limits.retries)
+                case "visibility_timeout":
+                    whole(value, name, 1, limits.visibility_timeout)
+                case _:
+                    whole(value, name, 0, limits.delay)
+        await self._set(**settings)
+        if "retention" in settings:
+            self._broker.retention_changed()
+
+    async def _set(self, **changes: Any) -> None:
+        await self._session.write(store.configure, self._queue, self._clock.now(), changes)
+
+    async def _wake(self, queue: str | None) -> None:
+        """Tell those who wait for messages of ``queue``, once they are there."""
+        if queue is None:
+            return
+        if self._session.immediate:
+            self._broker.sent(queue)
+        else:
+            await self._session.write(_afterwards, partial(self._broker.sent, queue))
+
+
+def metrics_of(row: store.Metrics) -> QueueMetrics:
+    messages, size, oldest = row
+    return QueueMetrics(messages, size, None if oldest >= store.NEVER else when(oldest))
+
+
+def _afterwards(tx: Transaction, action: Callable[[], object]) -> None:
+    tx.after(action)
+
+
+def _fate(found: store.Settings) -> queue_delivery.Fate:
+    retries = store.MAX_RETRIES if found.max_retries is None else found.max_retries
+    return queue_delivery.Fate(1 + retries, found.dead_letter_queue)
+
+
+def _lease(lease: object) -> tuple[str, str]:
+    if not isinstance(lease, str):
+        raise QueueTypeError(f"a lease id is a str, not {type(lease).__name__}")
+    message, _, secret = lease.rpartition(".")
+    return message, secret
+
+
+def body_of(stored: str | bytes, content_type: str) -> tuple[Any, str | None]:
+    """A body, or why it cannot be read."""
+    try:
+        return decode(stored, content_type), None
+    except ValueCorrupt as error:
+        return None, str(error)
+
+
+def _pulled(row: Any) -> PulledMessage:
+    sent, message, stored, kind, attempts, _, lease = row
+    body, corrupt = body_of(stored, kind)
+    return PulledMessage(message, when(sent), body, kind, attempts, f"{message}.{lease}", corrupt)
+
+
+def _peeked(row: Any, now: int) -> PeekedMessage:
+    sent, message, stored, kind, attempts, visible, holder, lease, origin = row
+    body, corrupt = body_of(stored, kind)
+    if holder is not None or (lease is not None and visible > now):
+        state = "in flight"
+    else:
+        state = "delayed" if visible > now else "ready"
+    return PeekedMessage(
+        message, when(sent), body, kind, attempts, when(visible), state, origin, corrupt
+    )
