@@ -80,4 +80,6 @@ def test_a_recorded_session_is_true(session: str, tmp_path: Path) -> None:
     assert len(printed) == len(told) + 1, done.stdout
     for (command, expected), found in zip(told, printed, strict=False):
         pattern = ".*".join(map(re.escape, expected.split("…")))
-        assert re.fullmatch(pattern, found), f"$ {command}\n{found}"
+        # Tables have blanks at the ends of their lines, which a page cannot show.
+        plain = re.sub(" +$", "", found, flags=re.M)
+        assert re.fullmatch(pattern, plain), f"$ {command}\n{found}"
