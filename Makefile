@@ -30,16 +30,17 @@ bench: $(VENV)/bench.stamp
 crash: $(VENV)/dev.stamp
 	BUNFLARE_CRASH=long $(BIN)/pytest tests/crash tests/runtime/test_files_example.py
 
-# What is generated from the code.
+# What is generated from the code, and the site in site/, in which no link is dead.
 docs: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.docs.generate
+	$(BIN)/mkdocs build --quiet
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis site
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit("bunflare needs Python 3.11 or newer; set PYTHON=…" if sys.version_info < (3, 11) else 0)'

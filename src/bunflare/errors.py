@@ -73,6 +73,10 @@ class ConfigError(BunflareError):
     """A wrangler file is wrong. The message starts with ``file:line:`` where it is known."""
 
 
+class ImportRefused(BunflareError):
+    """A state cannot be imported: it is none, or something of the same name is there already."""
+
+
 class FetchError(BunflareError):
     """A Request, Response, Headers or body was built or used wrongly."""
 

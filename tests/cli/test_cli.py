@@ -38,34 +38,3 @@ def test_wrong_arguments_end_with_2(tmp_path: Path, arguments: list[str]) -> Non
     result = run(tmp_path, *arguments)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
-
-
-def test_init_prepares_a_project_once(tmp_path: Path) -> None:
-    (tmp_path / "pyproject.toml").touch()
-    (tmp_path / ".gitignore").write_text("dist")
-    below = tmp_path / "src"
-    below.mkdir()
-    result = run(below, "init")
-    assert result.returncode == 0, result.stderr
-    assert f"{tmp_path / '.bunflare'} was made" in result.stdout
-    assert (tmp_path / ".bunflare" / "data.sqlite").exists()
-    assert (tmp_path / ".gitignore").read_text() == "dist\n.bunflare/\n"
-    again = run(tmp_path, "init")
-    assert "is there already" in again.stdout
-    assert (tmp_path / ".gitignore").read_text() == "dist\n.bunflare/\n"
-
-
-def test_init_takes_a_path(tmp_path: Path) -> None:
-    (tmp_path / "project").mkdir()
-    (tmp_path / "project" / ".git").mkdir()
-    assert run(tmp_path, "init", "project").returncode == 0
-    assert (tmp_path / "project" / ".gitignore").read_text() == ".bunflare/\n"
-
-
-def test_init_in_an_impossible_place_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / ".git").mkdir()
-    (tmp_path / ".bunflare").write_text("a file")
-    result = run(tmp_path, "init")
-    assert result.returncode == 1
-    assert result.stderr.startswith("error: ")
-    assert "not a directory" in result.stderr

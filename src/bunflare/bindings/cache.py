@@ -39,6 +39,13 @@ _CHUNK = 256 * 1024
 _log = logging.getLogger("bunflare")
 
 
+def stored_name(name: str) -> str:
+    """What the table calls a cache that is opened by a name."""
+    # A cache that is called "default" is not the default cache.
+    reserved = name == _DEFAULT or name.startswith(_NAMED)
+    return _NAMED + name if reserved else name
+
+
 class CacheStorage:
     """``caches`` of a Worker: the default cache, and named ones."""
 
@@ -60,9 +67,7 @@ class CacheStorage:
             raise CacheTypeError(f"a cache's name must be a str, not {type(name).__name__}")
         if len(name.encode("utf-8", "surrogatepass")) >= NAME_SIZE:
             raise CacheTypeError("Cache name is too long.")
-        # A cache that is called "default" is not the default cache.
-        reserved = name == _DEFAULT or name.startswith(_NAMED)
-        return self._cache(_NAMED + name if reserved else name)
+        return self._cache(stored_name(name))
 
     def _cache(self, name: str) -> Cache:
         return Cache(self._session, self._bodies, name, self._clock, self._timer)

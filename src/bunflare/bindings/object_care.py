@@ -84,6 +84,7 @@ class ObjectCare:
         candidates = [
             *([object.lower()] if re.fullmatch("[0-9a-fA-F]{64}", object) else []),
             ids.of_seed(object),
+            ids.of_platform(unique, object),
             *(ids.from_name(unique, object, one) for one in (None, *ids.JURISDICTIONS)),
         ]
         for digits in candidates:

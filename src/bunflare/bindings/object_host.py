@@ -107,10 +107,16 @@ class ObjectHost:
     # -- ids -------------------------------------------------------------------------------
 
     def find(self, name: str, jurisdiction: str | None) -> str:
-        """The digits of the object of a name; those of the seed's, if it has such an object."""
-        seed = ids.of_seed(name)
-        if jurisdiction is None and store.known(self.database.view, self.namespace, seed):
-            return seed
+        """The digits of the object of a name; other programs', if they have made such an object."""
+        if jurisdiction is None:
+            seed = ids.of_seed(name)
+            if store.known(self.database.view, self.namespace, seed):
+                return seed
+            # Only what was imported, or renamed, is bound to something else than its name.
+            if self.unique != self.namespace:
+                other = ids.of_platform(self.unique, name)
+                if store.known(self.database.view, self.namespace, other):
+                    return other
         return ids.from_name(self.unique, name, jurisdiction)
 
     def parse(self, text: object) -> DurableObjectId:

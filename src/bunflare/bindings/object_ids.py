@@ -94,6 +94,14 @@ def parse(namespace: str, text: object) -> tuple[str, str | None] | None:
     return None
 
 
+@lru_cache(maxsize=8192)
+def of_platform(namespace: str, name: str) -> str:
+    """The digits that the platform's own local runtime makes of a name: those of imported ones."""
+    key = _key(namespace)
+    first = digest(key, name.encode("utf-8", "surrogatepass"), "sha256")
+    return _whole(key, first[:_HALF], None)
+
+
 @lru_cache(maxsize=256)
 def _key(namespace: str) -> bytes:
     return hashlib.sha256(namespace.encode()).digest()

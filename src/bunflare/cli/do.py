@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..config import find_config
+from ..values import dumps
 from .tables import show
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ def storage_list(
 
     async def work(care: ObjectCare) -> list[dict[str, Any]]:
         entries = care.entries(namespace, care.find(namespace, object), prefix)
-        return [{"key": key, "value": value} for key, value in entries]
+        # What JSON cannot say, a circle or bytes, is shown as it is stored.
+        return [{"key": key, "value": json.loads(dumps(value))} for key, value in entries]
 
     show(target.run(work), as_json)
 

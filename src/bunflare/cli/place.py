@@ -34,6 +34,11 @@ class Place:
         self._directory = directory
         self._state: State | None = None
 
+    @property
+    def chosen(self) -> bool:
+        """Whether the wrangler file was named."""
+        return self._config is not None
+
     @cached_property
     def config_path(self) -> Path | None:
         """The wrangler file: the one that was named, or the nearest here or above."""
@@ -151,7 +156,7 @@ def place_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def on_state(group: click.Group, name: str, reads: bool = False) -> Callable[..., Any]:
+def on_state(group: click.Group | None, name: str, reads: bool = False) -> Callable[..., Any]:
     """A command on a state: an asynchronous function that gets its `Place` first.
 
     ``reads`` says that it only looks at a state, which must be there.
@@ -162,7 +167,8 @@ def on_state(group: click.Group, name: str, reads: bool = False) -> Callable[...
         def run(place: Place, **options: Any) -> None:
             place.run(lambda: function(place, **options), reads)
 
-        return group.command(name)(place_options(run))
+        make = click.command if group is None else group.command
+        return make(name)(place_options(run))
 
     return decorate
 

@@ -12,6 +12,7 @@ from .place import Place, did_you_mean
 if TYPE_CHECKING:
     from ..bindings.r2 import R2Bucket
     from ..bindings.r2_buckets import R2Buckets
+    from ..bindings.r2_objects import R2Object
 
 
 class ObjectPath(click.ParamType[tuple[str, str]]):
@@ -72,3 +73,28 @@ def missing(place: Place, bucket: str, key: str) -> NoReturn:
     unknown = _unknown(place, bucket)
     why = "." if unknown is None else f": {unknown}"
     raise BunflareError(f"{key!r}: The specified key does not exist{why}")
+
+
+def described(found: R2Object) -> dict[str, Any]:
+    """An object's metadata for JSON."""
+    metadata = found.http_metadata
+    headers = (
+        {}
+        if metadata is None
+        else {
+            name: getattr(metadata, name)
+            for name in metadata.__dataclass_fields__
+            if getattr(metadata, name) is not None
+        }
+    )
+    return {
+        "key": found.key,
+        "size": found.size,
+        "etag": found.etag,
+        "version": found.version,
+        "uploaded": found.uploaded.isoformat(),
+        "storage_class": found.storage_class,
+        "checksums": found.checksums.to_json(),
+        "http_metadata": {name: str(value) for name, value in headers.items()},
+        "custom_metadata": found.custom_metadata,
+    }

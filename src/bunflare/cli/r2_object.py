@@ -12,11 +12,21 @@ from typing import Any
 
 import click
 
-from ..bindings.r2_objects import R2Object, R2ObjectBody
+from ..bindings.r2_objects import R2ObjectBody
 from ..errors import BunflareError
 from .place import Place, on_state
 from .progress import progress_bar
-from .r2_common import BUCKET, OBJECT, PREFIX, ObjectPath, bucket_of, missing, must_exist, name_of
+from .r2_common import (
+    BUCKET,
+    OBJECT,
+    PREFIX,
+    ObjectPath,
+    bucket_of,
+    described,
+    missing,
+    must_exist,
+    name_of,
+)
 
 _BLOCK = 1024 * 1024
 
@@ -126,31 +136,7 @@ async def head_object(place: Place, path: tuple[str, str]) -> None:
     found = await bucket_of(place, bucket).head(key)
     if found is None:
         missing(place, bucket, key)
-    click.echo(json.dumps(_described(found), indent=2, ensure_ascii=False))
-
-
-def _described(found: R2Object) -> dict[str, Any]:
-    metadata = found.http_metadata
-    headers = (
-        {}
-        if metadata is None
-        else {
-            name: getattr(metadata, name)
-            for name in metadata.__dataclass_fields__
-            if getattr(metadata, name) is not None
-        }
-    )
-    return {
-        "key": found.key,
-        "size": found.size,
-        "etag": found.etag,
-        "version": found.version,
-        "uploaded": found.uploaded.isoformat(),
-        "storage_class": found.storage_class,
-        "checksums": found.checksums.to_json(),
-        "http_metadata": {name: str(value) for name, value in headers.items()},
-        "custom_metadata": found.custom_metadata,
-    }
+    click.echo(json.dumps(described(found), indent=2, ensure_ascii=False))
 
 
 @on_state(object_group, "delete", reads=True)
@@ -224,7 +210,7 @@ async def list_objects(
             click.echo(line)
         for found in page.objects:
             if as_json:
-                click.echo(json.dumps(_described(found), ensure_ascii=False))
+                click.echo(json.dumps(described(found), ensure_ascii=False))
             else:
                 click.echo(f"{found.size:>12}  {found.uploaded:%Y-%m-%dT%H:%M:%S.%fZ}  {found.key}")
         if left is not None:

@@ -253,3 +253,10 @@ async def branch(state: State, target: Path, name: str | None) -> None:
     """Make another data directory, TARGET, of a snapshot or of the present moment."""
     await state.branch(target, name)
     click.echo(f"{target} was made")
+
+
+from .state_export import export_command  # noqa: E402
+from .state_import import import_command  # noqa: E402
+
+command.add_command(import_command)
+command.add_command(export_command)

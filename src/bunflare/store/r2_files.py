@@ -73,7 +73,8 @@ class R2Files:
             try:
                 self._folding = (self.staging / name.lower()).exists()
             finally:
-                (self.staging / name).unlink()
+                # Whoever sweeps the directory may have been quicker.
+                (self.staging / name).unlink(missing_ok=True)
         return self._folding
 
     def bucket(self, bucket: str) -> str:
