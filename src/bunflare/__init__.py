@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from .bindings.r2_writing import R2PutOptions
     from .bindings.rpc import RpcTarget
     from .store.archive import Backup
+    from .store.checks import Problem, StateCheck, StateRepair
     from .store.figures import Figures, StateInfo
     from .store.snapshots import Snapshot
     from .web import Blob, File, FormData, Headers, Request, Response
@@ -114,6 +115,7 @@ _LATER = {
     "File": "web",
     "FormData": "web",
     "Headers": "web",
+    "Problem": "store.checks",
     "R2Bucket": "bindings.r2",
     "R2Check": "bindings.r2_care",
     "R2Checksums": "bindings.r2_options",
@@ -134,7 +136,9 @@ _LATER = {
     "Snapshot": "store.snapshots",
     "SqlCursor": "bindings.object_sql",
     "SqlStorage": "bindings.object_sql",
+    "StateCheck": "store.checks",
     "StateInfo": "store.figures",
+    "StateRepair": "store.checks",
     "go_back": "bindings.care",
     "restore": "bindings.care",
 }
@@ -209,6 +213,7 @@ __all__ = [
     "KVValue",
     "KVValueError",
     "ManualClock",
+    "Problem",
     "R2Bucket",
     "R2Check",
     "R2Checksums",
@@ -233,8 +238,10 @@ __all__ = [
     "SqlCursor",
     "SqlStorage",
     "State",
+    "StateCheck",
     "StateError",
     "StateInfo",
+    "StateRepair",
     "StateTransaction",
     "StoredError",
     "SystemClock",

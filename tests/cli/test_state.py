@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -173,3 +174,82 @@ async def test_snapshots_are_gone_back_to(filled: Path, run: Run, tmp_path: Path
             found = await state.r2("files").get("large.bin")
             assert isinstance(found, bunflare.R2ObjectBody)
             assert await found.text() == "second" * 40_000
+
+
+async def test_check_finds_and_repair_mends(filled: Path, run: Run) -> None:
+    assert json.loads(run("check", "--json").stdout)["problems"] == []
+    body = next((filled / "cache").iterdir())
+    body.unlink()
+    (filled / "cache" / "0123").write_text("left over")
+    (filled / "r2-staging" / "4567").write_text("left over")
+    (filled / "r2/files/a/small.txt").write_text("other")
+    (filled / "r2/files/large.bin").unlink()
+    (filled / "r2/files/stranger").write_text("of mine")
+    with sqlite3.connect(filled / "data.sqlite") as connection:
+        connection.execute("UPDATE kv SET metadata = '{' WHERE key = 'size'")
+        connection.execute(
+            "INSERT INTO do_alarms (namespace, id, alarm_time) VALUES ('N', 'x', 'soon')"
+        )
+        connection.execute("INSERT INTO do_storage VALUES ('N', 'x', 'key', 'no JSON')")
+        connection.execute(
+            "INSERT INTO bunflare_objects (namespace, id, created_at, applied)"
+            " VALUES ('N', 'x', 0, 1)"
+        )
+    connection.close()
+    told = run("check", code=1)
+    assert "7 things" in told.stderr
+    for line in (
+        "problem: cache: missing: default/https://example.com/large: its body's file",
+        "problem: kv: metadata: SETTINGS/size: the metadata is not JSON",
+        "problem: objects: alarm: N/x: the alarm is set for no time",
+        "problem: objects: value: N/x/key: the value is not JSON",
+        "problem: objects: missing: N/x: its SQL file is not there",
+        "problem: r2: changed: files/a/small.txt: ",
+        "problem: r2: missing: files/large.bin: there is no file",
+        "note: r2: stranger: files/stranger",
+    ):
+        assert line in told.stdout
+    told = run("repair", code=1)
+    assert "3 things cannot be mended" in told.stderr
+    mended = [line for line in told.stdout.splitlines() if line.startswith("mended")]
+    assert len(mended) == 4
+    assert not (filled / "cache/0123").exists()
+    assert not (filled / "r2-staging/4567").exists()
+    left = {line.split(": ")[3] for line in told.stdout.splitlines() if line.startswith("left")}
+    assert left == {"N/x/key", "N/x", "files/large.bin"}
+    async with bunflare.open(filled) as state:
+        assert await state.kv("SETTINGS").get_with_metadata("size") is not None
+        found = await state.r2("files").get("a/small.txt")
+        assert isinstance(found, bunflare.R2ObjectBody)
+        assert await found.text() == "other"
+        await state.r2("files").delete("large.bin")
+    assert (filled / "r2/files/stranger").read_text() == "of mine"
+
+
+def test_a_damaged_file_is_found(filled: Path, run: Run) -> None:
+    shop = filled / "d1/shop.sqlite"
+    with sqlite3.connect(shop) as connection:
+        connection.executescript(
+            "CREATE INDEX by_name ON items (name);"
+            "PRAGMA writable_schema = 1;"
+            "UPDATE sqlite_schema SET sql = replace(sql, '(name)', '(name COLLATE NOCASE)')"
+            " WHERE name = 'by_name';"
+        )
+    connection.close()
+    with sqlite3.connect(shop) as connection:
+        connection.executescript("INSERT INTO items VALUES ('B'), ('a'), ('A'), ('c')")
+        connection.executescript(
+            "PRAGMA writable_schema = 1;"
+            "UPDATE sqlite_schema SET sql = replace(sql, ' COLLATE NOCASE', '')"
+            " WHERE name = 'by_name';"
+        )
+    connection.close()
+    assert "problem: d1: damaged: d1/shop.sqlite" in run("check", "--full", code=1).stdout
+    assert "its indexes are built anew" in run("repair", "--full").stdout
+    run("check", "--full")
+    data = bytearray(shop.read_bytes())
+    data[4096:8192] = bytes(range(256)) * 16
+    shop.write_bytes(data)
+    assert "problem: d1: damaged: d1/shop.sqlite" in run("check", code=1).stdout
+    shop.write_text("not a database at all, and long enough to be seen as such" * 9)
+    assert "not a SQLite database" in run("check", code=1).stdout

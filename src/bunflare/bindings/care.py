@@ -14,7 +14,9 @@ from ..store.directory import locate
 
 if TYPE_CHECKING:
     from ..store.archive import Backup, Progress
+    from ..store.checks import StateCheck, StateRepair
     from ..store.figures import StateInfo
+    from ..store.r2_settle import Settler
     from ..store.snapshots import Snapshot
 
 
@@ -24,11 +26,32 @@ class StateCare:
     _database: Database
     _clock: Clock
 
+    def _settler(self) -> Settler:
+        raise NotImplementedError
+
     async def info(self) -> StateInfo:
         """Counts, sizes and times of everything, by system and name."""
         from ..store.figures import state_info
 
         return await asyncio.to_thread(state_info, self._database.directory)
+
+    async def check(self, *, digests: bool = True, full: bool = False) -> StateCheck:
+        """Hold everything against everything: rows, files, sizes, digests, SQLite's own structure.
+
+        ``digests`` reads every object of R2 and compares its MD5; ``full`` has SQLite compare
+        every index entry with its row, which takes ten times as long. Others may go on writing.
+        Problems are things that are wrong; notes are left over, or not finished yet.
+        """
+        from .care_check import check_state
+
+        return await check_state(self._database, self._settler(), self._clock, digests, full)
+
+    async def repair(self, *, full: bool = False) -> StateRepair:
+        """Mend what `check` finds and can be mended, each thing in one step; what was, what not."""
+        from .care_check import repair_state
+
+        self._outside("repair")
+        return await repair_state(self._database, self._settler(), self._clock, full)
 
     async def backup(
         self, path: str | os.PathLike[str], *, progress: Progress | None = None

@@ -24,6 +24,7 @@ from .tables import show
 
 if TYPE_CHECKING:
     from ..state import State
+    from ..store.checks import Problem
 
 directory_option = click.option(
     "--persist-to",
@@ -157,6 +158,51 @@ async def info(state: State, as_json: bool) -> None:
     ]
     if rows:
         show(rows, False)
+
+
+# -- right and wrong ---------------------------------------------------------------------------
+
+
+def _tell(problem: Problem) -> str:
+    where = "/".join(part for part in (problem.name, problem.key) if part)
+    return f"{problem.system}: {problem.kind}: {where}: {problem.detail}"
+
+
+@state_command("check")
+@click.option("--no-digests", is_flag=True, help="Do not read the objects of R2.")
+@click.option("--full", is_flag=True, help="Compare every index entry with its row: slow.")
+@json_option
+async def check(state: State, no_digests: bool, full: bool, as_json: bool) -> None:
+    """Hold everything against everything. The exit code is 1 if something is wrong."""
+    found = await state.check(digests=not no_digests, full=full)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        click.echo(f"{found.files} files, {told_size(found.size)}")
+        for one in found.problems:
+            mended = f" (repair: {one.remedy})" if one.remedy else ""
+            click.echo(f"problem: {_tell(one)}{mended}")
+        for one in found.notes:
+            click.echo(f"note: {_tell(one)}")
+    if found.problems:
+        raise BunflareError(f"{len(found.problems)} things are not as they should be")
+
+
+@state_command("repair")
+@click.option("--full", is_flag=True, help="Compare every index entry with its row: slow.")
+@json_option
+async def repair(state: State, full: bool, as_json: bool) -> None:
+    """Mend what can be mended. The exit code is 1 if something is left."""
+    done = await state.repair(full=full)
+    if as_json:
+        print_json(asdict(done))
+    else:
+        for one in done.mended:
+            click.echo(f"mended: {_tell(one)}: {one.remedy}")
+        for one in done.left:
+            click.echo(f"left: {_tell(one)}")
+    if done.left:
+        raise BunflareError(f"{len(done.left)} things cannot be mended")
 
 
 # -- copies ------------------------------------------------------------------------------------
