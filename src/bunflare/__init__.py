@@ -56,6 +56,7 @@ from .store.database import Database, get_database
 if TYPE_CHECKING:
     from .bindings.cache import Cache, CacheStorage
     from .bindings.care import go_back, restore
+    from .bindings.changes import Changes
     from .bindings.d1 import (
         D1Database,
         D1DatabaseSession,
@@ -83,7 +84,9 @@ if TYPE_CHECKING:
     from .bindings.r2_writing import R2PutOptions
     from .bindings.rpc import RpcTarget
     from .store.archive import Backup
+    from .store.changes import Change
     from .store.checks import Problem, StateCheck, StateRepair
+    from .store.compare import Difference
     from .store.figures import Figures, StateInfo
     from .store.snapshots import Snapshot
     from .web import Blob, File, FormData, Headers, Request, Response
@@ -98,12 +101,15 @@ _LATER = {
     "Blob": "web",
     "Cache": "bindings.cache",
     "CacheStorage": "bindings.cache",
+    "Change": "store.changes",
+    "Changes": "bindings.changes",
     "D1Database": "bindings.d1",
     "D1DatabaseSession": "bindings.d1",
     "D1ExecResult": "bindings.d1",
     "D1Meta": "bindings.d1",
     "D1PreparedStatement": "bindings.d1",
     "D1Result": "bindings.d1",
+    "Difference": "store.compare",
     "DurableObject": "bindings.durable_objects",
     "DurableObjectId": "bindings.durable_objects",
     "DurableObjectNamespace": "bindings.durable_objects",
@@ -165,6 +171,8 @@ __all__ = [
     "CacheStorage",
     "CacheTypeError",
     "CacheValueError",
+    "Change",
+    "Changes",
     "Clock",
     "ConfigError",
     "D1Database",
@@ -182,6 +190,7 @@ __all__ = [
     "DatabaseError",
     "DatabaseFull",
     "DatabaseReadOnly",
+    "Difference",
     "DirectoryError",
     "DurableObject",
     "DurableObjectAbort",

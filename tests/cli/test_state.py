@@ -145,7 +145,26 @@ async def test_snapshots_are_gone_back_to(filled: Path, run: Run, tmp_path: Path
         await fill(state, "second")
         await state.r2("files").delete("a/small.txt")
         await state.kv("SETTINGS").delete("size")
+        await state.d1("shop").exec("CREATE INDEX by_name ON items (name)")
     run("snapshot", "create", "two")
+    assert run("diff", "two").stdout == ""
+    assert run("diff", "one").stdout == run("diff", "one", "two").stdout
+    assert run("diff", "one", "two").stdout.splitlines() == [
+        "~ kv key SETTINGS colour",
+        "- kv key SETTINGS size",
+        "~ r2 object files large.bin",
+        "- r2 object files a/small.txt",
+        "~ cache response default https://example.com/large",
+        "~ cache response default https://example.com/small",
+        "~ d1 table shop items",
+    ]
+    assert json.loads(run("diff", "two", "one", "--json").stdout)[0] == {
+        "change": "added",
+        "system": "kv",
+        "kind": "key",
+        "name": "SETTINGS",
+        "key": "size",
+    }
     run("branch", str(tmp_path / "branch"), "--from", "one")
     run("branch", str(tmp_path / "now"))
     assert "already" in run("branch", str(tmp_path / "now"), code=1).stderr

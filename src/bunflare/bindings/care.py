@@ -15,9 +15,11 @@ from ..store.directory import locate
 if TYPE_CHECKING:
     from ..store.archive import Backup, Progress
     from ..store.checks import StateCheck, StateRepair
+    from ..store.compare import Difference
     from ..store.figures import StateInfo
     from ..store.r2_settle import Settler
     from ..store.snapshots import Snapshot
+    from .changes import Changes
 
 
 class StateCare:
@@ -28,6 +30,13 @@ class StateCare:
 
     def _settler(self) -> Settler:
         raise NotImplementedError
+
+    @property
+    def changes(self) -> Changes:
+        """The log of what changes, for following it."""
+        from .changes import Changes
+
+        return Changes(self._database)
 
     async def info(self) -> StateInfo:
         """Counts, sizes and times of everything, by system and name."""
@@ -110,6 +119,24 @@ class StateCare:
                 snapshots.branch(snapshots.find(source.path, snapshot).path, target.absolute())
 
         await asyncio.to_thread(work)
+
+    async def diff(self, old: str, new: str | None = None) -> list[Difference]:
+        """What was added, changed and removed since a named moment: until another one, or now.
+
+        Names are those of snapshots. SQL files are compared by their tables. Others may go on
+        writing; what they write meanwhile is in it or not.
+        """
+        from ..store import snapshots
+        from ..store.compare import differences
+
+        root = self._database.directory.path
+
+        def work() -> list[Difference]:
+            before = snapshots.find(root, old).path
+            after = root if new is None else snapshots.find(root, new).path
+            return list(differences(before, after))
+
+        return await asyncio.to_thread(work)
 
     def _outside(self, what: str) -> None:
         if self._database.in_transaction:

@@ -61,6 +61,8 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
     """Run ``work`` to its end; what the system refuses is a sentence."""
     try:
         return asyncio.run(work)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except BrokenPipeError:
         raise  # whoever read has had enough; click ends quietly
     except OSError as error:
@@ -299,3 +301,70 @@ async def branch(state: State, target: Path, name: str | None) -> None:
     """Make another data directory, TARGET, of a snapshot or of the present moment."""
     await state.branch(target, name)
     click.echo(f"{target} was made")
+
+
+@state_command("diff")
+@click.argument("old")
+@click.argument("new", required=False)
+@json_option
+async def diff(state: State, old: str, new: str | None, as_json: bool) -> None:
+    """Print what has changed since the snapshot OLD: until the snapshot NEW, or now.
+
+    A line has + (added), ~ (changed) or - (removed), and the system, kind, name and key.
+    """
+    found = await state.diff(old, new)
+    if as_json:
+        print_json([asdict(one) for one in found])
+        return
+    for one in found:
+        sign = {"added": "+", "changed": "~", "removed": "-"}[one.change]
+        click.echo(f"{sign} {one.system} {one.kind} {one.name} {one.key}".rstrip())
+
+
+# -- what changes ------------------------------------------------------------------------------
+
+
+@state_command("watch")
+@click.option("--after", type=click.IntRange(0), help="A position; by default only what comes.")
+@click.option("--count", type=click.IntRange(1), help="End after so many changes.")
+@click.option("--system", help="Only changes of this system.")
+@click.option("--name", help="Only changes of this namespace, bucket, queue, …")
+@click.option("--off", is_flag=True, help="Switch the change log off, and end.")
+@json_option
+async def watch(
+    state: State,
+    after: int | None,
+    count: int | None,
+    system: str | None,
+    name: str | None,
+    off: bool,
+    as_json: bool,
+) -> None:
+    """Print what changes, of whatever process, as it is committed.
+
+    Switches the change log on where it is off, and leaves it on.
+    """
+    if off:
+        await state.changes.disable()
+        click.echo("the change log is off", err=True)
+        return
+    if not state.changes.enabled:
+        # What is told from here on may not miss what comes before it is written.
+        after = state.changes.position if after is None else after
+        await state.changes.enable()
+        click.echo("the change log was off and is on now; --off switches it off", err=True)
+    left = count
+    async for one in state.changes.follow(after):
+        if one.system == "changes" or system not in (None, one.system):
+            continue
+        if name not in (None, one.name):
+            continue
+        if as_json:
+            click.echo(json.dumps(asdict(one), ensure_ascii=False))
+        else:
+            sign = {"added": "+", "changed": "~", "removed": "-"}[one.change]
+            size = "" if one.size is None else f" ({one.size})"
+            click.echo(f"{one.position} {sign} {one.system} {one.kind} {one.name} {one.key}{size}")
+        left = None if left is None else left - 1
+        if left == 0:
+            return
