@@ -56,6 +56,7 @@ from .store.database import Database, get_database
 if TYPE_CHECKING:
     from .bindings.cache import Cache, CacheStorage
     from .bindings.care import go_back, restore
+    from .bindings.care_prune import Pruned
     from .bindings.changes import Changes
     from .bindings.d1 import (
         D1Database,
@@ -89,6 +90,7 @@ if TYPE_CHECKING:
     from .store.compare import Difference
     from .store.figures import Figures, StateInfo
     from .store.snapshots import Snapshot
+    from .store.vacuum import Vacuumed
     from .web import Blob, File, FormData, Headers, Request, Response
 
 __version__ = "0.1.0"
@@ -122,6 +124,7 @@ _LATER = {
     "FormData": "web",
     "Headers": "web",
     "Problem": "store.checks",
+    "Pruned": "bindings.care_prune",
     "R2Bucket": "bindings.r2",
     "R2Check": "bindings.r2_care",
     "R2Checksums": "bindings.r2_options",
@@ -145,6 +148,7 @@ _LATER = {
     "StateCheck": "store.checks",
     "StateInfo": "store.figures",
     "StateRepair": "store.checks",
+    "Vacuumed": "store.vacuum",
     "go_back": "bindings.care",
     "restore": "bindings.care",
 }
@@ -223,6 +227,7 @@ __all__ = [
     "KVValueError",
     "ManualClock",
     "Problem",
+    "Pruned",
     "R2Bucket",
     "R2Check",
     "R2Checksums",
@@ -254,6 +259,7 @@ __all__ = [
     "StateTransaction",
     "StoredError",
     "SystemClock",
+    "Vacuumed",
     "ValueCorrupt",
     "ValueNotSerializable",
     "ValuesError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ..store.figures import StateInfo
     from ..store.r2_settle import Settler
     from ..store.snapshots import Snapshot
+    from ..store.vacuum import Vacuumed
+    from .care_prune import Pruned
     from .changes import Changes
 
 
@@ -137,6 +140,30 @@ class StateCare:
             return list(differences(before, after))
 
         return await asyncio.to_thread(work)
+
+    async def prune(
+        self, *, snapshots_older_than: timedelta | None = None, keep_snapshots: int | None = None
+    ) -> Pruned:
+        """Remove what has expired and what killed programs have left; old snapshots, if asked to.
+
+        ``keep_snapshots`` is how many of the newest stay. Without either, all do.
+        """
+        from .care_prune import prune_state
+
+        self._outside("removal")
+        return await prune_state(
+            self._database, self._settler(), self._clock, snapshots_older_than, keep_snapshots
+        )
+
+    async def vacuum(self) -> list[Vacuumed]:
+        """Give back the space of what was deleted. All other writers of a file wait meanwhile.
+
+        A file with virtual tables is left as it is: its rows could get other numbers.
+        """
+        from ..store.vacuum import vacuum
+
+        self._outside("vacuum")
+        return await asyncio.to_thread(vacuum, self._database.directory.path)
 
     def _outside(self, what: str) -> None:
         if self._database.in_transaction:
