@@ -59,6 +59,8 @@ from .store.database import Database, get_database
 if TYPE_CHECKING:
     from .bindings.cache import Cache, CacheStorage
     from .bindings.care import go_back, restore
+    from .bindings.care_prune import Pruned
+    from .bindings.changes import Changes
     from .bindings.d1 import (
         D1Database,
         D1DatabaseSession,
@@ -97,8 +99,12 @@ if TYPE_CHECKING:
     from .bindings.r2_writing import R2PutOptions
     from .bindings.rpc import RpcTarget
     from .store.archive import Backup
+    from .store.changes import Change
+    from .store.checks import Problem, StateCheck, StateRepair
+    from .store.compare import Difference
     from .store.figures import Figures, StateInfo
     from .store.snapshots import Snapshot
+    from .store.vacuum import Vacuumed
     from .web import Blob, File, FormData, Headers, Request, Response
 
 __version__ = "0.1.0"
@@ -112,12 +118,15 @@ _LATER = {
     "Cache": "bindings.cache",
     "CacheStorage": "bindings.cache",
     "Consumer": "bindings.queue_consumer",
+    "Change": "store.changes",
+    "Changes": "bindings.changes",
     "D1Database": "bindings.d1",
     "D1DatabaseSession": "bindings.d1",
     "D1ExecResult": "bindings.d1",
     "D1Meta": "bindings.d1",
     "D1PreparedStatement": "bindings.d1",
     "D1Result": "bindings.d1",
+    "Difference": "store.compare",
     "DurableObject": "bindings.durable_objects",
     "DurableObjectId": "bindings.durable_objects",
     "DurableObjectNamespace": "bindings.durable_objects",
@@ -140,6 +149,8 @@ _LATER = {
     "QueueMetrics": "bindings.queue_batch",
     "QueueSendMetadata": "bindings.queues",
     "QueueSendResponse": "bindings.queues",
+    "Problem": "store.checks",
+    "Pruned": "bindings.care_prune",
     "R2Bucket": "bindings.r2",
     "R2Check": "bindings.r2_care",
     "R2Checksums": "bindings.r2_options",
@@ -160,7 +171,10 @@ _LATER = {
     "Snapshot": "store.snapshots",
     "SqlCursor": "bindings.object_sql",
     "SqlStorage": "bindings.object_sql",
+    "StateCheck": "store.checks",
     "StateInfo": "store.figures",
+    "StateRepair": "store.checks",
+    "Vacuumed": "store.vacuum",
     "go_back": "bindings.care",
     "restore": "bindings.care",
 }
@@ -187,6 +201,8 @@ __all__ = [
     "CacheStorage",
     "CacheTypeError",
     "CacheValueError",
+    "Change",
+    "Changes",
     "Clock",
     "ConfigError",
     "Consumer",
@@ -205,6 +221,7 @@ __all__ = [
     "DatabaseError",
     "DatabaseFull",
     "DatabaseReadOnly",
+    "Difference",
     "DirectoryError",
     "DurableObject",
     "DurableObjectAbort",
@@ -241,6 +258,8 @@ __all__ = [
     "MessageBatchMetadata",
     "MessageSendRequest",
     "PeekedMessage",
+    "Problem",
+    "Pruned",
     "PulledMessage",
     "Queue",
     "QueueAckResult",
@@ -274,11 +293,14 @@ __all__ = [
     "SqlCursor",
     "SqlStorage",
     "State",
+    "StateCheck",
     "StateError",
     "StateInfo",
+    "StateRepair",
     "StateTransaction",
     "StoredError",
     "SystemClock",
+    "Vacuumed",
     "ValueCorrupt",
     "ValueNotSerializable",
     "ValuesError",

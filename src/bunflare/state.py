@@ -150,6 +150,9 @@ class State(_Systems, StateCare):
             return
         timer.start()
 
+    def _settler(self) -> Settler:
+        return self._services.settler()
+
     def d1(self, name: str) -> D1Database:
         """The D1 database of that name: ``d1/<name>.sqlite``, made if it is not there."""
         from .bindings.d1 import D1Database

@@ -111,11 +111,14 @@ async def test_a_backup_under_load_is_one_moment(
             for number in range(20 if LONG else 5):
                 made = await state.backup(tmp_path / f"{number}.tar")
                 assert made.files > 6
+            # Nor does a look at what changes all the time find anything wrong.
+            assert (await state.check()).problems == ()
     for number in range(20 if LONG else 5):
         copy = tmp_path / "copy"
         await asyncio.to_thread(bunflare.restore, tmp_path / f"{number}.tar", copy)
         async with bunflare.open(copy, durability="normal") as state:
-            # check here
+            found = await state.check(full=True)
+            assert found.problems == ()
             for name in names:
                 far = await counts(state, name)
                 seen.append(far)
@@ -123,7 +126,7 @@ async def test_a_backup_under_load_is_one_moment(
                 assert far[0] - far[-1] <= 1, far
         shutil.rmtree(copy)
     # Writers were at work all the time.
-    assert seen[-1] > seen[0]
+    assert seen[-writers] > seen[0]
 
 
 _RESTORER = """
@@ -140,20 +143,20 @@ async def test_a_restore_that_is_killed_is_before_or_after(directory: Path, tmp_
         shutil.rmtree(directory, ignore_errors=True)
         async with bunflare.open(directory, durability="normal") as state:
             await state.kv("K").put("which", text)
-            for number in range(200):
+            for number in range(60):
                 await state.r2("files").put(f"{number}", text * (number + 1))
             await state.backup(target)
     outcomes: list[str] = []
     rng = random.Random(1)
-    for _ in range(60 if LONG else 10):
+    for _ in range(60 if LONG else 6):
         with child(_RESTORER, new, directory) as process:
             assert process.line() == "begin"
-            time.sleep(rng.uniform(0, 0.12))
+            time.sleep(rng.uniform(0, 0.08))
             process.kill()
         async with bunflare.open(directory, durability="normal") as state:
             which = await state.kv("K").get("which")
             outcomes.append(str(which))
-            for number in range(200):
+            for number in range(60):
                 found = await state.r2("files").get(f"{number}")
                 assert isinstance(found, bunflare.R2ObjectBody)
                 assert await found.text() == str(which) * (number + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,14 @@ from ..store.directory import locate
 
 if TYPE_CHECKING:
     from ..store.archive import Backup, Progress
+    from ..store.checks import StateCheck, StateRepair
+    from ..store.compare import Difference
     from ..store.figures import StateInfo
+    from ..store.r2_settle import Settler
     from ..store.snapshots import Snapshot
+    from ..store.vacuum import Vacuumed
+    from .care_prune import Pruned
+    from .changes import Changes
 
 
 class StateCare:
@@ -24,11 +31,39 @@ class StateCare:
     _database: Database
     _clock: Clock
 
+    def _settler(self) -> Settler:
+        raise NotImplementedError
+
+    @property
+    def changes(self) -> Changes:
+        """The log of what changes, for following it."""
+        from .changes import Changes
+
+        return Changes(self._database)
+
     async def info(self) -> StateInfo:
         """Counts, sizes and times of everything, by system and name."""
         from ..store.figures import state_info
 
         return await asyncio.to_thread(state_info, self._database.directory)
+
+    async def check(self, *, digests: bool = True, full: bool = False) -> StateCheck:
+        """Hold everything against everything: rows, files, sizes, digests, SQLite's own structure.
+
+        ``digests`` reads every object of R2 and compares its MD5; ``full`` has SQLite compare
+        every index entry with its row, which takes ten times as long. Others may go on writing.
+        Problems are things that are wrong; notes are left over, or not finished yet.
+        """
+        from .care_check import check_state
+
+        return await check_state(self._database, self._settler(), self._clock, digests, full)
+
+    async def repair(self, *, full: bool = False) -> StateRepair:
+        """Mend what `check` finds and can be mended, each thing in one step; what was, what not."""
+        from .care_check import repair_state
+
+        self._outside("repair")
+        return await repair_state(self._database, self._settler(), self._clock, full)
 
     async def backup(
         self, path: str | os.PathLike[str], *, progress: Progress | None = None
@@ -87,6 +122,48 @@ class StateCare:
                 snapshots.branch(snapshots.find(source.path, snapshot).path, target.absolute())
 
         await asyncio.to_thread(work)
+
+    async def diff(self, old: str, new: str | None = None) -> list[Difference]:
+        """What was added, changed and removed since a named moment: until another one, or now.
+
+        Names are those of snapshots. SQL files are compared by their tables. Others may go on
+        writing; what they write meanwhile is in it or not.
+        """
+        from ..store import snapshots
+        from ..store.compare import differences
+
+        root = self._database.directory.path
+
+        def work() -> list[Difference]:
+            before = snapshots.find(root, old).path
+            after = root if new is None else snapshots.find(root, new).path
+            return list(differences(before, after))
+
+        return await asyncio.to_thread(work)
+
+    async def prune(
+        self, *, snapshots_older_than: timedelta | None = None, keep_snapshots: int | None = None
+    ) -> Pruned:
+        """Remove what has expired and what killed programs have left; old snapshots, if asked to.
+
+        ``keep_snapshots`` is how many of the newest stay. Without either, all do.
+        """
+        from .care_prune import prune_state
+
+        self._outside("removal")
+        return await prune_state(
+            self._database, self._settler(), self._clock, snapshots_older_than, keep_snapshots
+        )
+
+    async def vacuum(self) -> list[Vacuumed]:
+        """Give back the space of what was deleted. All other writers of a file wait meanwhile.
+
+        A file with virtual tables is left as it is: its rows could get other numbers.
+        """
+        from ..store.vacuum import vacuum
+
+        self._outside("vacuum")
+        return await asyncio.to_thread(vacuum, self._database.directory.path)
 
     def _outside(self, what: str) -> None:
         if self._database.in_transaction:

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import json
 import mimetypes
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -27,6 +28,9 @@ from .r2_options import R2Limits, date_of, iso
 from .r2_staging import BLOCK
 
 _BATCH = 500
+# Batches that are looked at at once, and how often one whose objects change meanwhile.
+_AT_ONCE = os.cpu_count() or 1
+_TRIES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +108,16 @@ async def check(session: Session, settler: Settler, bucket: str, digests: bool) 
     await settler.flush()
     objects = size = 0
     problems: list[R2Problem] = []
+    waiting: list[asyncio.Task[list[R2Problem]]] = []
     async for batch in _rows(session, bucket):
         objects += len(batch)
         size += sum(row.size for _, row in batch)
-        problems += await asyncio.to_thread(_problems, settler.files, bucket, batch, digests)
+        if len(waiting) == _AT_ONCE:
+            problems += await waiting.pop(0)
+        look = _look(session, settler.files, bucket, batch, digests)
+        waiting.append(asyncio.create_task(look))
+    for task in waiting:
+        problems += await task
     strangers = ["/".join(path) async for path, _ in _strangers(session, settler, bucket)]
     return R2Check(objects, size, problems, strangers)
 
@@ -118,6 +128,28 @@ async def _rows(session: Session, bucket: str) -> AsyncIterator[list[tuple[str, 
     while batch := store.list_objects(session.view, bucket, start, None, _BATCH):
         yield batch
         start = batch[-1][0] + "\0"
+
+
+async def _look(
+    session: Session,
+    files: R2Files,
+    bucket: str,
+    batch: list[tuple[str, ObjectRow]],
+    digests: bool,
+) -> list[R2Problem]:
+    """What is wrong with some objects, as they are at the end: others write meanwhile."""
+    for _ in range(_TRIES):
+        found = await asyncio.to_thread(_problems, files, bucket, batch, digests)
+        seen = dict(batch)
+        batch = [
+            (one.key, row)
+            for one in found
+            if (row := store.current(session.view, bucket, one.key)) is not None
+        ]
+        if all(row == seen[key] for key, row in batch):
+            there = dict(batch)
+            return [one for one in found if one.key in there]
+    return found
 
 
 def _problems(

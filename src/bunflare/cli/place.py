@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from ..state import State
 
 # What a data directory may hold before it has a `data.sqlite`.
-_OURS = {".gitignore", "r2", "d1", "cache", "do-sql", "r2-staging", "writer.lock", "processes"}
+_OURS = {
+    *(".gitignore", "r2", "d1", "cache", "do-sql", "r2-staging", "writer.lock", "processes"),
+    *("snapshots", "sockets"),
+}
 
 
 class Place:

@@ -1,36 +1,27 @@
 """``bunflare state``: a whole state, counted, checked, copied, compared and followed.
 
-Other modules may add commands of their own to the group: `command` is it, and `state_command`
-makes one that works on an existing state.
+Other modules may add commands of their own to the group, `command`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime
-from functools import wraps
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import BunflareError, DirectoryError
-from .tables import show
+from ..errors import BunflareError
+from .place import Place, check_directory, confirm, on_state, place_options
+from .progress import progress_bar
+from .tables import is_terminal, show, show_json
 
 if TYPE_CHECKING:
-    from ..state import State
+    from ..store.checks import Problem
 
-directory_option = click.option(
-    "--persist-to",
-    "directory",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The data directory; by default BUNFLARE_DIR, or .bunflare in the project's root.",
-)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -39,76 +30,9 @@ def command() -> None:
     """Count, check, back up, restore, compare and follow a whole state."""
 
 
-def located(directory: Path | None) -> Path:
-    """The data directory that is meant, whether it is there or not."""
-    from .. import state as states
-
-    return (directory or states.default_directory(states.project_root())).absolute()
-
-
-def existing(directory: Path | None) -> Path:
-    """The data directory that is meant, which must be there: to look at one makes none."""
-    path = located(directory)
-    if not path.exists():
-        raise DirectoryError(f"there is no state at {path}")
-    if not (path / "data.sqlite").is_file():
-        raise DirectoryError(f"{path} holds no state of bunflare")
-    return path
-
-
-def run(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run ``work`` to its end; what the system refuses is a sentence."""
-    try:
-        return asyncio.run(work)
-    except BrokenPipeError:
-        raise  # whoever read has had enough; click ends quietly
-    except OSError as error:
-        reason = error.strerror or str(error)
-        where = reason if error.filename is None else f"{error.filename}: {reason}"
-        raise BunflareError(where) from error
-
-
 def state_command(name: str, group: click.Group = command) -> Callable[..., Any]:
-    """A command on an existing state: its function is asynchronous and gets that first."""
-
-    def decorate(function: Callable[..., Coroutine[Any, Any, None]]) -> click.Command:
-        @directory_option
-        @wraps(function)
-        def start(directory: Path | None, **options: Any) -> None:
-            from .. import state as states
-
-            path = existing(directory)
-
-            async def work() -> None:
-                async with states.open(path) as state:
-                    await function(state, **options)
-
-            run(work())
-
-        return group.command(name)(start)
-
-    return decorate
-
-
-@contextmanager
-def bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar, where somebody watches; what comes back is told how far things are."""
-    with ExitStack() as stack:
-        bars: list[Any] = []
-
-        def progress(done: int, whole: int) -> None:
-            if not bars and sys.stderr.isatty():
-                made: Any = click.progressbar(length=whole, label=label, file=sys.stderr)
-                bars.append(stack.enter_context(made))
-            for one in bars:
-                one.length = whole
-                one.update(done - one.pos)
-
-        yield progress
-
-
-def print_json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    """A command on a state, which must be there: it gets its `Place` first."""
+    return on_state(group, name, reads=True)
 
 
 def told_time(milliseconds: int | None) -> str:
@@ -124,7 +48,7 @@ def told_size(size: int | None) -> str:
     """Bytes for people; a pipe gets the number."""
     if size is None:
         return "-"
-    if not sys.stdout.isatty() or size < 1024:
+    if not is_terminal() or size < 1024:
         return str(size)
     power = min((size.bit_length() - 1) // 10, 4)
     return f"{size / 1024**power:.1f} {' KMGT'[power]}iB"
@@ -132,11 +56,11 @@ def told_size(size: int | None) -> str:
 
 @state_command("info")
 @json_option
-async def info(state: State, as_json: bool) -> None:
+async def info(place: Place, as_json: bool) -> None:
     """Print counts, sizes and times of everything, by system and name."""
-    found = await state.info()
+    found = await place.state.info()
     if as_json:
-        print_json(asdict(found))
+        show_json(asdict(found))
         return
     click.echo(f"directory    {found.directory}")
     click.echo(f"data.sqlite  {told_size(found.database_size)}")
@@ -159,6 +83,51 @@ async def info(state: State, as_json: bool) -> None:
         show(rows, False)
 
 
+# -- right and wrong ---------------------------------------------------------------------------
+
+
+def _tell(problem: Problem) -> str:
+    where = "/".join(part for part in (problem.name, problem.key) if part)
+    return f"{problem.system}: {problem.kind}: {where}: {problem.detail}"
+
+
+@state_command("check")
+@click.option("--no-digests", is_flag=True, help="Do not read the objects of R2.")
+@click.option("--full", is_flag=True, help="Compare every index entry with its row: slow.")
+@json_option
+async def check(place: Place, no_digests: bool, full: bool, as_json: bool) -> None:
+    """Hold everything against everything. The exit code is 1 if something is wrong."""
+    found = await place.state.check(digests=not no_digests, full=full)
+    if as_json:
+        show_json(asdict(found))
+    else:
+        click.echo(f"{found.files} files, {told_size(found.size)}")
+        for one in found.problems:
+            mended = f" (repair: {one.remedy})" if one.remedy else ""
+            click.echo(f"problem: {_tell(one)}{mended}")
+        for one in found.notes:
+            click.echo(f"note: {_tell(one)}")
+    if found.problems:
+        raise BunflareError(f"{len(found.problems)} things are not as they should be")
+
+
+@state_command("repair")
+@click.option("--full", is_flag=True, help="Compare every index entry with its row: slow.")
+@json_option
+async def repair(place: Place, full: bool, as_json: bool) -> None:
+    """Mend what can be mended. The exit code is 1 if something is left."""
+    done = await place.state.repair(full=full)
+    if as_json:
+        show_json(asdict(done))
+    else:
+        for one in done.mended:
+            click.echo(f"mended: {_tell(one)}: {one.remedy}")
+        for one in done.left:
+            click.echo(f"left: {_tell(one)}")
+    if done.left:
+        raise BunflareError(f"{len(done.left)} things cannot be mended")
+
+
 # -- copies ------------------------------------------------------------------------------------
 
 
@@ -166,35 +135,35 @@ async def info(state: State, as_json: bool) -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 @json_option
-async def backup(state: State, file: Path, force: bool, as_json: bool) -> None:
+async def backup(place: Place, file: Path, force: bool, as_json: bool) -> None:
     """Write everything of one moment to FILE, while others go on writing.
 
     It is a tar file, compressed if its name ends in .gz, .tgz or .xz.
     """
     if file.exists() and not force:
         raise BunflareError(f"{file} is there already; --force replaces it")
-    with bar(file.name) as progress:
-        made = await state.backup(file, progress=progress)
+    with progress_bar(file.name) as progress:
+        made = await place.state.backup(file, progress=progress)
     if as_json:
-        print_json(asdict(made))
+        show_json(asdict(made))
     else:
         click.echo(f"{file}: {made.files} files, {told_size(made.size)}, of {told_time(made.at)}")
 
 
 @command.command("restore")
+@place_options
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--replace", is_flag=True, help="Replace the state that is there.")
-@directory_option
 @json_option
-def restore(file: Path, replace: bool, directory: Path | None, as_json: bool) -> None:
+def restore(place: Place, file: Path, replace: bool, as_json: bool) -> None:
     """Make the data directory of a backup, in one step. Its snapshots stay."""
     from ..bindings.care import restore
 
-    path = located(directory)
-    with bar(file.name) as progress:
+    path = place.directory.absolute()
+    with progress_bar(file.name) as progress:
         done = restore(file, path, replace=replace, progress=progress)
     if as_json:
-        print_json(asdict(done))
+        show_json(asdict(done))
     else:
         click.echo(f"{path}: {done.files} files, {told_size(done.size)}, of {told_time(done.at)}")
 
@@ -206,19 +175,19 @@ def snapshot() -> None:
 
 @state_command("create", snapshot)
 @click.argument("name")
-async def create_snapshot(state: State, name: str) -> None:
+async def create_snapshot(place: Place, name: str) -> None:
     """Keep this moment as NAME."""
-    made = await state.snapshot(name)
+    made = await place.state.snapshot(name)
     click.echo(f"{made.name}: {told_size(made.size)}")
 
 
 @state_command("list", snapshot)
 @json_option
-async def list_snapshots(state: State, as_json: bool) -> None:
+async def list_snapshots(place: Place, as_json: bool) -> None:
     """The moments that are kept."""
-    found = await state.snapshots()
+    found = await place.state.snapshots()
     if as_json:
-        print_json([asdict(one) for one in found])
+        show_json([asdict(one) for one in found])
     else:
         rows = [
             {"name": one.name, "at": told_time(one.at), "size": told_size(one.size)}
@@ -229,19 +198,22 @@ async def list_snapshots(state: State, as_json: bool) -> None:
 
 @state_command("drop", snapshot)
 @click.argument("name")
-async def drop_snapshot(state: State, name: str) -> None:
+async def drop_snapshot(place: Place, name: str) -> None:
     """Forget a moment."""
-    await state.drop_snapshot(name)
+    await place.state.drop_snapshot(name)
 
 
 @snapshot.command("restore")
+@place_options
 @click.argument("name")
-@directory_option
-def restore_snapshot(name: str, directory: Path | None) -> None:
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+def restore_snapshot(place: Place, name: str, yes: bool) -> None:
     """Go back to NAME, in one step. What is there now is lost, but for what has a name."""
     from ..bindings.care import go_back
 
-    path = existing(directory)
+    path = place.directory.absolute()
+    check_directory(path, reads=True)
+    confirm(f"What was written to {path} since then is lost, unless a snapshot has it. Go on?", yes)
     done = go_back(name, path)
     click.echo(f"{path} is as it was at {told_time(done.at)}")
 
@@ -249,10 +221,122 @@ def restore_snapshot(name: str, directory: Path | None) -> None:
 @state_command("branch")
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--from", "name", help="A snapshot; by default the present moment.")
-async def branch(state: State, target: Path, name: str | None) -> None:
+async def branch(place: Place, target: Path, name: str | None) -> None:
     """Make another data directory, TARGET, of a snapshot or of the present moment."""
-    await state.branch(target, name)
+    await place.state.branch(target, name)
     click.echo(f"{target} was made")
+
+
+@state_command("diff")
+@click.argument("old")
+@click.argument("new", required=False)
+@json_option
+async def diff(place: Place, old: str, new: str | None, as_json: bool) -> None:
+    """Print what has changed since the snapshot OLD: until the snapshot NEW, or now.
+
+    A line has + (added), ~ (changed) or - (removed), and the system, kind, name and key.
+    """
+    found = await place.state.diff(old, new)
+    if as_json:
+        show_json([asdict(one) for one in found])
+        return
+    for one in found:
+        sign = {"added": "+", "changed": "~", "removed": "-"}[one.change]
+        click.echo(f"{sign} {one.system} {one.kind} {one.name} {one.key}".rstrip())
+
+
+# -- less of it --------------------------------------------------------------------------------
+
+
+@state_command("prune")
+@click.option(
+    "--snapshots-older-than",
+    "days",
+    type=click.FloatRange(0),
+    help="Also drop snapshots that are older than so many days.",
+)
+@click.option(
+    "--keep-snapshots",
+    "keep",
+    type=click.IntRange(0),
+    help="Also drop all snapshots but so many of the newest.",
+)
+@json_option
+async def prune(place: Place, days: float | None, keep: int | None, as_json: bool) -> None:
+    """Remove what has expired, what killed programs have left, and old snapshots."""
+    done = await place.state.prune(
+        snapshots_older_than=None if days is None else timedelta(days=days), keep_snapshots=keep
+    )
+    if as_json:
+        show_json(asdict(done))
+        return
+    click.echo(f"keys       {done.keys}")
+    click.echo(f"responses  {done.responses}")
+    click.echo(f"uploads    {done.uploads}")
+    click.echo(f"files      {done.files}")
+    click.echo(f"snapshots  {' '.join(done.snapshots) or 0}")
+
+
+@state_command("vacuum")
+@json_option
+async def vacuum(place: Place, as_json: bool) -> None:
+    """Give back the space of what was deleted."""
+    done = await place.state.vacuum()
+    if as_json:
+        show_json([asdict(one) for one in done])
+        return
+    for one in done:
+        left = f" (left as it is: {one.left})" if one.left else ""
+        click.echo(f"{one.name}: {told_size(one.before)} -> {told_size(one.after)}{left}")
+
+
+# -- what changes ------------------------------------------------------------------------------
+
+
+@state_command("watch")
+@click.option("--after", type=click.IntRange(0), help="A position; by default only what comes.")
+@click.option("--count", type=click.IntRange(1), help="End after so many changes.")
+@click.option("--system", help="Only changes of this system.")
+@click.option("--name", help="Only changes of this namespace, bucket, queue, …")
+@click.option("--off", is_flag=True, help="Switch the change log off, and end.")
+@json_option
+async def watch(
+    place: Place,
+    after: int | None,
+    count: int | None,
+    system: str | None,
+    name: str | None,
+    off: bool,
+    as_json: bool,
+) -> None:
+    """Print what changes, of whatever process, as it is committed.
+
+    Switches the change log on where it is off, and leaves it on.
+    """
+    if off:
+        await place.state.changes.disable()
+        click.echo("the change log is off", err=True)
+        return
+    if not place.state.changes.enabled:
+        # What is told from here on may not miss what comes before it is written.
+        after = place.state.changes.position if after is None else after
+        await place.state.changes.enable()
+        click.echo("the change log was off and is on now; --off switches it off", err=True)
+    left = count
+    async for one in place.state.changes.follow(after):
+        if one.system == "changes" or system not in (None, one.system):
+            continue
+        if name not in (None, one.name):
+            continue
+        if as_json:
+            click.echo(json.dumps(asdict(one), ensure_ascii=False))
+        else:
+            sign = {"added": "+", "changed": "~", "removed": "-"}[one.change]
+            size = "" if one.size is None else f" ({one.size})"
+            click.echo(f"{one.position} {sign} {one.system} {one.kind} {one.name} {one.key}{size}")
+        left = None if left is None else left - 1
+        if left == 0:
+            return
 
 
 from .state_export import export_command  # noqa: E402

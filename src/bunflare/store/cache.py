@@ -108,6 +108,11 @@ DELETE FROM cache_entries WHERE (cache_name, url) IN (
 ) RETURNING cache_name, url, bunflare_file
 """
 
+_BODIES = """
+SELECT cache_name, url, bunflare_file FROM cache_entries
+WHERE bunflare_file IS NOT NULL AND length(body) = 0
+"""
+
 _FILES = "SELECT bunflare_file FROM cache_entries WHERE bunflare_file IS NOT NULL"
 
 _CACHES = "SELECT cache_name FROM cache_entries WHERE cache_name >= ? ORDER BY cache_name LIMIT 1"
@@ -234,3 +239,8 @@ def _remove_file(tx: Transaction, directory: Path, file: str | None) -> None:
 def files(view: View) -> set[str]:
     """The files of all bodies that are files."""
     return {row[0] for row in view.all(_FILES)}
+
+
+def bodies(view: View) -> list[Row]:
+    """``(cache name, url, file)`` of the responses whose bodies are files."""
+    return view.all(_BODIES)

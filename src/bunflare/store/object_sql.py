@@ -399,3 +399,16 @@ def _unbound(error: Exception, bindings: tuple[Any, ...]) -> Exception:
                 f"a value of type {type(value).__name__} cannot be bound to an SQL query"
             )
     return error
+
+
+def redo_sequence(path: Path) -> int:
+    """How many commits of an object's file have carried changes along."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        connection.set_busy_timeout(int(_PATIENCE * 1000))
+        if not connection.execute(_HAS_REDO).fetchall():
+            return 0
+        rows: list[Row] = connection.execute(_READ_REDO).fetchall()
+        return int(rows[0][0]) if rows else 0
+    finally:
+        connection.close()

@@ -192,6 +192,8 @@ ON CONFLICT (namespace) DO UPDATE SET owner = excluded.owner, address = excluded
 """
 _DISOWN = "DELETE FROM bunflare_object_owners WHERE namespace = ? AND address = ?"
 
+_OWNERS = "SELECT namespace, owner FROM bunflare_object_owners"
+_WITH_SQL = "SELECT namespace, id FROM bunflare_objects WHERE applied > 0"
 _UNIQUE = "SELECT unique_key FROM bunflare_object_classes WHERE namespace = ?"
 _SET_UNIQUE = """
 INSERT INTO bunflare_object_classes (namespace, unique_key) VALUES (?, ?)
@@ -360,3 +362,13 @@ def moves(view: View) -> list[Row]:
 
 def end_move(tx: Transaction, source: str) -> None:
     tx.run(_END_MOVE, (source,))
+
+
+def owners(view: View) -> list[Row]:
+    """``(namespace, process)`` of those whose objects are run."""
+    return view.all(_OWNERS)
+
+
+def with_sql(view: View) -> list[Row]:
+    """``(namespace, id)`` of the objects whose SQL files have carried changes along."""
+    return view.all(_WITH_SQL)

@@ -124,6 +124,10 @@ _DELETE_PARTS = "DELETE FROM bunflare_r2_parts WHERE upload_id = ? RETURNING fil
 
 _NAMED = "SELECT 1 FROM bunflare_r2_parts WHERE file = ?"
 
+_ALL_PARTS = "SELECT upload_id, part_number, file, size, etag, ssec FROM bunflare_r2_parts"
+
+_FORGET_PART = "DELETE FROM bunflare_r2_parts WHERE upload_id = ? AND file = ?"
+
 _FILES = "SELECT file FROM bunflare_r2_parts"
 
 _OLDEST = "SELECT created FROM bunflare_r2_uploads ORDER BY created LIMIT 1"
@@ -225,3 +229,12 @@ def remove_expired(tx: Transaction, staging: Path, until: int, limit: int) -> in
 def files(view: View) -> set[str]:
     """The staged files of all parts."""
     return {row[0] for row in view.all(_FILES)}
+
+
+def all_parts(view: View) -> list[tuple[str, Part]]:
+    """All parts, each with its upload."""
+    return [(row[0], Part._make(row[1:])) for row in view.all(_ALL_PARTS)]
+
+
+def forget_part(tx: Transaction, upload_id: str, file: str) -> None:
+    tx.run(_FORGET_PART, (upload_id, file))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import apsw
 
-from . import cache, kv, names, objects, queues, r2, r2_uploads, workflows
+from . import cache, changes, kv, names, objects, queues, r2, r2_uploads, workflows
 from .connection import enter_wal, translate
 from .directory import Directory, check_format, ignore
 from .schema import Schema, is_current, migrate
@@ -19,6 +19,7 @@ SCHEMAS: tuple[Schema, ...] = (
     workflows.SCHEMA,
     cache.SCHEMA,
     names.SCHEMA,
+    changes.SCHEMA,
 )
 
 

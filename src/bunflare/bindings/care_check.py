@@ -1,0 +1,101 @@
+"""Checking a whole state, and mending what can be mended, each thing by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from ..errors import BunflareError
+from ..store import cache as cache_store
+from ..store import checks, r2, r2_uploads
+from ..store.checks import Problem, StateCheck, StateRepair
+from ..store.images import sweep
+from ..store.layout import DATABASE, SNAPSHOTS
+from . import r2_care
+
+if TYPE_CHECKING:
+    from ..clock import Clock
+    from ..store.database import Database
+    from ..store.r2_settle import Settler
+
+_R2_REMEDIES = {
+    "changed": "the file's bytes become the object's",
+    "digest": "the file's bytes become the object's",
+}
+
+
+async def check_state(
+    database: Database, settler: Settler, clock: Clock, digests: bool, full: bool
+) -> StateCheck:
+    """See `State.check`."""
+    directory = database.directory
+    files, size, problems = await asyncio.to_thread(checks.check_sql, directory, full)
+    if any(one.kind == "damaged" and one.name == DATABASE for one in problems):
+        # Nothing that its rows say can be relied on.
+        return StateCheck(files, size, tuple(problems), ())
+    problems += await asyncio.to_thread(checks.check_rows, directory, clock.now())
+    found, notes = await asyncio.to_thread(
+        checks.check_files, directory, database.presence, digests
+    )
+    problems += found
+    for bucket in r2.buckets(database.view):
+        look = await r2_care.check(database, settler, bucket, digests)
+        files += look.objects
+        size += look.size
+        problems += (_of_r2(bucket, one) for one in look.problems)
+        notes += (
+            Problem("r2", "stranger", bucket, name, "the file belongs to no object", None)
+            for name in look.strangers
+        )
+    return StateCheck(files, size, tuple(problems), tuple(notes))
+
+
+def _of_r2(bucket: str, found: r2_care.R2Problem) -> Problem:
+    return Problem("r2", found.kind, bucket, found.key, found.detail, _R2_REMEDIES.get(found.kind))
+
+
+async def repair_state(
+    database: Database, settler: Settler, clock: Clock, full: bool
+) -> StateRepair:
+    """See `State.repair`."""
+    before = await check_state(database, settler, clock, True, full)
+    for problem in (*before.problems, *before.notes):
+        if problem.remedy is not None:
+            try:
+                await _mend(database, problem)
+            except BunflareError:
+                continue  # it is found again below, and told as left
+    for bucket in sorted({one.name for one in before.problems if one.system == "r2"}):
+        if bucket in r2.buckets(database.view):
+            await r2_care.repair(database, settler, bucket, clock)
+    await asyncio.to_thread(sweep, database.directory.path / SNAPSHOTS, "")
+    after = await check_state(database, settler, clock, True, full)
+    left = {(one.system, one.kind, one.name, one.key) for one in after.problems}
+    done = (
+        one
+        for one in (*before.problems, *before.notes)
+        if (one.system, one.kind, one.name, one.key) not in left
+        and one.remedy is not None
+        and one not in after.notes
+    )
+    return StateRepair(tuple(done), after.problems)
+
+
+async def _mend(database: Database, problem: Problem) -> None:
+    directory = database.directory
+    match (problem.system, problem.kind):
+        case (_, "damaged"):
+            await asyncio.to_thread(checks.reindex, directory.path / problem.name)
+        case ("cache", "missing"):
+            await database.write(checks.forget_response, directory.cache_bodies, problem)
+        case ("r2", "upload"):
+            await database.write(checks.forget_part, problem)
+        case ("cache", "left over"):
+            named = cache_store.names_file(database.view, problem.key)
+            await asyncio.to_thread(checks.remove_left, directory, problem, named)
+        case ("r2", "left over"):
+            view = database.view
+            named = r2.awaits_file(view, problem.key) or r2_uploads.names_file(view, problem.key)
+            await asyncio.to_thread(checks.remove_left, directory, problem, named)
+        case _:
+            await asyncio.to_thread(checks.mend_row, database.path, problem)

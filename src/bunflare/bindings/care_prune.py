@@ -1,0 +1,84 @@
+"""Removing what nobody can see any more, and moments that are too old."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from ..errors import BackupError
+from ..store import blobs, cache, kv, r2_uploads, snapshots
+from ..store.images import sweep
+from ..store.layout import SNAPSHOTS
+from .r2_chores import UPLOAD_LIFETIME
+
+if TYPE_CHECKING:
+    from ..clock import Clock
+    from ..store.database import Database
+    from ..store.r2_settle import Settler
+
+_BATCH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How much was removed."""
+
+    #: Expired keys of KV, and expired responses.
+    keys: int
+    responses: int
+    #: Uploads that were forgotten a week after they were begun.
+    uploads: int
+    #: Files and directories that killed programs have left.
+    files: int
+    #: Names of snapshots.
+    snapshots: tuple[str, ...]
+
+
+async def prune_state(
+    database: Database, settler: Settler, clock: Clock, older: timedelta | None, keep: int | None
+) -> Pruned:
+    """See `State.prune`."""
+    if older is not None and older < timedelta(0):
+        raise BackupError("snapshots cannot be older than a time that is to come")
+    if keep is not None and keep < 0:
+        raise BackupError(f"{keep} is no number of snapshots to keep")
+    directory = database.directory
+    now = clock.now()
+    keys = responses = uploads = files = 0
+    while (gone := await database.write(kv.remove_expired, now / 1000, _BATCH)) > 0:
+        keys += gone
+    bodies, staging = directory.cache_bodies, directory.r2_staging
+    while (gone := await database.write(cache.remove_expired, bodies, now, _BATCH)) > 0:
+        responses += gone
+    until = now - UPLOAD_LIFETIME
+    while (gone := await database.write(r2_uploads.remove_expired, staging, until, _BATCH)) > 0:
+        uploads += gone
+    before = await asyncio.to_thread(blobs.leftovers, staging)
+    await settler.recover()
+    files += len(before) - len(await asyncio.to_thread(blobs.leftovers, staging))
+    for name in await asyncio.to_thread(blobs.leftovers, bodies):
+        if not cache.names_file(database.view, name):
+            await asyncio.to_thread(blobs.remove, bodies / name)
+            files += 1
+    files += await asyncio.to_thread(sweep, directory.path / SNAPSHOTS, "")
+    files += await asyncio.to_thread(sweep, directory.path.parent, directory.path.name)
+    dropped = await asyncio.to_thread(_drop_old, database, now, older, keep)
+    return Pruned(keys, responses, uploads, files, dropped)
+
+
+def _drop_old(
+    database: Database, now: int, older: timedelta | None, keep: int | None
+) -> tuple[str, ...]:
+    root = database.directory.path
+    kept = snapshots.kept(root)
+    limit = None if older is None else now - older.total_seconds() * 1000
+    dropped: list[str] = []
+    for place, one in enumerate(kept):
+        too_old = limit is not None and one.at < limit
+        too_many = keep is not None and place < len(kept) - keep
+        if too_old or too_many:
+            snapshots.drop(root, one.name)
+            dropped.append(one.name)
+    return tuple(dropped)
