@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import DurableObjectAbort, DurableObjectReset
 from ..store.gate import output_gate
 from .rpc import SCALARS, carried, copy
+from .socket_events import entrance
 
 if TYPE_CHECKING:
     from ..clock import Clock
@@ -220,6 +221,7 @@ class Actor:
         "running",
         "section",
         "seen",
+        "sockets",
         "used",
     )
 
@@ -245,9 +247,12 @@ class Actor:
         self.seen = 0
         #: Whether there is a newer version of its class.
         self.outdated = False
+        #: Open WebSockets that its code reads by listeners: they keep it in memory.
+        self.sockets: set[Any] | None = None
         self._context = contextvars.copy_context()
         self._context.run(output_gate.set, self.gate)
         self._context.run(_section.set, None)
+        self._context.run(entrance.set, self)
 
     def construct(self, make: Callable[[], object]) -> None:
         """Make the instance. Raises what its constructor raises."""
@@ -263,6 +268,13 @@ class Actor:
             self._begin(event)
         else:
             self._queue.append(event)
+
+    def enter(self, start: Callable[[Any], Any]) -> None:
+        """Run ``start(instance)`` as an event that nobody waits for."""
+        if self.broken is None:
+            reply = self._loop.create_future()
+            reply.add_done_callback(_seen)
+            self.deliver(Event(start, reply))
 
     def _begin(self, event: Event) -> None:
         self.running.add(event)
@@ -446,6 +458,7 @@ class Actor:
             or self._queue
             or self.section is not None
             or self.background
+            or self.sockets
             or not self.data.clean
         )
 
@@ -456,6 +469,12 @@ async def _awaited(value: Awaitable[Any]) -> Any:
 
 def _nothing() -> None:
     """In the place of what is no longer to be called."""
+
+
+def _seen(future: asyncio.Future[Any]) -> None:
+    """Whoever could be told of its failure has logged it."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

@@ -26,6 +26,7 @@ from .object_alarms import AlarmClock
 from .object_data import ObjectData
 from .object_flush import Flusher
 from .object_ids import DurableObjectId
+from .object_sockets import HostSockets
 from .object_state import DurableObjectState
 from .rpc import carried, find_method, relaxed
 
@@ -83,6 +84,7 @@ class ObjectHost:
         self._closed = False
         self.has_alarm = callable(getattr(made, "alarm", None))
         self.alarms = AlarmClock(self, timer)
+        self.sockets = HostSockets(self)
         self._flusher = Flusher(database)
 
     def open(self) -> None:
@@ -99,6 +101,7 @@ class ObjectHost:
         self._env = env
         self.has_alarm = callable(getattr(made, "alarm", None))
         for digits, actor in list(self.actors.items()):
+            self.sockets.restart(actor)
             if actor.idle:
                 self.evict(digits)
             else:
@@ -230,10 +233,14 @@ class ObjectHost:
             self._landing.pop(digits, None),
         )
         self.actors[digits] = actor
-        state = DurableObjectState(actor, DurableObjectId(digits, name, id.jurisdiction))
+        own = DurableObjectId(digits, name, id.jurisdiction)
+        state = DurableObjectState(actor, own, lambda: self.sockets.of(own))
         try:
             actor.construct(lambda: self.made(state, self._env))
         except Exception as error:
+            # Its clients stay connected, for the next try.
+            self.actors.pop(digits, None)
+            self.sockets.hibernate(digits)
             actor.reset(error)
             raise
         if self._sweeper is None:
@@ -243,6 +250,7 @@ class ObjectHost:
     def _gone(self, digits: str, actor: Actor) -> None:
         if self.actors.get(digits) is actor:
             del self.actors[digits]
+            self.sockets.reset(digits, actor)
         if actor.data.flying:
             self._landing[digits] = actor.data
 
@@ -272,6 +280,7 @@ class ObjectHost:
     def evict(self, digits: str) -> None:
         """Drop an idle instance; its next event makes another."""
         self.actors.pop(digits).leave()
+        self.sockets.hibernate(digits)
 
     # -- ownership -------------------------------------------------------------------------
 
@@ -368,6 +377,7 @@ class ObjectHost:
         while self._waiting:
             _refuse(self._waiting.popleft()[1], StateError("the state was closed"))
         self.alarms.close()
+        self.sockets.close(self.actors.values())
         if self._client is not None:
             await self._client.close()
         deadline = None if self._loop is None else self._loop.time() + _GRACE
