@@ -282,6 +282,8 @@ class WebSocket(EventTarget):
             return
         wire.connect(far)
         far.connect(wire)
+        # From here on the wire itself says when it has enough.
+        far.pause(False)
         mailbox.empty_into(wire)
 
     @property

@@ -20,8 +20,9 @@ Receiver = Callable[[str, Any, Any], object]
 class Wire(Protocol):
     """What a WebSocket speaks to."""
 
-    #: Bytes that were sent and have not left the process.
-    buffered: int
+    @property
+    def buffered(self) -> int:
+        """Bytes that were sent and have not left the process."""
 
     def send(self, message: str | bytes) -> None:
         """Take a message."""
@@ -44,8 +45,6 @@ class Mailbox:
 
     __slots__ = ("_deferred", "_unread", "drained", "far", "receiver")
 
-    buffered = 0
-
     def __init__(self) -> None:
         self.far: Wire | None = None
         self.receiver: Receiver | None = None
@@ -53,6 +52,10 @@ class Mailbox:
         self._deferred = False
         #: Set while the other side takes no more.
         self.drained: asyncio.Event | None = None
+
+    @property
+    def buffered(self) -> int:
+        return 0
 
     def send(self, message: str | bytes) -> None:
         self._take(("send", message, None))
@@ -72,7 +75,7 @@ class Mailbox:
 
     def pause(self, on: bool) -> None:
         if on:
-            self.drained = asyncio.Event()
+            self.drained = self.drained or asyncio.Event()
         elif self.drained is not None:
             self.drained.set()
             self.drained = None
@@ -115,6 +118,7 @@ class Mailbox:
 
 
 def say(wire: Wire, word: Word) -> None:
+    """Say a word that was kept."""
     kind, first, second = word
     if kind == "send":
         wire.send(first)

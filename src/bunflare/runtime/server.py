@@ -14,6 +14,7 @@ import uvicorn
 from .. import state as states
 from ..errors import WorkerError
 from . import fetching
+from .connections import ServerConnection
 from .front import Front, RequestLog
 from .reload import Reloader
 from .workers import Source, Workers
@@ -72,6 +73,7 @@ async def serve(
                 uvicorn.Config(
                     front,
                     http="httptools",
+                    ws=ServerConnection,
                     loop="none",
                     lifespan="off",
                     log_level="warning",
