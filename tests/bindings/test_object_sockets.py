@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from bunflare import (
     WebSocketRequestResponsePair,
 )
 from tests.bindings.test_websocket import Heard
-from tests.support import eventually
+from tests.support import child, eventually
 
 made: list[str] = []
 
@@ -347,3 +348,47 @@ async def test_closing_the_state_closes_the_sockets(directory: Any) -> None:
         _, heard_plain = await join(room, "plain")
     await eventually(lambda: len(heard.events) == len(heard_plain.events) == 1)
     assert heard.events == heard_plain.events == [(1001, "Going Away", True)]
+
+
+_OWNER = """
+import asyncio, sys
+import bunflare
+from tests.bindings.test_object_sockets import Room
+
+async def main():
+    async with bunflare.open(sys.argv[1], durability="normal") as state:
+        rooms = state.durable_objects(Room)
+        print(await rooms.get_by_name("a").count(), flush=True)
+        await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+async def test_sockets_of_an_object_in_another_process(directory: Any) -> None:
+    with child(_OWNER, directory) as owner:
+        assert owner.line() == "0"
+        async with bunflare.open(directory, durability="normal") as state:
+            rooms = state.durable_objects(Room)
+            room = rooms.get_by_name("a")
+            one, heard = await join(room, "red")
+            _, heard_other = await join(room, "blue")
+            assert not rooms._host.owner
+            one.send("hello")
+            one.send(b"\x00\xff" * 100_000)
+            await eventually(lambda: len(heard_other.events) == 2)
+            assert heard.events == heard_other.events == ["hello", b"\x00\xff" * 100_000]
+            assert await ask(one, heard, "who") == "{'tags': ['red']} ['red']"
+            one.close(3001, "gone")
+            await eventually(lambda: heard.events[3:] == [(3001, "gone", True)])
+            assert await room.count() == 1
+            assert (await room.closed())[:3] == [3001, "gone", True]
+            wrong = await room.fetch("https://room/", headers={"Upgrade": "websocket"})
+            del wrong  # nobody takes its socket
+            gc.collect()
+            while await room.count() != 1:
+                await asyncio.sleep(0.001)
+            assert (await room.closed())[0] == 1006
+            owner.kill()
+            await eventually(lambda: len(heard_other.events) == 3)
+            assert heard_other.events[2][0] == 1006
+            assert await room.count() == 0
