@@ -414,3 +414,22 @@ async def test_a_reload_keeps_all_sockets_and_the_object_is_the_new_one(
         assert await _text(plain) == "echo still"
         await room.close()
         await plain.close()
+
+
+async def test_a_thousand_sockets_on_one_object(tmp_path: Path) -> None:
+    (tmp_path / "wrangler.toml").write_text(_CONFIG)
+    (tmp_path / "entry.py").write_text(_WORKER)
+    connector = aiohttp.TCPConnector(limit=0)
+    with dev(tmp_path) as server:
+        async with aiohttp.ClientSession(connector=connector) as client:
+            url = _url(server, "room/a")
+            sockets = [await client.ws_connect(url, max_msg_size=0) for _ in range(1_000)]
+            await sockets[0].send_str("to all")
+            assert {await _text(ws) for ws in sockets} == {"to all"}
+            for ws in sockets[1:]:
+                await ws.send_str("ping")
+            assert {await _text(ws) for ws in sockets[1:]} == {"pong"}
+            for ws in sockets[500:]:
+                await ws.close()
+            await sockets[1].send_str("to the rest")
+            assert {await _text(ws) for ws in sockets[:500]} == {"to the rest"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,8 @@ from .workers import Source, Workers
 
 # How long open requests and tasks of `wait_until` may go on after the signal to stop, in seconds.
 _GRACE = 5
+# Twice the sockets of one Durable Object.
+_MOST_FILES = 65_536
 
 
 class _Server(uvicorn.Server):
@@ -60,6 +63,7 @@ async def serve(
     the address once requests are answered, and what happens later.
     """
     config = sources[0]()
+    _allow_connections()
     listener = _listen(host, port)
     try:
         async with states.open(directory or states.default_directory(config.root)) as state:
@@ -98,6 +102,14 @@ async def serve(
             await fetching.close()
     finally:
         listener.close()
+
+
+def _allow_connections() -> None:
+    """Let the process have as many open sockets as the system would give it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _listen(host: str, port: int) -> socket.socket:
