@@ -53,6 +53,9 @@ class Room(DurableObject):
             case "wait":
                 await self.gate.wait()
                 ws.send("waited")
+            case "hang":
+                ws.send("hanging")
+                await asyncio.Event().wait()
             case "open":
                 self.gate.set()
             case "fail":
@@ -259,9 +262,7 @@ async def test_handlers_can_be_given_a_time(
     with pytest.raises(DurableObjectTypeError):
         await room.limit("soon")
     socket, heard = await join(room)
-    socket.send("wait")
-    await eventually(lambda: any(actor._running for actor in rooms._host.actors.values()))
-    await asyncio.sleep(0)
+    assert await ask(socket, heard, "hang") == "hanging"
     await clock.advance(seconds=1)
     assert await ask(socket, heard, "next") == "next"
     assert "was cancelled" in caplog.text

@@ -25,6 +25,7 @@ from .socket_events import entrance
 if TYPE_CHECKING:
     from ..clock import Clock
     from .object_data import ObjectData
+    from .wire import Held
 
 T = TypeVar("T")
 
@@ -216,6 +217,7 @@ class Actor:
         "clock",
         "data",
         "has_alarm",
+        "held_words",
         "instance",
         "outdated",
         "running",
@@ -237,6 +239,8 @@ class Actor:
         self.section: Section | None = None
         self._blocked: list[Section] = []
         self._held: list[asyncio.Future[None]] = []
+        #: What was said on WebSockets last, until it may leave.
+        self.held_words: Held | None = None
         # Lists, which cost nothing while they are empty: there may be very many objects.
         self._queue: list[Event] = []
         self.running: set[Event] = set()

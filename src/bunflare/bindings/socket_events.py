@@ -12,12 +12,13 @@ from inspect import isawaitable
 from typing import Any, Protocol
 
 from ..errors import FetchError
+from .wire import Speaker
 
 _log = logging.getLogger("bunflare.worker")
 _running: set[asyncio.Future[Any]] = set()
 
 
-class Entrance(Protocol):
+class Entrance(Speaker, Protocol):
     """A running Durable Object, seen from a WebSocket that its code has accepted."""
 
     sockets: set[Any] | None

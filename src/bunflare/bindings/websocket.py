@@ -10,14 +10,12 @@ of its sides (`WebSocket.couple`); from then on nothing passes through it.
 
 from __future__ import annotations
 
-import asyncio
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from ..errors import FetchError, FetchSyntaxError, FetchTypeError
-from ..store.gate import output_gate
 from ..values import dumps, loads
 from .socket_events import (
     CloseEvent,
@@ -26,8 +24,9 @@ from .socket_events import (
     MessageEvent,
     OpenEvent,
     WebSocketFailed,
+    entrance,
 )
-from .wire import Mailbox, Receiver, Wire, Word, say
+from .wire import Mailbox, Receiver, Wire, Word, say, say_after_writes
 
 #: Bytes that an attachment may have.
 MAX_ATTACHMENT = 16_384
@@ -47,7 +46,7 @@ class WebSocket(EventTarget):
 
     __slots__ = (
         *("__weakref__", "_aborted", "_attachment", "_closed_in", "_closed_out", "_error"),
-        *("_half_open", "_mailbox", "_outbox", "_peer", "_state", "auto_response_time"),
+        *("_half_open", "_mailbox", "_peer", "_state", "auto_response_time"),
         *("binaryType", "extensions", "protocol", "tags", "url"),
     )
 
@@ -70,7 +69,6 @@ class WebSocket(EventTarget):
         self._half_open = False
         self._error: BaseException | None = None
         self._attachment: str | None = None
-        self._outbox: list[tuple[asyncio.Future[Any] | None, Word]] = []
         self._peer: weakref.ref[WebSocket] | None = None
         self.url = url
         #: The subprotocol and the extensions that the server has chosen.
@@ -209,27 +207,11 @@ class WebSocket(EventTarget):
             )
 
     def _put(self, word: Word) -> None:
-        gate = output_gate.get()
-        waiting = None if gate is None else gate()
-        if waiting is None and not self._outbox:
-            if self._mailbox.far is not None:
-                say(self._mailbox.far, word)
-            return
-        future = None if waiting is None else asyncio.ensure_future(waiting)
-        self._outbox.append((future, word))
-        if future is not None:
-            future.add_done_callback(self._opened)
-
-    def _opened(self, _: asyncio.Future[Any]) -> None:
-        """Some of what the object has written is on disk, or never will be."""
-        outbox, far = self._outbox, self._mailbox.far
-        while outbox and (outbox[0][0] is None or outbox[0][0].done()):
-            future, word = outbox.pop(0)
-            kept = future is None or (not future.cancelled() and future.exception() is None)
-            if kept and far is not None:
-                say(far, word)
-        if self._state == _RELEASED and not outbox:
-            self._mailbox.far = None
+        owner = entrance.get()
+        if owner is not None:
+            say_after_writes(owner, self._mailbox, word)
+        elif self._mailbox.far is not None:
+            say(self._mailbox.far, word)
 
     async def drain(self) -> None:
         """Wait until the other side takes more."""
@@ -246,7 +228,6 @@ class WebSocket(EventTarget):
             else:
                 far.close(code, reason)
         self._closed_in = self._closed_out = self._aborted = True
-        self._outbox.clear()
         self._release()
 
     def _release(self) -> None:
@@ -254,8 +235,6 @@ class WebSocket(EventTarget):
             self._entrance.sockets.discard(self)
         if (self._closed_out or self._aborted) and self._state == _ACCEPTED:
             self._state = _RELEASED
-            if not self._outbox:
-                self._mailbox.far = None
 
     # -- passing it on ---------------------------------------------------------------------
 
@@ -376,8 +355,7 @@ class WebSocket(EventTarget):
     def buffered_amount(self) -> int:
         """Bytes that were sent and have not left the process."""
         far = self._mailbox.far
-        held = sum(len(word[1]) for _, word in self._outbox if word[0] == "send")
-        return held + (0 if far is None else far.buffered)
+        return 0 if far is None else far.buffered
 
     def serialize_attachment(self, value: Any) -> None:
         """Keep a copy of ``value`` with the socket, through hibernation.

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from .object_data import ObjectData
 
 # How many messages wait for an `accept()` before the other side is asked to stop.
 _MOST_UNREAD = 64
@@ -126,3 +129,49 @@ def say(wire: Wire, word: Word) -> None:
         wire.close(first, second)
     else:
         wire.abort(first)
+
+
+class Held:
+    """What was said before it may leave: words that wait for one thing."""
+
+    __slots__ = ("after", "words")
+
+    def __init__(self) -> None:
+        self.after: object = None
+        self.words: list[tuple[Mailbox, Word]] = []
+
+    def settle(self, error: BaseException | None) -> None:
+        """Let them out, or drop them where what they wait for has failed."""
+        words, self.words = self.words, []
+        if error is None:
+            for mailbox, word in words:
+                if mailbox.far is not None:
+                    say(mailbox.far, word)
+
+
+class Speaker(Protocol):
+    """A Durable Object, whose words leave it when what it has written is on disk."""
+
+    broken: BaseException | None
+    data: ObjectData
+    held_words: Held | None
+
+
+def say_after_writes(owner: Speaker, mailbox: Mailbox, word: Word) -> None:
+    """Let something out of an object when all that was written before is on disk."""
+    if owner.broken is not None:
+        return
+    data = owner.data
+    if data.scheduled:
+        data.flush()
+    held = owner.held_words
+    # What is said to many at once is let out at once.
+    if held is None or not data.flying or held.after is not data.flying[-1]:
+        held = Held()
+        if not data.confirm(held):
+            if mailbox.far is not None:
+                say(mailbox.far, word)
+            return
+        held.after = data.flying[-1]
+        owner.held_words = held
+    held.words.append((mailbox, word))
