@@ -57,6 +57,9 @@ class Room(DurableObject):
             for one in self.ctx.getWebSockets():
                 one.send(message)
 
+    async def webSocketError(self, ws, error):
+        await self.ctx.storage.put("closed", ["error", str(error), ws.readyState])
+
     async def webSocketClose(self, ws, code, reason, wasClean):
         await self.ctx.storage.put("closed", [code, reason, wasClean])
         ws.close(code, reason)
@@ -274,6 +277,25 @@ async def test_a_room_in_a_durable_object(server: Server, client: aiohttp.Client
         assert await _text(one)
     found = json.loads(server.text("/closed"))
     assert found[0] in (3003, 1000)
+
+
+async def test_a_client_that_breaks_the_protocol_is_told_to_the_object(
+    server: Server, client: aiohttp.ClientSession
+) -> None:
+    async with client.ws_connect(_url(server, "room/a")) as ws:
+        await ws._writer.send_frame(b"\xff", aiohttp.WSMsgType.TEXT)
+        assert await _end(ws) == (1007, "invalid UTF-8")
+    words = "a text message was not valid UTF-8"
+    assert json.loads(server.text("/closed")) == ["error", words, 3]
+
+
+async def test_requests_have_long_headers_and_addresses(
+    server: Server, client: aiohttp.ClientSession
+) -> None:
+    url = _url(server, "echo?" + "y" * 10_000)
+    async with client.ws_connect(url, headers={"cookie": "z" * 20_000}) as ws:
+        await ws.send_str("hello")
+        assert await _text(ws) == "echo hello"
 
 
 async def test_a_client_that_is_cut_off_is_told_to_the_object(

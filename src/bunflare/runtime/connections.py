@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import Any, cast
 from urllib.parse import unquote
 
+from websockets.datastructures import Headers
 from websockets.exceptions import InvalidState, ProtocolError
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request as Handshake
@@ -133,7 +134,7 @@ class Connection(asyncio.Protocol):
             self._fail(str(error))
 
     def shaken(self, event: Any) -> None:
-        """Take the other side's part of the handshake."""
+        """Take the server's part of the handshake."""
 
     def _take_frame(self, frame: Frame) -> None:
         kind = frame.opcode
@@ -212,12 +213,12 @@ class ServerConnection(Connection):
     def __init__(
         self, config: Any, server_state: Any, app_state: dict[str, Any], _loop: Any = None
     ) -> None:
-        super().__init__(ServerProtocol(max_size=MAX_MESSAGE, logger=quiet))
+        # This one agrees on the handshake; another reads what follows it.
+        super().__init__(ServerProtocol(logger=quiet))
         self._app = config.loaded_app
         self._connections: set[Any] = server_state.connections
         self._tasks: set[asyncio.Task[None]] = server_state.tasks
         self._agreed: Any = None
-        self._answered = False
         self._stopping = False
         self._gone = asyncio.Event()
         self._writable = asyncio.Event()
@@ -233,6 +234,12 @@ class ServerConnection(Connection):
         self._writable.set()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        if self._agreed is None:
+            self._ask(data)
+        elif self.protocol.state is State.OPEN:
+            super().data_received(data)
+
     def shutdown(self) -> None:
         """The server ends."""
         self._stopping = True
@@ -245,22 +252,30 @@ class ServerConnection(Connection):
 
     # -- the request -----------------------------------------------------------------------
 
-    def shaken(self, event: Any) -> None:
-        protocol = cast("ServerProtocol", self.protocol)
-        self._agreed = protocol.accept(event)
+    def _ask(self, head: bytes) -> None:
+        """Have the request answered, whose head uvicorn has read and put together again."""
+        line, *lines = head.split(b"\r\n")
+        _, target, _ = line.split(b" ", 2)
+        headers = [
+            (name, value) for name, _, value in (one.partition(b": ") for one in lines if one)
+        ]
+        request = Handshake(
+            target.decode("latin-1"),
+            Headers([(name.decode("latin-1"), text.decode("latin-1")) for name, text in headers]),
+        )
+        self._agreed = cast("ServerProtocol", self.protocol).accept(request)
         if self._agreed.status_code != 101:
-            self._answered = True
-            protocol.send_response(self._agreed)
+            self.transport.write(self._agreed.serialize())
+            self.transport.close()
             return
-        scope = self._scope(event)
-        task = self.loop.create_task(self._run(scope))
+        task = self.loop.create_task(self._run(self._scope(target, headers)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         # Nothing may be said before the answer.
         self.pause(True)
 
-    def _scope(self, request: Handshake) -> dict[str, Any]:
-        path, _, query = request.path.partition("?")
+    def _scope(self, target: bytes, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
+        path, _, query = target.partition(b"?")
         secure = self.transport.get_extra_info("sslcontext") is not None
         server = self.transport.get_extra_info("sockname")
         client = self.transport.get_extra_info("peername")
@@ -270,14 +285,11 @@ class ServerConnection(Connection):
             "http_version": "1.1",
             "method": "GET",
             "scheme": "https" if secure else "http",
-            "path": unquote(path),
-            "raw_path": path.encode("latin-1"),
-            "query_string": query.encode("latin-1"),
+            "path": unquote(path.decode("latin-1")),
+            "raw_path": path,
+            "query_string": query,
             "root_path": "",
-            "headers": [
-                (name.encode("latin-1").lower(), value.encode("latin-1", "surrogateescape"))
-                for name, value in request.headers.raw_items()
-            ],
+            "headers": headers,
             "server": tuple(server[:2]) if server else None,
             "client": tuple(client[:2]) if client else None,
             UPGRADE: self,
@@ -288,7 +300,7 @@ class ServerConnection(Connection):
             await self._app(scope, self._receive, self._send)
         except Exception:
             _log.exception("a request for a WebSocket failed")
-        if self.protocol.state is not State.OPEN and not self.transport.is_closing():
+        if self.protocol.state is State.CONNECTING and not self.transport.is_closing():
             self.transport.close()
 
     async def _receive(self) -> dict[str, Any]:
@@ -297,8 +309,9 @@ class ServerConnection(Connection):
 
     async def _send(self, message: dict[str, Any]) -> None:
         """Send an answer that is no WebSocket; the connection ends with it."""
+        if self._gone.is_set():
+            return
         if message["type"] == "http.response.start":
-            self._answered = True
             status = message["status"]
             phrase = HTTPStatus(status).phrase if status in list(HTTPStatus) else ""
             lines = [f"HTTP/1.1 {status} {phrase}\r\n".encode("latin-1")]
@@ -324,15 +337,16 @@ class ServerConnection(Connection):
         if not isinstance(socket, WebSocket):
             raise TypeError(f"web_socket must be a WebSocket, not {type(socket).__name__}")
         socket.check_coupling()
-        if self._gone.is_set():
-            socket.couple(self)
-            return
-        for name, value in response.headers.raw:
-            if name not in _OWN_HEADERS:
-                self._agreed.headers[name.decode("latin-1")] = value.decode("latin-1")
-        cast("ServerProtocol", self.protocol).send_response(self._agreed)
-        self.flush()
+        if not self._gone.is_set():
+            for name, value in response.headers.raw:
+                if name not in _OWN_HEADERS:
+                    self._agreed.headers[name.decode("latin-1")] = value.decode("latin-1")
+            self.transport.write(self._agreed.serialize())
+            self.protocol = ServerProtocol(state=State.OPEN, max_size=MAX_MESSAGE, logger=quiet)
         socket.couple(self)
+        if self._gone.is_set():
+            self._fail(None)
+            return
         self.pause(False)
         if self._stopping:
             self.shutdown()

@@ -350,13 +350,14 @@ def js_names(fetch: Callable[..., Any], caches: object) -> dict[str, Any]:
         "WebSocket": JsClass(
             WorkerWebSocket,
             _web_socket,
+            name="WebSocket",
             **{
                 name: getattr(WorkerWebSocket, name)
                 for state in ("CONNECTING", "OPEN", "CLOSING", "CLOSED")
                 for name in (state, f"READY_STATE_{state}")
             },
         ),
-        "WebSocketPair": plain(WorkerWebSocketPair),
+        "WebSocketPair": JsClass(WorkerWebSocketPair, WorkerWebSocketPair, name="WebSocketPair"),
         "WebSocketRequestResponsePair": plain(WebSocketRequestResponsePair),
         "atob": lambda text: base64.b64decode(text).decode("latin-1"),
         "btoa": lambda text: base64.b64encode(text.encode("latin-1")).decode(),
