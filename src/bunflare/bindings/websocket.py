@@ -11,6 +11,7 @@ of its sides (`WebSocket.couple`); from then on nothing passes through it.
 from __future__ import annotations
 
 import weakref
+from asyncio import _get_running_loop
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -46,7 +47,7 @@ class WebSocket(EventTarget):
 
     __slots__ = (
         *("__weakref__", "_aborted", "_attachment", "_closed_in", "_closed_out", "_error"),
-        *("_half_open", "_mailbox", "_peer", "_state", "auto_response_time"),
+        *("_half_open", "_loop", "_mailbox", "_peer", "_state", "auto_response_time"),
         *("binaryType", "extensions", "protocol", "tags", "url"),
     )
 
@@ -70,6 +71,7 @@ class WebSocket(EventTarget):
         self._error: BaseException | None = None
         self._attachment: str | None = None
         self._peer: weakref.ref[WebSocket] | None = None
+        self._loop = _get_running_loop()
         self.url = url
         #: The subprotocol and the extensions that the server has chosen.
         self.protocol: str | None = None
@@ -115,12 +117,16 @@ class WebSocket(EventTarget):
 
     def _begin(self) -> None:
         self._state = _ACCEPTED
+        self._keep_awake()
+        self._mailbox.open(self._received)
+
+    def _keep_awake(self) -> None:
+        """From now on what happens here is an event of the object whose code is running."""
         self.settle_here()
         if self._entrance is not None:
             if self._entrance.sockets is None:
                 self._entrance.sockets = set()
             self._entrance.sockets.add(self)
-        self._mailbox.open(self._received)
 
     def _received(self, kind: str, first: Any, second: Any) -> None:
         event = self.note(kind, first, second)
@@ -165,7 +171,7 @@ class WebSocket(EventTarget):
         self._check_accepted()
         if isinstance(message, str):
             if not message.isascii():
-                message = message.encode("utf-8", "replace").decode()
+                message = _well_formed(message)
         elif isinstance(message, bytes | bytearray | memoryview):
             message = bytes(message)
         else:
@@ -177,6 +183,7 @@ class WebSocket(EventTarget):
         if self._state == _CONNECTING:
             self._state = _RELEASED
             self._closed_in = self._closed_out = True
+            self._release()
             return
         if self._closed_out or self._aborted or self._state == _RELEASED:
             return
@@ -231,9 +238,11 @@ class WebSocket(EventTarget):
         self._release()
 
     def _release(self) -> None:
+        if not (self._closed_out or self._aborted):
+            return
         if self._entrance is not None and self._entrance.sockets is not None:
             self._entrance.sockets.discard(self)
-        if (self._closed_out or self._aborted) and self._state == _ACCEPTED:
+        if self._state == _ACCEPTED:
             self._state = _RELEASED
 
     # -- passing it on ---------------------------------------------------------------------
@@ -307,18 +316,19 @@ class WebSocket(EventTarget):
             self._mailbox.far.send(message)
 
     def __del__(self) -> None:
-        # Nobody can read it any more, and the other side would wait for ever.
-        if getattr(self, "_state", None) == _FRESH and self._mailbox.far is not None:
-            try:
-                self._mailbox.far.abort()
-            except RuntimeError:
-                return  # the event loop is gone as well
+        # Nobody can read it any more, and the other side would wait for ever. This may be said in
+        # the middle of anything, and on any thread.
+        if getattr(self, "_state", None) != _FRESH or self._loop is None:
+            return
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._mailbox.leave)
 
     # -- connecting ------------------------------------------------------------------------
 
     def begin_connecting(self) -> None:
         """It was made by ``WebSocket(url)``: `connected` or `failed` follows."""
         self._state = _CONNECTING
+        self._keep_awake()
         self.protocol = self.extensions = ""
 
     def connected(self, wire: Wire) -> None:
@@ -335,10 +345,10 @@ class WebSocket(EventTarget):
         self._state = _RELEASED
         self._closed_in = self._closed_out = True
         self._error = error
-        self.settle_here()
         self.dispatch(ErrorEvent(str(error), error, self))
         reason = "Failed to establish websocket connection"
         self.dispatch(CloseEvent(1006, reason, False, self))
+        self._release()
 
     # -- what there is to know -------------------------------------------------------------
 
@@ -384,6 +394,15 @@ class WebSocket(EventTarget):
     deserializeAttachment = deserialize_attachment
     readyState = ready_state
     bufferedAmount = buffered_amount
+
+
+def _well_formed(text: str) -> str:
+    """The text, with U+FFFD for surrogates that are alone."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 class WebSocketPair:

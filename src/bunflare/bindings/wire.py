@@ -73,7 +73,7 @@ class Mailbox:
 
     def connect(self, other: Wire) -> None:
         self.far = other
-        if len(self._unread) > _MOST_UNREAD:
+        if len(self._unread) >= _MOST_UNREAD:
             other.pause(True)
 
     def pause(self, on: bool) -> None:
@@ -82,6 +82,11 @@ class Mailbox:
         elif self.drained is not None:
             self.drained.set()
             self.drained = None
+
+    def leave(self) -> None:
+        """Say that nobody reads here any more."""
+        if self.far is not None:
+            self.far.abort()
 
     def _take(self, word: Word) -> None:
         receiver = self.receiver
