@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from tests.runtime.test_dev import Server, dev
-from tests.runtime.test_sockets import _end, _text, _url, client
+from tests.runtime.test_sockets import _end, _text, _url, client, reloaded
 from tests.support import PATIENCE
 
 __all__ = ["client"]
@@ -127,20 +127,14 @@ async def test_a_conversation_goes_on_through_a_reload(
     entry.write_text(_FASTAPI)
     with dev(tmp_path) as server:
         before = await client.ws_connect(_url(server, "talk/kim"))
-        changed = _FASTAPI.replace("stored.upper()", 'f"new {stored}"')
-        answer = ""
-        for turn in range(200):
-            # Again and again, until the watching has begun.
-            if turn % 10 == 0:
-                changed += "# touched\n"
-                entry.write_text(changed)
+
+        async def ask() -> str:
             async with client.ws_connect(_url(server, "talk/kim?loud=true")) as ws:
                 await ws.send_str("x")
-                answer = await _text(ws)
-            if answer == "new x":
-                break
-            await asyncio.sleep(0.05)
-        assert answer == "new x"
+                return str(await _text(ws))
+
+        changed = _FASTAPI.replace("stored.upper()", 'f"new {stored}"')
+        await reloaded(entry, changed, ask, "new x")
         await before.send_str("still")
         assert await _text(before) == "still"
         await before.close()

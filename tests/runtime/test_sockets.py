@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +167,20 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
 
 def _url(server: Server, path: str) -> str:
     return f"http://127.0.0.1:{server.port}/{path}"
+
+
+async def reloaded(
+    entry: Path, source: str, ask: Callable[[], Awaitable[str]], answer: str
+) -> None:
+    """Write a changed source, again and again until the watching has begun, and see it work."""
+    for turn in range(200):
+        if turn % 10 == 0:
+            source += "# touched\n"
+            entry.write_text(source)
+        if await ask() == answer:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("it was not reloaded")
 
 
 async def _text(socket: aiohttp.ClientWebSocketResponse) -> Any:
@@ -417,19 +431,13 @@ async def test_a_reload_keeps_all_sockets_and_the_object_is_the_new_one(
     with dev(tmp_path) as server:
         room = await client.ws_connect(_url(server, "room/a"))
         plain = await client.ws_connect(_url(server, "echo"))
-        changed = _WORKER.replace("one.send(message)", 'one.send("new " + message)')
-        answer = ""
-        for turn in range(200):
-            # Again and again, until the watching has begun.
-            if turn % 10 == 0:
-                changed += "# touched\n"
-                entry.write_text(changed)
+
+        async def ask() -> str:
             await room.send_str("x")
-            answer = await _text(room)
-            if answer == "new x":
-                break
-            await asyncio.sleep(0.05)
-        assert answer == "new x"
+            return str(await _text(room))
+
+        changed = _WORKER.replace("one.send(message)", 'one.send("new " + message)')
+        await reloaded(entry, changed, ask, "new x")
         await room.send_str("who")
         assert json.loads(await _text(room)) == ["a", ["a"], False]
         await plain.send_str("still")
