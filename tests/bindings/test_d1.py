@@ -94,6 +94,51 @@ async def test_an_autoincrement_row_counts_its_sequence(db: D1Database) -> None:
     assert (meta.changes, meta.rows_written, meta.last_row_id) == (1, 2, 1)
 
 
+@pytest.mark.parametrize(
+    ("sql", "read", "written"),
+    [
+        ("SELECT * FROM users WHERE id = 2", 1, 0),
+        ("SELECT * FROM users WHERE id = 99", 1, 0),
+        ("SELECT * FROM users", 4, 0),
+        ("SELECT * FROM users WHERE age > 1000", 4, 0),
+        ("SELECT * FROM empty", 1, 0),
+        ("SELECT count(*) AS n FROM users", 4, 0),
+        ("SELECT * FROM users ORDER BY age", 8, 0),
+        ("SELECT * FROM users WHERE name = 'Ada'", 1, 0),
+        ("SELECT * FROM users WHERE name > 'B'", 2, 0),
+        ("SELECT 1", 0, 0),
+        ("INSERT INTO users (name) VALUES ('x')", 0, 2),
+        ("INSERT INTO empty VALUES (1)", 0, 1),
+        ("INSERT INTO empty SELECT age FROM users", 4, 4),
+        ("INSERT INTO counted (x) VALUES (1)", 1, 2),
+        ("INSERT INTO keyed VALUES ('a', 1)", 0, 1),
+        ("UPDATE users SET age = 1", 4, 4),
+        ("UPDATE users SET age = 1 WHERE id = 2", 1, 1),
+        ("UPDATE users SET name = 'x' WHERE id = 2", 1, 2),
+        ("UPDATE users SET name = 'x' WHERE id = 99", 1, 0),
+        ("DELETE FROM users WHERE id = 2", 1, 1),
+        ("INSERT INTO watched VALUES (1), (2)", None, 4),
+        ("DELETE FROM parent WHERE id = 1", None, 3),
+    ],
+)
+async def test_rows_are_counted_as_the_platform_counts_them(
+    users: D1Database, sql: str, read: int | None, written: int
+) -> None:
+    await users.exec(
+        "INSERT INTO users (name, age) VALUES (NULL, 7);"
+        "CREATE TABLE empty (x); CREATE TABLE keyed (k TEXT PRIMARY KEY, v) WITHOUT ROWID;"
+        "CREATE TABLE counted (id INTEGER PRIMARY KEY AUTOINCREMENT, x);"
+        "CREATE TABLE watched (x); CREATE TABLE log (x);"
+        "CREATE TRIGGER tr AFTER INSERT ON watched BEGIN INSERT INTO log VALUES (1); END;"
+        "CREATE TABLE parent (id INTEGER PRIMARY KEY);"
+        "CREATE TABLE child (p REFERENCES parent ON DELETE CASCADE);"
+        "INSERT INTO parent VALUES (1); INSERT INTO child VALUES (1), (1)"
+    )
+    meta = (await users.prepare(sql).run()).meta
+    assert meta.rows_written == written
+    assert read is None or meta.rows_read == read
+
+
 async def test_returning_gives_rows_and_numbers(users: D1Database) -> None:
     result = await users.prepare("INSERT INTO users (name) VALUES ('X') RETURNING id, name").all()
     assert result.results == [{"id": 4, "name": "X"}]

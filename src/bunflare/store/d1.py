@@ -222,8 +222,7 @@ class D1File(Database):
             reader = cast("D1Reader", self._local.reader)
             if counted and kind.program is None:
                 kind.program = reader.program(sql, parameters)
-            scans = kind.program is None or not kind.program.short
-            return reader.fetch(sql, parameters, _INLINE, counted, scans)
+            return reader.fetch(sql, parameters, _INLINE, counted, kind.program)
         except TooLong:
             return None
         except Writes:
@@ -264,15 +263,17 @@ class D1File(Database):
         sql, parameters = bound
         kind = self._kind(sql)
         if kind.reads:
-            return await self._slowly(sql, parameters, counted)
+            return await self._slowly(sql, parameters, counted, kind.program)
         done, size = await self.batch([bound])
         return Outcome._make((*done[0], size))
 
-    async def _slowly(self, sql: str, parameters: tuple[Any, ...], counted: bool) -> Outcome:
+    async def _slowly(
+        self, sql: str, parameters: tuple[Any, ...], counted: bool, program: Program | None
+    ) -> Outcome:
         def run() -> Outcome:
             try:
                 reader = cast("D1Reader", self.view)
-                return reader.fetch(sql, parameters, LONGEST, counted, True)
+                return reader.fetch(sql, parameters, LONGEST, counted, program)
             except TooLong:
                 raise D1Error(
                     "D1_ERROR: D1 DB storage operation exceeded timeout which caused object to be "

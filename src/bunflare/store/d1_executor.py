@@ -21,13 +21,13 @@ from ..errors import D1Error
 from .connection import Row
 from .d1_connection import USER, Guard, keyword
 from .d1_reader import (
+    ENTRIES,
     LONGEST,
     SCHEMA_WORDS,
     Done,
     Program,
     bounded,
     columns_of,
-    scanned,
 )
 from .loops import call_soon
 from .transaction import Transaction
@@ -49,6 +49,7 @@ class D1Executor:
         self._execute = connection.cursor().execute
         self._status: dict[str, int] = {}
         self._traced = False
+        self._rows = _Rows(connection)
 
     def _profile(self, event: dict[str, Any]) -> None:
         self._status = event["stmt_status"]
@@ -111,7 +112,7 @@ class D1Executor:
                 total = changes()
                 now = monotonic()
                 if total == before:
-                    add(((), _NO_ROWS, now - started, 0, 0, False, 0, 0))
+                    add(((), _NO_ROWS, now - started, 0, 0, False, program.seeks, 0))
                 else:
                     count = total - before
                     add(
@@ -122,7 +123,7 @@ class D1Executor:
                             count,
                             last(),
                             True,
-                            0,
+                            program.seeks + program.finds,
                             count * program.entries + program.sequence,
                         )
                     )
@@ -141,6 +142,8 @@ class D1Executor:
         columns: tuple[str, ...] = ()
         rows: Sequence[Row] = _NO_ROWS
         guard = self.guard
+        if program.nested:
+            self._rows.begin()
         guard.begin(started + LONGEST)
         try:
             cursor = self._execute(sql, parameters, prepare_flags=USER)
@@ -151,8 +154,13 @@ class D1Executor:
             raise guard.explain(error) from error
         finally:
             guard.end()
+            if program.nested:
+                self._rows.end()
         total = connection.total_changes() - before
-        read = max(scanned(self._status), total or len(rows))
+        if program.nested:
+            written = self._rows.written()
+        else:
+            written = total * program.entries + (program.sequence if total else 0)
         return (
             columns,
             rows,
@@ -160,9 +168,34 @@ class D1Executor:
             connection.changes() if total else 0,
             connection.last_insert_rowid() if total else 0,
             total > 0 or keyword(sql) in SCHEMA_WORDS,
-            read,
-            total * program.entries + (program.sequence if total else 0),
+            program.read(self._status, rows, connection.changes() if total else 0),
+            written,
         )
+
+
+class _Rows:
+    """Counts the rows that a statement and its triggers write, table by table."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._entries: dict[str, int] = {}
+        self._written = 0
+
+    def begin(self) -> None:
+        found = self._connection.execute(ENTRIES).fetchall()
+        self._entries = {str(row[0]): int(str(row[1])) for row in found}
+        self._written = 0
+        self._connection.preupdate_hook(self._see, id=self)
+
+    def _see(self, update: apsw.PreUpdate) -> None:
+        deleted = update.op == "DELETE"
+        self._written += 1 if deleted else self._entries.get(update.table_name, 1)
+
+    def end(self) -> None:
+        self._connection.preupdate_hook(None, id=self)
+
+    def written(self) -> int:
+        return self._written
 
 
 class Group:
