@@ -265,3 +265,35 @@ async def test_several_processes_make_one_history_of_bounded_size(directory: Pat
     async with bunflare.open(directory) as state:
         await state.d1("bank").keep_history()
     assert await states_are_true(directory, chosen) > 0
+
+
+MANY = """
+import asyncio, resource, sys, bunflare
+def memory():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+NUMBERS = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT " + sys.argv[2] + ") "
+async def main():
+    async with bunflare.open(sys.argv[1]) as state:
+        db = state.d1("bank")
+        before = memory()
+        print(await db.prepare(NUMBERS + "SELECT sum(x) AS n FROM n").first("n"), flush=True)
+        print(memory() - before, flush=True)
+        try:
+            await db.prepare(NUMBERS + "SELECT x FROM n").all()
+        except bunflare.D1Error as error:
+            print(error, flush=True)
+        print(memory() - before, flush=True)
+asyncio.run(main())
+"""
+
+
+async def test_a_query_of_millions_of_rows_is_summed_in_no_memory_and_refused_as_a_result(
+    directory: Path,
+) -> None:
+    await make(directory)
+    many = 10_000_000 if LONG else 2_000_000
+    with child(MANY, directory, many) as process:
+        assert process.line() == str(many * (many + 1) // 2)
+        assert int(process.line()) < 20
+        assert process.line() == "D1_ERROR: Memory limit would be exceeded by this operation."
+        assert int(process.line()) < 400

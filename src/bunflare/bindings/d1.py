@@ -16,7 +16,7 @@ from typing import Any, NoReturn, cast
 
 from ..errors import D1Error, D1TypeError, D1ValueError
 from ..store.d1 import Bound, D1File, Outcome
-from ..store.d1_reader import Done
+from ..store.d1_reader import CHANGES, COLUMNS, ROWS, SECONDS, SIZE_AFTER, Done
 
 _SERVED_BY = "bunflare"
 _INT64 = 1 << 63
@@ -126,9 +126,10 @@ class D1PreparedStatement:
         """The first row as a dict, or its ``column``; None if there is no row."""
         database = self._database
         outcome = database.read(self._bound, False) or await database.query(self._bound, False)
-        if not outcome.rows:
+        columns, rows = outcome[:2]
+        if not rows:
             return None
-        row = dict(zip(outcome.columns, outcome.rows[0]))  # noqa: B905 - as long as each other
+        row = dict(zip(columns, rows[0]))  # noqa: B905 - as long as each other
         if column is None:
             return row
         if column not in row:
@@ -146,7 +147,11 @@ class D1PreparedStatement:
                 database.seen()
                 return _result(done, size)
             outcome = await database.query(self._bound, True)
-        return _result(outcome, outcome[8])
+        result = _result(outcome, outcome[SIZE_AFTER])
+        columns, rows = outcome[:2]
+        # Whoever asks for rows wants them.
+        _set_results(result, [dict(zip(columns, row)) for row in rows])  # noqa: B905
+        return result
 
     async def run(self) -> D1Result:
         """The same as `all`."""
@@ -156,9 +161,9 @@ class D1PreparedStatement:
         """All rows as lists, if asked for after a list of the columns' names."""
         database = self._database
         outcome = database.read(self._bound, False) or await database.query(self._bound, False)
-        rows: list[list[Any]] = list(map(list, outcome.rows))
+        rows: list[list[Any]] = list(map(list, outcome[ROWS]))
         if column_names:
-            names = outcome.columns or self._database.file.describe(*self._bound)
+            names = outcome[COLUMNS] or self._database.file.describe(*self._bound)
             rows.insert(0, list(names))
         return rows
 
@@ -386,6 +391,7 @@ _MetaDraft, _TimingsDraft = map(_drafts, (D1Meta, D1Timings))
 _new = object.__new__
 _set_done = vars(_Late)["_done"].__set__
 _set_size = vars(_Late)["_size"].__set__
+_set_results = vars(D1Result)["results"].__set__
 
 
 def _result(done: Done, size: int) -> D1Result:
@@ -397,22 +403,21 @@ def _result(done: Done, size: int) -> D1Result:
 
 def _dicts(late: _Late) -> list[dict[str, Any]]:
     done = late._done
-    columns = done[0]
-    rows = [dict(zip(columns, row)) for row in done[1]]  # noqa: B905 - as long as each other
-    # The rows are needed no more.
-    _set_done(late, (columns, (), *done[2:]))
-    return rows
+    columns = done[COLUMNS]
+    return [dict(zip(columns, row)) for row in done[ROWS]]  # noqa: B905 - as long as each other
 
 
 def _meta(done: Done, size: int) -> D1Meta:
-    duration = done[2] * 1000
+    duration = done[SECONDS] * 1000
     timings = _TimingsDraft()
     timings.sql_duration_ms = duration
     timings.__class__ = D1Timings
     meta = _MetaDraft()
     meta.duration = duration
     meta.size_after = size
-    meta.changes, meta.last_row_id, meta.changed_db, meta.rows_read, meta.rows_written = done[3:8]
+    meta.changes, meta.last_row_id, meta.changed_db, meta.rows_read, meta.rows_written = done[
+        CHANGES:SIZE_AFTER
+    ]
     meta.served_by = _SERVED_BY
     meta.served_by_region = meta.served_by_colo = "LOCAL"
     meta.served_by_primary = True

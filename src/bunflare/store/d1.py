@@ -265,7 +265,7 @@ class D1File(Database):
         if kind.reads:
             return await self._slowly(sql, parameters, counted, kind.program)
         done, size = await self.batch([bound])
-        return Outcome._make((*done[0], size))
+        return (*done[0], size)
 
     async def _slowly(
         self, sql: str, parameters: tuple[Any, ...], counted: bool, program: Program | None

@@ -189,9 +189,11 @@ class Guard:
             return apsw.SQLITE_DENY if _ours(one) or _ours(two) else apsw.SQLITE_OK
         return apsw.SQLITE_OK
 
-    def explain(self, error: apsw.Error) -> D1Error:
+    def explain(self, error: apsw.Error | UnicodeDecodeError) -> D1Error:
         """The platform's error for SQLite's."""
         refusal, self._refusal = self._refusal, ""
+        if isinstance(error, UnicodeDecodeError):
+            return D1Error("D1_ERROR: a text in the result is not UTF-8: select it as a blob")
         if self.stopped:
             return D1Error(
                 "D1_ERROR: D1 DB storage operation exceeded timeout which caused "

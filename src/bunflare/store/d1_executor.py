@@ -150,7 +150,7 @@ class D1Executor:
             columns = columns_of(cursor)
             if columns:
                 rows = bounded(cursor)
-        except apsw.Error as error:
+        except (apsw.Error, UnicodeDecodeError) as error:
             raise guard.explain(error) from error
         finally:
             guard.end()

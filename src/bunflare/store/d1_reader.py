@@ -30,6 +30,7 @@ LONGEST = 30.0
 LARGEST_RESULT = 128 * 1024 * 1024
 
 _CHUNK = 1000
+_KNOWN = 1024
 # Where the head of SQLite's shared memory has the number of pages; 0 before the first commit.
 _PAGES = slice(20, 24)
 _NEVER = float("inf")
@@ -56,25 +57,14 @@ PAGE_SIZE = "PRAGMA page_size"
 Bound = tuple[str, tuple[Any, ...]]
 
 
-class Outcome(NamedTuple):
-    """What became of one statement. The duration is in seconds, the size in bytes."""
-
-    columns: tuple[str, ...]
-    rows: list[Row]
-    duration: float = 0.0
-    changes: int = 0
-    last_row_id: int = 0
-    changed: bool = False
-    rows_read: int = 0
-    rows_written: int = 0
-    size: int = 0
-
-
-# What an outcome ends with of which no numbers are wanted.
-_UNCOUNTED = tuple(Outcome._field_defaults.values())
-
-#: An outcome without the size, which is known after the commit.
+#: What a statement did: the names of its columns, its rows, seconds, rows changed, the last row id,
+#: whether the database changed, rows read and rows written. Plain, since there is one a call.
 Done = tuple[Any, ...]
+#: The same, with the size of the database in bytes.
+Outcome = tuple[Any, ...]
+COLUMNS, ROWS, SECONDS, CHANGES, LAST_ID, CHANGED, READ, WRITTEN, SIZE_AFTER = range(9)
+# What an outcome ends with of which no numbers are wanted.
+_UNCOUNTED = (0.0, 0, 0, False, 0, 0, 0)
 
 
 class Program(NamedTuple):
@@ -131,11 +121,12 @@ class Writes(Exception):
 class D1Reader(Reader):
     """One thread's reader: a look at the newest state, with the names of the columns."""
 
-    __slots__ = ("_guard", "_page_size", "_size", "_sized", "_status", "_traced")
+    __slots__ = ("_guard", "_known", "_page_size", "_size", "_sized", "_status", "_traced")
 
     def __init__(self, connection: apsw.Connection, path: Path, index: WalIndex | None) -> None:
         super().__init__(connection, path, index)
         self._guard = Guard(connection)
+        self._known: dict[str, tuple[int, tuple[str, ...]]] = {}
         self._traced = False
         self._status: dict[str, int] = {}
         self._size = 0
@@ -170,7 +161,12 @@ class D1Reader(Reader):
         guard.begin(started + seconds)
         try:
             cursor = self._execute(sql, parameters, prepare_flags=USER)
-            columns = columns_of(cursor)
+            known = self._known.get(sql)
+            # SQLite asks whenever it prepares a statement, so also when a table has changed.
+            if known is not None and known[0] == guard.asked:
+                columns = known[1]
+            else:
+                columns = self._learn(sql, cursor)
             rows = cursor.fetchall() if seconds < 1 else bounded(cursor)
         except apsw.InterruptError:
             self._end()
@@ -178,7 +174,7 @@ class D1Reader(Reader):
         except apsw.ReadOnlyError:
             self._end()
             raise Writes from None
-        except apsw.Error as error:
+        except (apsw.Error, UnicodeDecodeError) as error:
             self._end()
             raise guard.explain(error) from error
         except D1Error:
@@ -187,10 +183,19 @@ class D1Reader(Reader):
         finally:
             guard.end()
         if not counted:
-            return Outcome._make((columns, rows, *_UNCOUNTED))
+            return (columns, rows, *_UNCOUNTED)
         duration = time.monotonic() - started
         read = program.read(self._status, rows, 0)
-        return Outcome._make((columns, rows, duration, 0, 0, False, read, 0, self._database_size()))
+        return (columns, rows, duration, 0, 0, False, read, 0, self._database_size())
+
+    def _learn(self, sql: str, cursor: apsw.Cursor) -> tuple[str, ...]:
+        """The names of the columns; () if there is no row."""
+        columns = columns_of(cursor)
+        if columns:
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            self._known[sql] = (self._guard.asked, columns)
+        return columns
 
     def program(self, sql: str, parameters: tuple[Any, ...]) -> Program:
         """What the program of a statement says; `UNKNOWN` if there is none (yet)."""
