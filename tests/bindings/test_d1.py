@@ -252,6 +252,18 @@ async def test_tables_of_the_platforms_own_are_out_of_reach(
             await state.d1("shop").prepare(sql).run()
 
 
+async def test_a_text_that_is_none_is_an_error_and_harms_nothing(db: D1Database) -> None:
+    for sql in (
+        "SELECT CAST(x'ff' AS TEXT) AS x",
+        "INSERT INTO t VALUES (CAST(x'ff' AS TEXT)) RETURNING a",
+    ):
+        await db.exec("CREATE TABLE IF NOT EXISTS t (a)")
+        with pytest.raises(bunflare.D1Error, match="not UTF-8"):
+            await db.prepare(sql).all()
+    await db.exec("INSERT INTO t VALUES (1)")
+    assert await db.prepare("SELECT a FROM t").raw() == [[1]]
+
+
 async def test_a_value_over_two_megabytes_is_refused(db: D1Database) -> None:
     await db.exec("CREATE TABLE t (a)")
     with pytest.raises(bunflare.D1Error, match="SQLITE_TOOBIG"):

@@ -271,7 +271,8 @@ MANY = """
 import asyncio, resource, sys, bunflare
 def memory():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-NUMBERS = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT " + sys.argv[2] + ") "
+LIMIT = "LIMIT " + sys.argv[2]
+NUMBERS = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n " + LIMIT + ") "
 async def main():
     async with bunflare.open(sys.argv[1]) as state:
         db = state.d1("bank")

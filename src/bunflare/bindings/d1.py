@@ -147,8 +147,8 @@ class D1PreparedStatement:
                 database.seen()
                 return _result(done, size)
             outcome = await database.query(self._bound, True)
-        result = _result(outcome, outcome[SIZE_AFTER])
         columns, rows = outcome[:2]
+        result = _result((columns, (), *outcome[SECONDS:]), outcome[SIZE_AFTER])
         # Whoever asks for rows wants them.
         _set_results(result, [dict(zip(columns, row)) for row in rows])  # noqa: B905
         return result
