@@ -252,3 +252,10 @@ def test_a_text_of_an_export_has_no_carriage_returns_and_means_the_same(text: st
     written = _without_returns(text)
     assert "\r" not in written
     assert apsw.Connection(":memory:").execute(f"SELECT {written}").fetchall() == [(text,)]
+
+
+async def test_a_text_that_is_none_is_named_by_an_export(db: D1Database, tmp_path: Path) -> None:
+    await db.exec("CREATE TABLE odd (a); INSERT INTO odd VALUES (CAST(x'ff' AS TEXT))")
+    with pytest.raises(bunflare.D1Error, match="the table odd has a text that is not UTF-8"):
+        await db.export_sql(tmp_path / "out.sql")
+    assert list(tmp_path.glob("*out*")) == []

@@ -153,9 +153,8 @@ class D1PreparedStatement:
         _set_results(result, [dict(zip(columns, row)) for row in rows])  # noqa: B905
         return result
 
-    async def run(self) -> D1Result:
-        """The same as `all`."""
-        return await self.all()
+    #: The same as `all`.
+    run = all
 
     async def raw(self, column_names: bool = False) -> list[list[Any]]:
         """All rows as lists, if asked for after a list of the columns' names."""

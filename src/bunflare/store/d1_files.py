@@ -165,16 +165,19 @@ def _inserts(connection: apsw.Connection, name: str, columns: list[str]) -> Iter
     write = apsw.format_sql_value
     rows: list[str] = []
     size = 0
-    for row in connection.execute(f"SELECT {names} FROM {quoted(name)}"):
-        text = f"({','.join(map(write, row))})"
-        if "\r" in text:
-            text = f"({','.join(map(_without_returns, row))})"
-        if rows and (len(rows) == _CHUNK or size + len(text) > _LARGEST_CHUNK):
-            yield head + ",\n".join(rows) + ";\n"
-            rows.clear()
-            size = 0
-        rows.append(text)
-        size += len(text)
+    try:
+        for row in connection.execute(f"SELECT {names} FROM {quoted(name)}"):
+            text = f"({','.join(map(write, row))})"
+            if "\r" in text:
+                text = f"({','.join(map(_without_returns, row))})"
+            if rows and (len(rows) == _CHUNK or size + len(text) > _LARGEST_CHUNK):
+                yield head + ",\n".join(rows) + ";\n"
+                rows.clear()
+                size = 0
+            rows.append(text)
+            size += len(text)
+    except UnicodeDecodeError as error:
+        raise D1Error(f"D1_ERROR: the table {name} has a text that is not UTF-8") from error
     if rows:
         yield head + ",\n".join(rows) + ";\n"
 

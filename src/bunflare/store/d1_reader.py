@@ -202,7 +202,7 @@ class D1Reader(Reader):
         self._guard.begin(_NEVER)
         try:
             rows = self._execute(f"EXPLAIN {sql}", parameters, prepare_flags=USER).fetchall()
-        except apsw.Error:
+        except (apsw.Error, UnicodeDecodeError):
             self._end()
             return UNKNOWN
         finally:
