@@ -151,6 +151,8 @@ class D1Executor:
             if columns:
                 rows = bounded(cursor)
         except (apsw.Error, UnicodeDecodeError) as error:
+            # What has not come to its end would keep the transaction from ending.
+            self._execute("")
             raise guard.explain(error) from error
         finally:
             guard.end()
