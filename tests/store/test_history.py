@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -219,6 +221,19 @@ def test_what_is_too_much_is_taken_up_by_the_base(kept: Kept) -> None:
     first = next(index for index, state in enumerate(found) if state is not None)
     assert all(found[first:])
     assert position_at(files, kept.states[0][1]) is None
+
+
+def test_what_a_killed_process_had_begun_is_swept(kept: Kept) -> None:
+    folder = kept.history.files.folder
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = folder / f"{gone.pid}-1-1.part"
+    ours = folder / f"{os.getpid()}-1-1.part"
+    for path in (left, ours):
+        path.touch()
+    trim(kept.history.files, Settings(), kept.time)
+    assert not left.exists()
+    assert ours.exists()
 
 
 def test_what_is_too_old_is_forgotten_and_what_was_true_since_is_not(kept: Kept) -> None:

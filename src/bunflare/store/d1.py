@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -93,7 +94,9 @@ class D1Running(Running):
         self.busy.timeout = _PATIENCE
         self._now = now
         self._slow: ThreadPoolExecutor | None = None
-        self.history = History(self.path, directory.history, self.index, now)
+        self.history = History(
+            self.path, directory.history, self.index, now, durable=durability != "off"
+        )
         if self.history.wanting:
             self.executor().submit(self.history.make_base)
 
@@ -251,8 +254,14 @@ class D1File(Database):
         running = self.running
         group = self._groups[loop] = Group(running.executes, loop, self._grouped)
         future = group.add(step)
-        running.writer.submit(group.run, ()).add_done_callback(group.over)
+        running.writer.submit(group.run, ()).add_done_callback(partial(self._over, group))
         return future
+
+    def _over(self, group: Group, operation: asyncio.Future[None]) -> None:
+        loop = operation.get_loop()
+        if self._groups.get(loop) is group:
+            del self._groups[loop]
+        group.over(operation)
 
     def _grouped(self) -> int:
         self._relearn()
@@ -350,6 +359,8 @@ class D1File(Database):
                 outcome.append(error)
 
         await self.running.writer.aside(run)
+        # Its tables may be others now.
+        self._kinds.clear()
         if not outcome:
             raise D1Error("D1_ERROR: the database was closed before this was done")
         found = outcome[0]

@@ -60,14 +60,26 @@ class History:
     """Keeps what a database that this process has open commits."""
 
     def __init__(
-        self, database: Path, folder: Path, index: WalIndex | None, now: Callable[[], int]
+        self,
+        database: Path,
+        folder: Path,
+        index: WalIndex | None,
+        now: Callable[[], int],
+        *,
+        durable: bool = True,
     ) -> None:
+        """The history of ``database`` in ``folder``.
+
+        ``index`` is the database's, where there is one; ``now`` gives the ms epoch. One that is not
+        ``durable`` need not outlast a loss of power.
+        """
         self.files = Files(folder)
         self.settings = self.files.settings()
         self._database = database
         self._log = Path(f"{database}-wal")
         self._index = index
         self._now = now
+        self._durable = durable
         self._connection: apsw.Connection | None = None
         self._asking: apsw.Connection | None = None
         self._mutex = threading.Lock()
@@ -284,7 +296,8 @@ class History:
                 # It does so only after somebody has copied all of it to the database.
                 ours.truncate(start)
                 return False
-            os.fsync(ours.fileno())
+            if self._durable:
+                os.fsync(ours.fileno())
         return True
 
     def _reader(self) -> apsw.Connection:

@@ -8,6 +8,7 @@ same, done to the base.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +105,7 @@ def trim(files: Files, settings: Settings, now: int) -> None:
     """Forget what is too old or too much, but never the newest generation."""
     with files.old():
         settle(files)
+        _sweep(files)
         size = sum(path.stat().st_size for path in _all(files))
         numbers = files.generations()
         while len(numbers) > 1:
@@ -114,6 +116,18 @@ def trim(files: Files, settings: Settings, now: int) -> None:
             size -= files.frames(numbers[0]).stat().st_size
             _forget(files, numbers[0], numbers[1])
             del numbers[0]
+
+
+def _sweep(files: Files) -> None:
+    """Remove what killed processes had begun to make."""
+    for path in files.folder.glob("*.part*"):
+        process = path.name.partition("-")[0]
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            path.unlink(missing_ok=True)
+        except (PermissionError, ValueError):
+            continue
 
 
 def _all(files: Files) -> Iterator[Path]:
