@@ -75,3 +75,78 @@ async def test_an_import_can_be_undone(db: D1Database, tmp_path: Path) -> None:
     await db.import_sql(tmp_path / "drop.sql")
     await db.restore(before)
     assert await values(db) == []
+
+
+async def test_every_state_a_session_has_seen_can_be_gone_back_to(db: D1Database) -> None:
+    session = db.with_session()
+    insert = session.prepare("INSERT INTO t VALUES (?)")
+    marks = []
+    for number in range(5):
+        await insert.bind(number).run()
+        marks.append(session.get_bookmark())
+    assert len(set(marks)) == 5
+    for number in (3, 0, 4):
+        mark = marks[number]
+        assert mark is not None
+        await db.restore(mark)
+        assert await values(db) == list(range(number + 1))
+
+
+async def test_a_times_bookmark_is_given_and_is_that_states(
+    db: D1Database, clock: bunflare.ManualClock
+) -> None:
+    await add(db, 1)
+    await clock.advance(minutes=1)
+    moment = datetime.fromtimestamp(clock.now() / 1000, UTC)
+    await clock.advance(minutes=1)
+    await add(db, 2)
+    mark = await db.bookmark(moment)
+    assert mark < await db.bookmark()
+    await db.restore(mark)
+    assert await values(db) == [1]
+
+
+async def test_migrations_are_undone_by_going_back(db: D1Database, tmp_path: Path) -> None:
+    (tmp_path / "0001_drop.sql").write_text("DROP TABLE t; CREATE TABLE other (x);")
+    await add(db, 1)
+    before = await db.bookmark()
+    await db.migrate(tmp_path)
+    await db.restore(before)
+    assert await values(db) == [1]
+    assert await db.pending_migrations(tmp_path) == ["0001_drop.sql"]
+
+
+async def test_a_bookmark_of_another_database_is_refused(
+    db: D1Database, state: bunflare.State
+) -> None:
+    await add(db, 1)
+    other = await state.d1("other").bookmark()
+    with pytest.raises(bunflare.D1Error, match="another database's"):
+        await db.restore(other)
+    mark = await db.bookmark()
+    ahead = f"{int(mark[:8], 16) + 1:08x}{mark[8:]}"
+    with pytest.raises(bunflare.D1Error, match="is not kept"):
+        await db.restore(ahead)
+    assert await values(db) == [1]
+
+
+async def test_how_much_is_kept_is_noted_with_the_database(directory: Path) -> None:
+    async with bunflare.open(directory) as state:
+        db = state.d1("shop")
+        await db.exec("CREATE TABLE t (a)")
+        await db.keep_history(days=0)
+        for wrong in (-1, float("nan"), "1"):
+            with pytest.raises(bunflare.D1ValueError, match="must be a number"):
+                await db.keep_history(days=wrong)  # type: ignore[arg-type]
+    async with bunflare.open(directory) as state:
+        db = state.d1("shop")
+        with pytest.raises(bunflare.D1Error, match="switched off"):
+            await db.bookmark()
+        session = db.with_session()
+        await session.prepare("INSERT INTO t VALUES (1)").run()
+        assert session.get_bookmark() is not None
+        await db.keep_history(days=1, megabytes=5)
+        one = await db.bookmark()
+        await add(db, 2)
+        await db.restore(one)
+        assert await values(db) == [1]

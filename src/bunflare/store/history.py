@@ -83,16 +83,21 @@ class History:
         self._connection: apsw.Connection | None = None
         self._asking: apsw.Connection | None = None
         self._mutex = threading.Lock()
+        self._making = threading.Lock()
         self._times = -1
         self._salts = b""
         self._number = 0
         self._noted: tuple[bytes, int] = (b"", 0)
         self._checked = b""
+        self._begun: tuple[apsw.Connection, Position] | None = None
         #: Whether a base is to be made before one can go back.
         self.wanting = False
         with self.files.lock():
             self.lineage = self.files.lineage()
             self._end = self._recognise()
+            if self.wanting and self.settings.on:
+                # At once, so that it is the state before what is written next.
+                self._begun = self._begin_base()
 
     # -- what there is ---------------------------------------------------------------------
 
@@ -307,31 +312,46 @@ class History:
 
     def make_base(self) -> None:
         """Copy the database, if there is no copy to go back from. To be called on a thread."""
-        if not (self.wanting and self.settings.on):
-            return
+        with self._making:
+            if self.wanting and self.settings.on:
+                self._make_base()
+
+    def _make_base(self) -> None:
         files = self.files
-        source = connect(self._database, "normal", BusyWait(LONG_PATIENCE))
         partial = files.partial()
-        try:
+        begun, self._begun = self._begun, None
+        if begun is None:
             with files.lock():
-                # No log begins anew meanwhile but ours, so this is the state that is copied.
-                source.execute("BEGIN; SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
-                at = self._base_position()
-                if files.based(at.generation):
-                    self.wanting = False
-                    return
-            copy = apsw.Connection(str(partial))
-            try:
-                with copy.backup("main", source, "main") as backup:
-                    backup.step()
-            finally:
-                copy.close()
-            partial.replace(files.base(at))
-            files.flush()
+                begun = self._begin_base()
+        source, at = begun
+        try:
+            if not files.based(at.generation):
+                copy = apsw.Connection(str(partial))
+                try:
+                    with copy.backup("main", source, "main") as backup:
+                        backup.step()
+                finally:
+                    copy.close()
+                partial.replace(files.base(at))
+                if self._durable:
+                    files.flush()
             self.wanting = False
         finally:
             source.close()
             partial.unlink(missing_ok=True)
+
+    def _begin_base(self) -> tuple[apsw.Connection, Position]:
+        """Hold on to the state that is to be copied: a snapshot, and where it is. The lock is held.
+
+        What is committed in between makes the position later than the snapshot, which is right too.
+        """
+        source = connect(self._database, "normal", BusyWait(LONG_PATIENCE))
+        try:
+            source.execute("BEGIN; SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
+            return source, self._base_position()
+        except BaseException:
+            source.close()
+            raise
 
     def _base_position(self) -> Position:
         salts, frames = self._look()
@@ -350,6 +370,8 @@ class History:
         if self._times >= 0:
             os.close(self._times)
             self._times = -1
+        if self._begun is not None:
+            self._begun[0].close()
         if self._connection is not None:
             self._connection.close()
         try:
