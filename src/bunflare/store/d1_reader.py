@@ -277,6 +277,13 @@ def bounded(cursor: apsw.Cursor) -> list[Row]:
     return rows
 
 
+def scanned(status: dict[str, int]) -> int:
+    """The rows of full scans, by SQLite's counters of a statement."""
+    steps = status.get("SQLITE_STMTSTATUS_FULLSCAN_STEP", 0)
+    # SQLite counts the steps from one row to the next.
+    return steps + 1 if steps else 0
+
+
 def read_program(rows: list[Row], sequence_root: int) -> Program:
     """What the program of a statement (``EXPLAIN``) says of it.
 
