@@ -30,8 +30,8 @@ async def restore(file: D1File, target: Position) -> Position | None:
         if not await file.on_thread(lambda: _materialize(file, target, partial)):
             return None
         return await file.aside(lambda: _replace(file, partial))
-    except apsw.BusyError as error:
-        raise translate(error, file.path) from error
+    except (apsw.Error, OSError) as error:
+        raise D1Error(f"the history of {file.path} cannot be read ({error})") from error
     finally:
         for path in (partial, Path(f"{partial}-wal"), Path(f"{partial}-shm")):
             path.unlink(missing_ok=True)
@@ -46,9 +46,14 @@ def keep(file: D1File) -> None:
     """See to it that the present state can be gone back to, whatever happens to the database."""
     if not file.history.settings.on:
         raise D1Error("D1_ERROR: time travel is switched off for this database")
-    with file.history.kept(_PATIENCE):
-        pass
-    file.history.make_base()
+    try:
+        with file.history.kept(_PATIENCE):
+            pass
+        file.history.make_base()
+    except apsw.Error as error:
+        raise translate(error, file.path) from error
+    except OSError as error:
+        raise D1Error(f"the history of {file.path} cannot be written ({error})") from error
 
 
 def choose(file: D1File, settings: Settings) -> None:

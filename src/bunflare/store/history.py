@@ -27,7 +27,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -54,6 +54,13 @@ _CHUNK = 1024 * 1024
 # How long another process may keep us from a checkpoint, in seconds.
 _PATIENCE = 0.2
 _TRIES = 5
+
+
+_BUSY = "the log begins anew again and again"
+
+
+class _BegunAnewError(Exception):
+    """The log has begun anew between two looks at it."""
 
 
 class History:
@@ -177,20 +184,23 @@ class History:
                 self._enter(salts)
             os.write(self._times, NOTE.pack(frames, self._now()))
             self._noted = seen
-        except (OSError, apsw.Error):
+        except (OSError, apsw.Error, _BegunAnewError):
             # The commit stands; its time will be that of the next.
             _log.exception("the time of a commit to %s was not noted", self._database)
 
     def position(self) -> Position:
         """The present state's."""
-        salts, frames = self._look()
-        if not frames:
-            if not self._number:
-                return self._end
-            return Position(self._number, self.files.count(self._number))
-        if salts != self._salts:
-            self._enter(salts)
-        return Position(self._number, frames)
+        for _ in range(_TRIES):
+            salts, frames = self._look()
+            if not frames:
+                if not self._number:
+                    return self._end
+                return Position(self._number, self.files.count(self._number))
+            if salts == self._salts:
+                return Position(self._number, frames)
+            with suppress(_BegunAnewError):
+                self._enter(salts)
+        raise apsw.BusyError(_BUSY)
 
     def _enter(self, salts: bytes) -> None:
         with self.files.lock():
@@ -206,7 +216,7 @@ class History:
         if not number or files.salts(number) != salts:
             header = self._log_header()
             if header[SALTS] != salts:
-                raise apsw.BusyError("the log has begun anew meanwhile")
+                raise _BegunAnewError
             before = files.notes(number)
             number = self._next(number)
             # How things were before its first commit, they have been since the last one's time.
@@ -253,12 +263,12 @@ class History:
             salts, frames = self._look()
             if not frames or self._append(salts, frames):
                 return
-        raise apsw.BusyError("the log begins anew again and again")
+        raise apsw.BusyError(_BUSY)
 
     def _append(self, salts: bytes, frames: int) -> bool:
         try:
             self._enter_alone(salts)
-        except apsw.BusyError:
+        except _BegunAnewError:
             return False
         path = self.files.frames(self._number)
         with self._log.open("rb") as log:
@@ -354,11 +364,14 @@ class History:
             raise
 
     def _base_position(self) -> Position:
-        salts, frames = self._look()
-        if frames:
-            self._enter_alone(salts)
-            return Position(self._number, frames)
-        return Position(self.files.sealed().get("next", 0) or 1, 0)
+        for _ in range(_TRIES):
+            salts, frames = self._look()
+            if not frames:
+                return Position(self.files.sealed().get("next", 0) or 1, 0)
+            with suppress(_BegunAnewError):
+                self._enter_alone(salts)
+                return Position(self._number, frames)
+        raise apsw.BusyError(_BUSY)
 
     # -- the end ---------------------------------------------------------------------------
 
