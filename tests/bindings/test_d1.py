@@ -342,9 +342,13 @@ async def test_a_result_that_no_worker_could_hold_is_refused(
         "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 10000000)"
         " SELECT x FROM n"
     )
-    with pytest.raises(bunflare.D1Error, match="Memory limit would be exceeded"):
-        await db.prepare(many).all()
+    await db.exec("CREATE TABLE t (x)")
+    for query in [many] * 6 + [f"INSERT INTO t {many} RETURNING x"] * 2:
+        with pytest.raises(bunflare.D1Error, match="Memory limit would be exceeded"):
+            await db.prepare(query).all()
     assert await db.prepare("SELECT 1 AS one").first("one") == 1
+    assert (await db.prepare("INSERT INTO t VALUES (7) RETURNING x").all()).results == [{"x": 7}]
+    assert await db.prepare("SELECT x FROM t").raw() == [[7]]
 
 
 async def test_a_session_knows_the_newest_state_it_has_seen(users: D1Database) -> None:

@@ -154,6 +154,9 @@ class D1Executor:
             # What has not come to its end would keep the transaction from ending.
             self._execute("")
             raise guard.explain(error) from error
+        except D1Error:
+            self._execute("")
+            raise
         finally:
             guard.end()
             if program.nested:

@@ -250,6 +250,8 @@ class D1Reader(Reader):
 
     def _end(self) -> None:
         self._guard.end()
+        # What was not read to its end would go on.
+        self._execute("")
         if self._held:
             self._held = False
             if self._connection.in_transaction:
@@ -265,14 +267,16 @@ def columns_of(cursor: apsw.Cursor) -> tuple[str, ...]:
 
 
 def bounded(cursor: apsw.Cursor) -> list[Row]:
-    """All rows, unless they are more than a Worker could hold."""
+    """All rows, unless they are more than a Worker could hold.
+
+    Whoever gets the error ends the statement, by running the next with its cursor.
+    """
     rows: list[Row] = []
     size = 0
     while chunk := list(islice(cursor, _CHUNK)):
         rows += chunk
         size += sum(getsizeof(row) + sum(map(getsizeof, row)) for row in chunk)
         if size > LARGEST_RESULT:
-            cursor.close()
             raise D1Error("D1_ERROR: Memory limit would be exceeded by this operation.")
     return rows
 
