@@ -9,6 +9,7 @@ import pytest
 
 import bunflare
 from bunflare.bindings.d1 import D1Database
+from bunflare.store.layout import plain_files, sql_files
 
 
 @pytest.fixture
@@ -150,3 +151,12 @@ async def test_how_much_is_kept_is_noted_with_the_database(directory: Path) -> N
         await add(db, 2)
         await db.restore(one)
         assert await values(db) == [1]
+
+
+async def test_a_history_is_no_part_of_a_copy_of_the_state(directory: Path) -> None:
+    async with bunflare.open(directory) as state:
+        await state.d1("shop").exec("CREATE TABLE t (a)")
+        await state.d1("shop").bookmark()
+        assert list((directory / "d1" / ".shop.history").iterdir())
+        assert not [name for name in plain_files(directory) if "history" in name]
+        assert list(sql_files(directory)) == ["data.sqlite", "d1/shop.sqlite"]

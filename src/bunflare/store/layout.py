@@ -20,10 +20,7 @@ _PASSING_ENDS = ("-wal", "-shm", "-journal", ".lock", ".part")
 
 
 def sql_files(root: Path) -> Iterator[str]:
-    """Paths of all SQLite files, ``data.sqlite`` first, relative to the directory.
-
-    Kept states of D1 databases are none: they never change.
-    """
+    """Paths of all SQLite files, ``data.sqlite`` first, relative to the directory."""
     if (root / DATABASE).is_file():
         yield DATABASE
     for name in _walk(root, ""):
@@ -62,6 +59,10 @@ def _walk(root: Path, below: str) -> Iterator[str]:
     for entry in entries:
         name = f"{below}/{entry.name}" if below else entry.name
         if entry.is_dir(follow_symlinks=False):
+            # A D1 database's history is written to in place, and belongs to its file's log: a copy
+            # of the database begins its own.
+            if entry.name.startswith(".") and entry.name.endswith(".history"):
+                continue
             if below or entry.name not in _PASSING | _OWN_WAY:
                 yield from _walk(root, name)
         elif entry.is_file(follow_symlinks=False) and not name.endswith(_PASSING_ENDS):
