@@ -155,9 +155,12 @@ class ObjectFile:
             self._before = 0
             self._traced = False
             self._status: dict[str, int] = {}
+            # The schema's version, as far as it is known; -1 after something was undone.
+            self._schema = -1
             #: Whether a transaction is open.
             self.open = False
             self.sequence, self.changes = self._redo()
+            self._schema = self._version()
         except apsw.Error as error:
             connection.close()
             raise translate(error, path) from error
@@ -198,8 +201,7 @@ class ObjectFile:
             if scans:
                 rows.read = max(self.scanned(), changed)
             if kind.schema:
-                self._altered = True
-                self.kinds.clear()
+                self._alter()
             elif not kind.parts and not scans and kind.program is not UNKNOWN:
                 kind.plain = not (kind.program.rows or kind.program.sequence)
                 kind.entries = kind.program.entries
@@ -216,7 +218,19 @@ class ObjectFile:
         except apsw.Error as error:
             raise self.failed(error) from error
         if keyword(sql) in _ALTERING:
+            self._alter()
+
+    def _alter(self) -> None:
+        """A statement has run that may have altered the schema."""
+        version = self._version()
+        if version != self._schema:
+            # Not where a table was to be created that is there.
+            self._schema = version
+            self.kinds.clear()
             self._altered = True
+
+    def _version(self) -> int:
+        return int(self._own("PRAGMA schema_version")[0][0])
 
     def _learn(self, sql: str) -> _Kind:
         kind = _Kind(sql)
@@ -272,6 +286,7 @@ class ObjectFile:
         if self.open and not self._connection.in_transaction:
             # Some failures undo the whole transaction.
             self.open = False
+            self._schema = -1
         if isinstance(error, apsw.AbortError):
             return DurableObjectSqlError(
                 "The cursor's rows are gone: its transaction was rolled back."
@@ -324,6 +339,7 @@ class ObjectFile:
     def rollback(self) -> None:
         """Undo what was not committed."""
         self.open = False
+        self._schema = -1
         if self._connection.in_transaction:
             self._own("ROLLBACK")
 
@@ -339,6 +355,7 @@ class ObjectFile:
     def undo(self, level: int) -> None:
         """Go back to a savepoint."""
         if self.open:
+            self._schema = -1
             self._own(f"ROLLBACK TO level{level}")
             self._own(f"RELEASE level{level}")
 
