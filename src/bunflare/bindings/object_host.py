@@ -83,7 +83,8 @@ class ObjectHost:
         self._closed = False
         self.has_alarm = callable(getattr(made, "alarm", None))
         self.alarms = AlarmClock(self, timer)
-        self._flusher = Flusher(database)
+        self.flusher = Flusher(database)
+        self.sql_directory = str(database.directory.path / "do-sql" / namespace)
 
     def open(self) -> None:
         """Take the namespace if it is free, for its alarms, where an event loop runs already."""
@@ -217,18 +218,8 @@ class ObjectHost:
         if name is None:
             row = store.describe(self.database.view, self.namespace, digits)
             name = row[0] if row else None
-        actor = Actor(self.clock, self.has_alarm, lambda: self._gone(digits, actor))
-        actor.data = ObjectData(
-            self.database,
-            self._flusher,
-            self.namespace,
-            digits,
-            name,
-            self.clock.now,
-            actor.reset,
-            self.alarms.set,
-            self._landing.pop(digits, None),
-        )
+        actor = Actor(self, digits)
+        actor.data = ObjectData(self, actor, name, self._landing.pop(digits, None))
         self.actors[digits] = actor
         state = DurableObjectState(actor, DurableObjectId(digits, name, id.jurisdiction))
         try:
@@ -240,7 +231,9 @@ class ObjectHost:
             self._sweep_later()
         return actor
 
-    def _gone(self, digits: str, actor: Actor) -> None:
+    def gone(self, actor: Actor) -> None:
+        """An instance was reset."""
+        digits = actor.digits
         if self.actors.get(digits) is actor:
             del self.actors[digits]
         if actor.data.flying:

@@ -21,11 +21,20 @@ T = TypeVar("T")
 class DurableObjectState:
     """An object's context."""
 
+    __slots__ = ("_actor", "_props", "id", "storage")
+
     def __init__(self, actor: Actor, id: DurableObjectId) -> None:
         self._actor = actor
         self.id = id
         self.storage = DurableObjectStorage(actor, actor.data)
-        self.props: dict[str, Any] = {}
+        self._props: dict[str, Any] | None = None
+
+    @property
+    def props(self) -> dict[str, Any]:
+        """What an object was given when it was made: nothing here."""
+        if self._props is None:
+            self._props = {}
+        return self._props
 
     def block_concurrency_while(self, callback: Callable[[], Awaitable[T]]) -> Awaitable[T]:
         """Run ``callback()`` while no other event enters the object, and none that is in it goes
