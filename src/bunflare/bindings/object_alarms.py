@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
+from ..errors import DurableObjectError
 from ..store import objects as store
 from ..timer import Chore
 from .actor import Event
@@ -31,6 +33,8 @@ _log = logging.getLogger("bunflare")
 MAX_RETRIES = 6
 #: Milliseconds before the first of these; each further time doubles it.
 FIRST_RETRY_MS = 2000
+#: How long a handler may take, in milliseconds.
+LONGEST_MS = 15 * 60 * 1000
 # Handlers that fail together should not come back together.
 _JITTER = 0.1
 _MOST_AT_ONCE = 256
@@ -152,7 +156,7 @@ class _Ringing:
             info = AlarmInvocationInfo(retries, retries > 0, time)
             result = relaxed(handler, info)
             if isawaitable(result):
-                await result
+                await self._limited(result)
         except Exception:
             _log.exception("the alarm() handler of %s %s failed", host.namespace, self._id)
             if actor.broken is not None:
@@ -163,6 +167,28 @@ class _Ringing:
                 actor.data.set_alarm(None)
         finally:
             actor.data.ringing = False
+
+    async def _limited(self, result: Awaitable[Any]) -> None:
+        """Await a handler for as long as one may take."""
+        clock = self._host.clock
+        task = asyncio.current_task()
+        late = False
+
+        def stop() -> None:
+            nonlocal late
+            late = True
+            if task is not None:
+                task.cancel()
+
+        timer = clock.call_at(clock.now() + LONGEST_MS, stop)
+        try:
+            await result
+        except asyncio.CancelledError:
+            if not late:
+                raise
+            raise DurableObjectError("alarm() exceeded its limit of 15 minutes") from None
+        finally:
+            timer.cancel()
 
     async def _put_off(self, actor: Actor, time: int, retries: int) -> None:
         if not actor.data.ringing:
