@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ..store import objects as store
+from ..store.object_bookmarks import end_restore
 from .object_flush import MOST
+from .object_travel import go_back
 
 if TYPE_CHECKING:
     from ..store.object_sql import ObjectFile
@@ -33,7 +35,7 @@ class Waiter(Protocol):
 class Layer:
     """Changes that are not on disk: texts by key, None for a deleted one."""
 
-    __slots__ = ("alarm", "cleared", "data", "entries", "others", "sequence", "waiter")
+    __slots__ = ("alarm", "cleared", "data", "entries", "others", "restores", "sequence", "waiter")
 
     #: Whose they are, once they were sent.
     data: ObjectData
@@ -42,6 +44,8 @@ class Layer:
         self.entries: dict[str, str | None] = {}
         self.cleared = False
         self.alarm: int | None = store.KEEP
+        #: Whether it is what an object was to begin with.
+        self.restores = False
         #: The number of the redo record that has them.
         self.sequence: int | None = None
         #: Who waits for it to be on disk: mostly one.
@@ -89,8 +93,9 @@ class ObjectData:
     """One object's storage, of which all its interfaces are views."""
 
     __slots__ = (
-        *("_actor", "_database", "_failed", "_host", "_id", "_known", "_name", "_namespace"),
-        *("file", "flying", "layers", "ringing", "scheduled", "successor"),
+        *("_actor", "_database", "_failed", "_known", "_name", "_namespace"),
+        *("bookmark", "digits", "file", "flying", "host", "layers", "ringing", "scheduled"),
+        *("successor",),
     )
 
     def __init__(
@@ -100,10 +105,10 @@ class ObjectData:
         name: str | None,
         before: ObjectData | None = None,
     ) -> None:
-        self._host = host
+        self.host = host
         self._database = host.database
         self._namespace = host.namespace
-        self._id = actor.digits
+        self.digits = actor.digits
         self._name = name
         #: Whom it belongs to, while that lives.
         self._actor: Actor | None = actor
@@ -123,13 +128,15 @@ class ObjectData:
         self.file: ObjectFile | None = None
         #: The alarm whose handler is running is not set any more, for those who ask.
         self.ringing = False
-        if os.path.exists(self._path):  # noqa: PTH110 - a tenth of the time
+        #: The number of the kept state that is the same as this one.
+        self.bookmark: int | None = None
+        if not go_back(self) and os.path.exists(self._path):  # noqa: PTH110 - in a tenth of the time
             # What its last owner may have left half-way.
             self.sql()
 
     @property
     def _path(self) -> str:
-        return f"{self._host.sql_directory}/{self._id}.sqlite"
+        return f"{self.host.sql_directory}/{self.digits}.sqlite"
 
     # -- key-value -------------------------------------------------------------------------
 
@@ -145,7 +152,7 @@ class ObjectData:
                 return entries[key]
             if layer.cleared:
                 return None
-        return store.get(self._database.view, self._namespace, self._id, key)
+        return store.get(self._database.view, self._namespace, self.digits, key)
 
     def put(self, key: str, text: str | None) -> None:
         """Store the text of a value; None deletes it."""
@@ -171,7 +178,7 @@ class ObjectData:
         if not cleared:
             most = -1 if limit is None else limit + len(over)
             rows = store.list_rows(
-                self._database.view, self._namespace, self._id, start, end, most, reverse
+                self._database.view, self._namespace, self.digits, start, end, most, reverse
             )
         if over:
             merged: dict[str, str | None] = dict(rows)
@@ -212,14 +219,14 @@ class ObjectData:
                 return layer.alarm
         if self.ringing:
             return None
-        row = store.alarm(self._database.view, self._namespace, self._id)
+        row = store.alarm(self._database.view, self._namespace, self.digits)
         return None if row is None else row[0]
 
     def stored_alarm(self) -> tuple[int, int] | None:
         """``(time, retries)`` of the alarm on disk, unless a change of it is under way."""
         if any(layer.alarm != store.KEEP for layer in (*self.layers, *self.flying)):
             return None
-        return store.alarm(self._database.view, self._namespace, self._id)
+        return store.alarm(self._database.view, self._namespace, self.digits)
 
     def set_alarm(self, time: int | None) -> None:
         self.layers[-1].alarm = time
@@ -231,13 +238,39 @@ class ObjectData:
     def sql(self) -> ObjectFile:
         """The object's SQL file, opened when it is first asked for."""
         if self.file is None:
-            from ..store.object_sql import ObjectFile
-
-            self.file = ObjectFile(Path(self._path), self._database.durability)
+            self.file = self._open()
             self._recover(self.file)
             for level in range(1, len(self.layers)):
                 self.file.savepoint(level)
         return self.file
+
+    def copy_sql(self, path: Path) -> bool:
+        """Copy the SQL file as it is on disk; False if there is none."""
+        if self.file is None and not os.path.exists(self._path):  # noqa: PTH110
+            return False
+        self.sql().copy(path)
+        return True
+
+    def replace(self, entries: dict[str, str], copy: Path | None) -> None:
+        """Put a kept state in the place of what is on disk: keys, and a copy of the SQL file."""
+        layer = Layer()
+        layer.cleared = True
+        layer.restores = True
+        layer.entries.update(entries)
+        text = self._under_way(layer)
+        if copy is not None:
+            row = store.describe(self._database.view, self._namespace, self.digits)
+            self.file = self._open()
+            layer.sequence = self.file.replace(copy, text, row[2] if row else 0)
+        elif os.path.exists(self._path):  # noqa: PTH110
+            self.file = self._open()
+            layer.sequence = self.file.clear(text)
+        self._send(layer)
+
+    def _open(self) -> ObjectFile:
+        from ..store.object_sql import ObjectFile
+
+        return ObjectFile(Path(self._path), self._database.durability)
 
     def touch(self) -> None:
         """A statement has run, so there may be something to commit."""
@@ -245,7 +278,7 @@ class ObjectData:
             self._schedule()
 
     def _recover(self, file: ObjectFile) -> None:
-        row = store.describe(self._database.view, self._namespace, self._id)
+        row = store.describe(self._database.view, self._namespace, self.digits)
         if file.sequence > (row[2] if row else 0) and not self.flying:
             layer = Layer()
             layer.cleared, entries, layer.alarm = json.loads(file.changes)
@@ -292,7 +325,10 @@ class ObjectData:
         sequence = None
         if self.file is not None and self.file.open:
             try:
-                sequence = self.file.commit(self._under_way(layer))
+                changes = self._under_way(layer) if layer or self.flying else None
+                if self.file.changed:
+                    self.bookmark = None
+                sequence = self.file.commit(changes)
             except Exception as error:
                 self._fail(error)
                 return
@@ -301,10 +337,10 @@ class ObjectData:
             layer.sequence = sequence
             self._send(layer)
 
-    def _under_way(self, layer: Layer) -> str | None:
+    def _under_way(self, layer: Layer) -> str:
         """For the redo record, which replaces the last one: all that is not on disk yet."""
         if not self.flying:
-            return layer.text() if layer else None
+            return layer.text()
         whole = Layer()
         for one in (*self.flying, layer):
             whole.put(one)
@@ -312,27 +348,30 @@ class ObjectData:
 
     def _send(self, layer: Layer) -> None:
         layer.data = self
+        self.bookmark = None
         self.flying.append(layer)
-        batch = self._host.flusher.batch
+        batch = self.host.flusher.batch
         if batch.open and len(batch.layers) < MOST:
             batch.layers.append(layer)
             return
         try:
-            self._host.flusher.begin(layer)
+            self.host.flusher.begin(layer)
         except Exception as error:
             self._fail(error)
 
     def write(self, tx: Transaction, layer: Layer) -> None:
         """Write a layer that was sent."""
-        namespace, digits = self._namespace, self._id
+        namespace, digits = self._namespace, self.digits
         if not self._known:
-            store.add(tx, namespace, digits, self._name, self._host.clock.now())
+            store.add(tx, namespace, digits, self._name, self.host.clock.now())
         if layer.cleared:
             store.clear(tx, namespace, digits)
         for key, text in layer.entries.items():
             store.put(tx, namespace, digits, key, text)
         if layer.alarm != store.KEEP:
             store.set_alarm(tx, namespace, digits, layer.alarm)
+        if layer.restores:
+            end_restore(tx, namespace, digits)
         if layer.sequence is not None:
             store.set_applied(tx, namespace, digits, layer.sequence)
 
@@ -345,7 +384,7 @@ class ObjectData:
         del self.flying[0]
         self._known = True
         if layer.alarm is not None and layer.alarm != store.KEEP:
-            self._host.alarms.set(layer.alarm)
+            self.host.alarms.set(layer.alarm)
         if layer.waiter is not None:
             layer.settle(None)
 

@@ -17,6 +17,7 @@ from typing import Any
 import apsw
 
 from ..errors import DurableObjectSqlError, DurableObjectTypeError
+from .blobs import sync_directory
 from .connection import BusyWait, Durability, Row, connect, enter_wal, translate
 from .d1_connection import USER, Guard, keyword, statements
 from .d1_reader import SCHEMA_WORDS, UNKNOWN, Program, columns_of, read_program, scanned
@@ -376,6 +377,48 @@ class ObjectFile:
             return sequence
         finally:
             self._own("PRAGMA foreign_keys=1")
+
+    def copy(self, path: Path) -> None:
+        """Write what was committed to a new file, flushed to disk."""
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        partial = path.with_suffix(".part")
+        partial.unlink(missing_ok=True)
+        try:
+            target = apsw.Connection(str(partial))
+            try:
+                with target.backup("main", self._connection, "main") as backup:
+                    backup.step()
+            finally:
+                target.close()
+            partial.replace(path)
+            sync_directory(path.parent)
+        except (apsw.Error, OSError) as error:
+            partial.unlink(missing_ok=True)
+            raise translate(error, path) if isinstance(error, apsw.Error) else error from error
+
+    def replace(self, path: Path, changes: str, least: int) -> int:
+        """Put a copy in the place of what there is, in a commit that carries ``changes`` along.
+
+        The number of that is above ``least``, and above all that this file has seen.
+        """
+        number = max(self.sequence, least) + 1
+        self.rollback()
+        source = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            with self._connection.backup("main", source, "main") as backup:
+                backup.step()
+        except apsw.Error as error:
+            raise translate(error, self.path) from error
+        finally:
+            source.close()
+        self.kinds.clear()
+        self.sequence = number - 1
+        self._begin()
+        self._own(_CREATE_REDO)
+        self._altered = True  # so that the record is written in any case
+        sequence = self.commit(changes)
+        assert sequence is not None
+        return sequence
 
     def _redo(self) -> tuple[int, str]:
         if not self._own(_HAS_REDO):
