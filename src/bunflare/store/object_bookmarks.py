@@ -109,7 +109,7 @@ def at(view: View, namespace: str, id: str, time: int) -> int | None:
 
 def entries(view: View, namespace: str, id: str, number: int) -> dict[str, str]:
     """The keys of a kept state with the texts of their values."""
-    return {key: value for key, value in view.all(_ENTRIES, (namespace, id, number))}
+    return dict(view.all(_ENTRIES, (namespace, id, number)))
 
 
 def restore(view: View, namespace: str, id: str) -> int | None:
