@@ -84,10 +84,9 @@ class AlarmClock:
         rows = self._rows(1)
         return rows[0][3] if rows else None
 
-    async def _act(self, now: int) -> None:
-        for digits, time, _, when in self._rows(_MOST_AT_ONCE - len(self._firing)):
-            if when <= now:
-                self.fire(digits, time)
+    async def _act(self, now: int) -> list[asyncio.Future[Any]]:
+        rows = self._rows(_MOST_AT_ONCE - len(self._firing))
+        return [self.fire(digits, time) for digits, time, _, when in rows if when <= now]
 
     def fire(self, id: str, time: int | None = None) -> asyncio.Future[Any]:
         """Have the handler of the object's alarm called now.
