@@ -93,8 +93,8 @@ class ObjectData:
     """One object's storage, of which all its interfaces are views."""
 
     __slots__ = (
-        *("_actor", "_database", "_failed", "_known", "_name", "_namespace"),
-        *("bookmark", "digits", "file", "flying", "host", "layers", "ringing", "scheduled"),
+        *("_actor", "_database", "_failed", "_known", "_namespace"),
+        *("bookmark", "digits", "file", "flying", "host", "layers", "name", "ringing", "scheduled"),
         *("successor",),
     )
 
@@ -109,7 +109,7 @@ class ObjectData:
         self._database = host.database
         self._namespace = host.namespace
         self.digits = actor.digits
-        self._name = name
+        self.name = name
         #: Whom it belongs to, while that lives.
         self._actor: Actor | None = actor
         self.layers = [Layer()]
@@ -363,7 +363,7 @@ class ObjectData:
         """Write a layer that was sent."""
         namespace, digits = self._namespace, self.digits
         if not self._known:
-            store.add(tx, namespace, digits, self._name, self.host.clock.now())
+            store.add(tx, namespace, digits, self.name, self.host.clock.now())
         if layer.cleared:
             store.clear(tx, namespace, digits)
         for key, text in layer.entries.items():

@@ -212,6 +212,21 @@ class ObjectHost:
                 return
         actor.deliver(event)
 
+    def actor(self, id: DurableObjectId) -> Actor:
+        """The running object, made if it is not there. Raises what its constructor raises."""
+        return self.actors.get(id.digits) or self._construct(id)
+
+    async def found(self) -> None:
+        """Return once it is known where the objects run."""
+        known: asyncio.Future[None] = self._own_loop().create_future()
+
+        def tell() -> None:
+            if not known.done():
+                known.set_result(None)
+
+        self._when_settled(tell, known)
+        await known
+
     def _construct(self, id: DurableObjectId) -> Actor:
         digits = str(id)
         name = id.name
