@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import bunflare
-from bunflare import DurableObject, DurableObjectError
+from bunflare import DurableObject, DurableObjectError, StateError
 from tests.support import child
 
 
@@ -78,6 +78,17 @@ async def test_an_object_takes_part_only_if_it_was_named_before(state: bunflare.
         async with state.transaction(objects=["a"]):  # type: ignore[list-item]
             pass
     assert await a.add(1) == 1
+
+
+async def test_an_object_cannot_be_called_inside(state: bunflare.State) -> None:
+    account = state.durable_objects(Account).get_by_name("a")
+    async with state.transaction(objects=[account]) as tx:
+        with pytest.raises(StateError, match="would wait for the transaction's end"):
+            await account.add(1)
+        with pytest.raises(StateError, match="would wait for the transaction's end"):
+            await account.fetch("https://object/")
+        await tx.object_storage(account).put("balance", 1)
+    assert await account.add(1) == 2
 
 
 async def test_an_object_cannot_wait_for_itself(state: bunflare.State) -> None:

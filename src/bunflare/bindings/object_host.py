@@ -137,7 +137,12 @@ class ObjectHost:
     ) -> asyncio.Future[Any]:
         """Have a method called; no ``args`` ask for a property."""
         loop = self._loop
-        if loop is None or self._closed or loop is not get_running_loop():
+        if (
+            loop is None
+            or self._closed
+            or loop is not get_running_loop()
+            or self.database.in_transaction
+        ):
             loop = self._own_loop()
         reply: asyncio.Future[Any] = loop.create_future()
         call = Call(method, args, kwargs, reply)
@@ -172,6 +177,12 @@ class ObjectHost:
     def _own_loop(self) -> asyncio.AbstractEventLoop:
         if self._closed:
             raise StateError("the state is closed")
+        if self.database.in_transaction:
+            raise StateError(
+                "a call of an object inside of a transaction would wait for the transaction's end; "
+                "call it before or after, or begin the transaction with it: "
+                "state.transaction(objects=[stub])"
+            )
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
