@@ -226,3 +226,22 @@ async def test_a_handler_that_takes_too_long_is_stopped_and_tried_again(
     await eventually(lambda: len(Bell.rung) == 2)
     assert [info.retry_count for _, info in Bell.rung] == [0, 1]
     assert await bell.look() is None
+
+
+@pytest.mark.parametrize("again", [True, False])
+async def test_an_object_that_aborts_may_say_that_its_alarm_is_not_to_be_tried_again(
+    state: bunflare.State, clock: ManualClock, again: bool
+) -> None:
+    rung = []
+
+    class Leaving(Bell):
+        async def alarm(self, info: AlarmInvocationInfo) -> None:
+            rung.append(info.retry_count)
+            if info.retry_count == 0:
+                self.ctx.abort("enough", {"retryAlarm": again})
+
+    bell: Any = state.durable_objects(Leaving).get_by_name("a")
+    await bell.set(clock.now() + 1)
+    await clock.advance(seconds=10)
+    assert rung == ([0, 1] if again else [0])
+    assert await bell.look() is None

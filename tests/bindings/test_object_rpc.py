@@ -310,3 +310,12 @@ async def test_functions_and_targets_are_passed_by_reference(state: bunflare.Sta
 
     stub = state.durable_objects(Caller).get_by_name("a")
     assert await stub.use(Adder(), call) == [5, "xx"]
+
+
+async def test_what_is_not_there_says_so(state: bunflare.State) -> None:
+    class Parent(DurableObject):
+        async def child(self) -> None:
+            self.ctx.facets.get("child")
+
+    with pytest.raises(bunflare.DurableObjectError, match="facets are not supported"):
+        await state.durable_objects(Parent).get_by_name("a").child()

@@ -408,10 +408,12 @@ class Actor:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a task given to wait_until failed", exc_info=error)
 
-    def abort(self, reason: str | None = None) -> None:
+    def abort(self, reason: str | None, retry_alarm: bool) -> None:
         """Reset the object, from its own code: nothing of that runs any more."""
         message = _ABORTED if reason is None else reason
-        self.reset(DurableObjectReset(message))
+        error = DurableObjectReset(message)
+        error.retry_alarm = retry_alarm
+        self.reset(error)
         raise DurableObjectAbort(message)
 
     def reset(self, error: BaseException) -> None:

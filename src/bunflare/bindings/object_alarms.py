@@ -117,7 +117,9 @@ class AlarmClock:
         host = self._host
         try:
             row = store.alarm(host.database.view, host.namespace, id)
-            if row is not None:
+            if row is not None and not getattr(error, "retry_alarm", True):
+                await host.database.write(store.set_alarm, host.namespace, id, None)
+            elif row is not None:
                 _log.error("the alarm of %s %s failed", host.namespace, id, exc_info=error)
                 await host.database.write(
                     store.retry_alarm, host.namespace, id, row[0], *next_try(host, row[1])

@@ -5,10 +5,10 @@ https://developers.cloudflare.com/durable-objects/api/state/
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from ..errors import DurableObjectTypeError
+from ..errors import DurableObjectError, DurableObjectTypeError
 from .object_storage import DurableObjectStorage
 
 if TYPE_CHECKING:
@@ -51,11 +51,26 @@ class DurableObjectState:
         """Keep ``work`` going after the event's end, and the object alive for it."""
         self._actor.wait_until(work)
 
-    def abort(self, reason: str | None = None) -> NoReturn:
+    @property
+    def facets(self) -> NoReturn:
+        """Not here: raises `DurableObjectError`."""
+        raise DurableObjectError(
+            "Durable Object facets are not supported; give each part an object of its own"
+        )
+
+    def abort(
+        self,
+        reason: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        *,
+        retry_alarm: bool = True,
+    ) -> NoReturn:
         """Reset the object: its code ends here, calls under way fail with ``reason``.
 
         What was written without waiting since, and is not on disk yet, is gone; await
-        ``storage.sync()`` before to keep it.
+        ``storage.sync()`` before to keep it. An alarm whose handler this ends is tried again,
+        unless ``retry_alarm`` is False (in ``options``, as the platform has it: ``retryAlarm``).
         """
-        self._actor.abort(reason)
+        given = {**(options or {})}
+        self._actor.abort(reason, bool(given.get("retryAlarm", retry_alarm)))
         raise AssertionError
