@@ -128,7 +128,7 @@ async def test_states_are_kept_for_a_month(
     await diary.bookmark("two")
     with pytest.raises(DurableObjectError, match="is not kept"):
         await diary.restore(first)
-    assert len(list((state.directory / "do-sql/Diary/history").iterdir())) == 1
+    assert len(list((state.directory / "do-sql/Diary/.history").iterdir())) == 1
 
 
 async def test_what_is_no_bookmark_of_the_object_is_refused(

@@ -32,8 +32,8 @@ _BOOKMARK = re.compile(r"([0-9a-f]{8})-00000000-00000000-([0-9a-f]{32})")
 
 
 def kept_path(directory: str, digits: str, number: int) -> Path:
-    """Where the copy of an object's SQL file lies."""
-    return Path(directory, "history", f"{digits}-{number}.sqlite")
+    """Where the copy of an object's SQL file lies: among what never changes, by its dot."""
+    return Path(directory, ".history", f"{digits}-{number}.sqlite")
 
 
 def _text(digits: str, number: int) -> str:
