@@ -15,6 +15,7 @@ import re
 from asyncio import get_running_loop
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DurableObjectError, DurableObjectTypeError, StateError
@@ -42,6 +43,11 @@ _log = logging.getLogger("bunflare")
 
 #: How long an object stays in memory when nothing happens, in seconds.
 IDLE_SECONDS = 10.0
+#: How many objects stay in memory as long as that; of more, those that are idle leave earlier.
+MOST_AWAKE = 10_000
+# How many are looked at together, once there are so many more.
+_ROUND = 1024
+_MORE = 128
 # How long the end waits for what is under way, in seconds.
 _GRACE = 5.0
 
@@ -73,6 +79,7 @@ class ObjectHost:
         self.actors: dict[str, Actor] = {}
         self._landing: dict[str, ObjectData] = {}
         self._sweeper: Wakeup | None = None
+        self._most = MOST_AWAKE
         self._server: LinkServer | None = None
         self._client: LinkClient | None = None
         self._waiting: deque[_Waiting] = deque()
@@ -244,6 +251,8 @@ class ObjectHost:
         if name is None:
             row = store.describe(self.database.view, self.namespace, digits)
             name = row[0] if row else None
+        if len(self.actors) >= self._most:
+            self._make_room()
         actor = Actor(self, digits)
         actor.data = ObjectData(self, actor, name, self._landing.pop(digits, None))
         self.actors[digits] = actor
@@ -287,6 +296,20 @@ class ObjectHost:
                 del self._landing[digits]
         if self.actors or self._landing:
             self._sweep_later()
+
+    def _make_room(self) -> None:
+        """Evict some of the idle objects, those of which nothing was seen since the last time."""
+        now = self.clock.now()
+        for digits in list(islice(self.actors, _ROUND)):
+            actor = self.actors[digits]
+            if actor.used or not actor.idle:
+                actor.used = False
+                actor.seen = now
+                # Behind all others, for the next round.
+                self.actors[digits] = self.actors.pop(digits)
+            else:
+                self.evict(digits)
+        self._most = max(MOST_AWAKE, len(self.actors) + _MORE)
 
     def evict(self, digits: str) -> None:
         """Drop an idle instance; its next event makes another."""
