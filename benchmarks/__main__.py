@@ -28,6 +28,7 @@ GROUPS = {
     "queues": "queues",
     "cache": "cache",
     "http": "serving",
+    "sockets": "sockets",
     "startup": "startup",
     "growth": "growth",
 }

@@ -1,4 +1,4 @@
-"""The least an ASGI server can be asked for: the 100 bytes that the Worker answers too."""
+"""The least an ASGI server can be asked for: the 100 bytes that the Worker answers too, an echo."""
 
 from __future__ import annotations
 
@@ -14,8 +14,16 @@ _BODY = {"type": "http.response.body", "body": b"x" * 100}
 
 
 async def app(
-    scope: dict[str, Any], receive: object, send: Callable[[dict[str, Any]], Awaitable[None]]
+    scope: dict[str, Any],
+    receive: Callable[[], Awaitable[dict[str, Any]]],
+    send: Callable[[dict[str, Any]], Awaitable[None]],
 ) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": message["text"]})
+        return
     assert scope["type"] == "http"
     await send(_START)
     await send(_BODY)

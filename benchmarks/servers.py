@@ -58,6 +58,11 @@ class Server:
         finally:
             connection.close()
 
+    def resident(self) -> int:
+        """Memory that the process has, in KiB."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0])
+
     def output(self) -> str:
         return self._log.read_text(errors="replace")[-2000:].strip()
 

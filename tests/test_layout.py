@@ -62,6 +62,7 @@ def test_the_import_of_the_library_needs_no_web_stack() -> None:
         "dotenv",
         "python_multipart",
         "asyncinotify",
+        "websockets",
     )
     code = f"import sys, bunflare; print(*[m for m in {heavy} if m in sys.modules])"
     result = subprocess.run(

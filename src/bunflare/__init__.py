@@ -35,6 +35,7 @@ from .errors import (
     DurableObjectValueError,
     FetchError,
     FetchRangeError,
+    FetchSyntaxError,
     FetchTypeError,
     FutureFormatError,
     KVError,
@@ -98,6 +99,7 @@ if TYPE_CHECKING:
     from .bindings.r2_options import R2Checksums, R2HTTPMetadata, R2Limits, R2Range
     from .bindings.r2_writing import R2PutOptions
     from .bindings.rpc import RpcTarget
+    from .bindings.websocket import WebSocket, WebSocketPair, WebSocketRequestResponsePair
     from .store.archive import Backup
     from .store.changes import Change
     from .store.checks import Problem, StateCheck, StateRepair
@@ -177,6 +179,9 @@ _LATER = {
     "Vacuumed": "store.vacuum",
     "go_back": "bindings.care",
     "restore": "bindings.care",
+    "WebSocket": "bindings.websocket",
+    "WebSocketPair": "bindings.websocket",
+    "WebSocketRequestResponsePair": "bindings.websocket",
 }
 
 
@@ -238,6 +243,7 @@ __all__ = [
     "DurableObjectValueError",
     "FetchError",
     "FetchRangeError",
+    "FetchSyntaxError",
     "FetchTypeError",
     "Figures",
     "File",
@@ -304,6 +310,9 @@ __all__ = [
     "ValueCorrupt",
     "ValueNotSerializable",
     "ValuesError",
+    "WebSocket",
+    "WebSocketPair",
+    "WebSocketRequestResponsePair",
     "WorkerError",
     "get_database",
     "go_back",

@@ -89,6 +89,10 @@ class FetchRangeError(FetchError, ValueError):
     """The Fetch standard throws a ``RangeError`` here."""
 
 
+class FetchSyntaxError(FetchError, ValueError):
+    """The standard throws a ``SyntaxError`` of the DOM here."""
+
+
 class BodyUsedError(FetchTypeError, OSError):
     """The body of this Request or Response was read already."""
 

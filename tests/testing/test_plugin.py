@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 WRANGLER = """
@@ -319,3 +322,45 @@ def test_several_workers_find_one_another(pytester: pytest.Pytester) -> None:
         """
     )
     pytester.runpytest_subprocess().assert_outcomes(passed=1)
+
+
+def test_websockets_of_a_worker_are_talked_over(pytester: pytest.Pytester) -> None:
+    shutil.copytree(Path(__file__).parents[2] / "examples" / "chat", pytester.path / "chat")
+    pytester.makeini(
+        "[pytest]\nbunflare_config = chat/wrangler.toml\nasyncio_mode = auto\n"
+        "asyncio_default_fixture_loop_scope = function\n"
+    )
+    pytester.makepyfile(
+        """
+        import asyncio, json
+
+        async def enter(worker, name):
+            response = await worker.fetch(
+                f"/rooms/lobby/socket?name={name}", headers={"Upgrade": "websocket"}
+            )
+            assert response.status == 101
+            heard = asyncio.Queue()
+            response.web_socket.addEventListener(
+                "message", lambda event: heard.put_nowait(json.loads(event.data))
+            )
+            response.web_socket.accept()
+            return response.web_socket, heard
+
+        async def test_people_meet(worker, clock):
+            ann, heard_by_ann = await enter(worker, "ann")
+            assert (await heard_by_ann.get())["people"] == ["ann"]
+            bob, heard_by_bob = await enter(worker, "bob")
+            assert (await heard_by_bob.get())["history"] == []
+            assert (await heard_by_ann.get())["people"] == ["ann", "bob"]
+            await clock.advance(minutes=1)  # the room falls asleep
+            ann.send("hello")
+            assert (await heard_by_bob.get())["message"]["text"] == "hello"
+            bob.close(1000)
+            while (await heard_by_ann.get()).get("people") != ["ann"]:
+                pass
+
+        async def test_the_next_room_is_empty(worker):
+            assert await (await worker.fetch("/rooms/lobby/messages")).json() == []
+        """
+    )
+    pytester.runpytest_subprocess("-W", "error").assert_outcomes(passed=2)

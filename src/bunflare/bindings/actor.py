@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import DurableObjectAbort, DurableObjectReset
 from ..store.gate import output_gate
 from .rpc import SCALARS, carried, copy
+from .socket_events import entrance
 
 if TYPE_CHECKING:
     from .object_data import ObjectData
     from .object_host import ObjectHost
+    from .wire import Held
 
 T = TypeVar("T")
 
@@ -213,12 +215,14 @@ class Actor:
         "data",
         "digits",
         "has_alarm",
+        "held_words",
         "host",
         "instance",
         "outdated",
         "running",
         "section",
         "seen",
+        "sockets",
         "used",
     )
 
@@ -240,15 +244,20 @@ class Actor:
         self._queue: list[Event] | None = None
         self.running: set[Event] | None = None
         self.background: set[asyncio.Future[Any]] | None = None
+        #: What was said on WebSockets last, until it may leave.
+        self.held_words: Held | None = None
         #: Whether anything has happened since this was last set to False.
         self.used = True
         #: When that was, as far as the host has looked.
         self.seen = 0
         #: Whether there is a newer version of its class.
         self.outdated = False
+        #: Open WebSockets that its code reads by listeners: they keep it in memory.
+        self.sockets: set[Any] | None = None
         self._context = contextvars.copy_context()
         self._context.run(output_gate.set, self.gate)
         self._context.run(_section.set, None)
+        self._context.run(entrance.set, self)
 
     def construct(self, make: Callable[[], object]) -> None:
         """Make the instance. Raises what its constructor raises."""
@@ -266,6 +275,13 @@ class Actor:
             self._queue = [event]
         else:
             self._queue.append(event)
+
+    def enter(self, start: Callable[[Any], Any]) -> None:
+        """Run ``start(instance)`` as an event that nobody waits for."""
+        if self.broken is None:
+            reply = self._loop.create_future()
+            reply.add_done_callback(_seen)
+            self.deliver(Event(start, reply))
 
     def _begin(self, event: Event) -> None:
         if self.running is None:
@@ -470,12 +486,19 @@ class Actor:
             or self._queue
             or self.section is not None
             or self.background
+            or self.sockets
             or not self.data.clean
         )
 
 
 async def _awaited(value: Awaitable[Any]) -> Any:
     return await value
+
+
+def _seen(future: asyncio.Future[Any]) -> None:
+    """Whoever could be told of its failure has logged it."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

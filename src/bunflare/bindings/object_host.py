@@ -27,6 +27,7 @@ from .object_alarms import AlarmClock
 from .object_data import ObjectData
 from .object_flush import Flusher
 from .object_ids import DurableObjectId
+from .object_sockets import HostSockets
 from .object_state import DurableObjectState
 from .rpc import carried, find_method, relaxed
 
@@ -92,6 +93,7 @@ class ObjectHost:
         self.alarms = AlarmClock(self, timer)
         self.flusher = Flusher(database)
         self.sql_directory = str(database.directory.path / "do-sql" / namespace)
+        self.sockets = HostSockets(self)
 
     def open(self) -> None:
         """Take the namespace if it is free, for its alarms, where an event loop runs already."""
@@ -107,6 +109,7 @@ class ObjectHost:
         self._env = env
         self.has_alarm = callable(getattr(made, "alarm", None))
         for digits, actor in list(self.actors.items()):
+            self.sockets.restart(actor)
             if actor.idle:
                 self.evict(digits)
             else:
@@ -256,10 +259,14 @@ class ObjectHost:
         actor = Actor(self, digits)
         actor.data = ObjectData(self, actor, name, self._landing.pop(digits, None))
         self.actors[digits] = actor
-        state = DurableObjectState(actor, DurableObjectId(digits, name, id.jurisdiction))
+        own = DurableObjectId(digits, name, id.jurisdiction)
+        state = DurableObjectState(actor, own, lambda: self.sockets.of(own))
         try:
             actor.construct(lambda: self.made(state, self._env))
         except Exception as error:
+            # Its clients stay connected, for the next try.
+            self.actors.pop(digits, None)
+            self.sockets.hibernate(digits)
             actor.reset(error)
             raise
         if self._sweeper is None:
@@ -271,6 +278,7 @@ class ObjectHost:
         digits = actor.digits
         if self.actors.get(digits) is actor:
             del self.actors[digits]
+            self.sockets.reset(digits, actor)
         if actor.data.flying:
             self._landing[digits] = actor.data
 
@@ -314,6 +322,7 @@ class ObjectHost:
     def evict(self, digits: str) -> None:
         """Drop an idle instance; its next event makes another."""
         self.actors.pop(digits).leave()
+        self.sockets.hibernate(digits)
 
     # -- ownership -------------------------------------------------------------------------
 
@@ -410,6 +419,7 @@ class ObjectHost:
         while self._waiting:
             _refuse(self._waiting.popleft()[1], StateError("the state was closed"))
         self.alarms.close()
+        self.sockets.close(self.actors.values())
         if self._client is not None:
             await self._client.close()
         deadline = None if self._loop is None else self._loop.time() + _GRACE

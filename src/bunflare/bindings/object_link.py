@@ -21,6 +21,7 @@ from .. import errors
 from ..errors import BunflareError, DurableObjectReset, DurableObjectTypeError
 from ..values import dumps, loads
 from .object_ids import DurableObjectId
+from .object_link_sockets import LinkSockets
 from .rpc import carried
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class LinkServer:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._sockets: dict[asyncio.StreamWriter, LinkSockets] = {}
 
     @classmethod
     async def start(cls, host: ObjectHost) -> LinkServer:
@@ -75,11 +77,16 @@ class LinkServer:
                 upload.put_nowait(DurableObjectReset("Network connection lost."))
             self._tasks.discard(own)
             self._writers.discard(writer)
+            if (sockets := self._sockets.pop(writer, None)) is not None:
+                sockets.close()
             writer.close()
 
     def _take(
         self, writer: asyncio.StreamWriter, uploads: dict[int, _Chunks], frame: list[Any]
     ) -> None:
+        if frame[0] == "said":
+            self._sockets_of(writer).take(*frame[1:])
+            return
         if frame[0] in _PARTS:
             _take_part(uploads, *frame)
             return
@@ -101,6 +108,12 @@ class LinkServer:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _sockets_of(self, writer: asyncio.StreamWriter) -> LinkSockets:
+        found = self._sockets.get(writer)
+        if found is None:
+            found = self._sockets[writer] = _sockets(writer)
+        return found
+
     async def _answer(
         self, writer: asyncio.StreamWriter, number: int, future: asyncio.Future[Any]
     ) -> None:
@@ -108,7 +121,9 @@ class LinkServer:
 
         try:
             result = await future
-            if isinstance(result, Response):
+            if isinstance(result, Response) and result.web_socket is not None:
+                self._sockets_of(writer).offer(number, result)
+            elif isinstance(result, Response):
                 await _send_response(writer, number, result)
             else:
                 _write(writer, ["ok", number, result])
@@ -144,6 +159,7 @@ class LinkClient:
         self._reader = reader
         self._writer = writer
         self._lost = lost
+        self._sockets = _sockets(writer)
         self._replies: dict[int, asyncio.Future[Any]] = {}
         self._bodies: dict[int, _Chunks] = {}
         self._uploads: dict[int, _Upload] = {}
@@ -214,10 +230,14 @@ class LinkClient:
                 body.put_nowait(error)
             for upload in self._uploads.values():
                 upload.stop()
+            self._sockets.close()
             self._lost()
 
     def _take(self, frame: list[Any]) -> None:
         kind, number, *rest = frame
+        if kind == "said":
+            self._sockets.take(number, *rest)
+            return
         if kind == "more":
             if number in self._uploads:
                 self._uploads[number].more()
@@ -232,6 +252,9 @@ class LinkClient:
         if kind == "response":
             body = self._bodies[number] = asyncio.Queue()
             result: Any = _response(body, *rest)
+        elif kind == "socket":
+            # Where nobody waits for it any more, it is closed with this object's end.
+            result = self._sockets.receive(number, *rest)
         else:
             result = rest[0]
         if reply is None or reply.done():
@@ -375,12 +398,15 @@ def _write(writer: asyncio.StreamWriter, frame: list[Any]) -> None:
     writer.write(len(data).to_bytes(4, "big") + data)
 
 
+def _sockets(writer: asyncio.StreamWriter) -> LinkSockets:
+    def write(frame: list[Any]) -> None:
+        if not writer.is_closing():
+            _write(writer, frame)
+
+    return LinkSockets(write, writer.transport.get_write_buffer_size)
+
+
 async def _send_response(writer: asyncio.StreamWriter, number: int, response: Response) -> None:
-    if response.webSocket is not None:
-        raise DurableObjectTypeError(
-            "a WebSocket cannot be passed to another process; run the Worker in the process that "
-            "owns its Durable Objects"
-        )
     headers = [
         [name.decode("latin-1"), text.decode("latin-1")] for name, text in response.headers.raw
     ]

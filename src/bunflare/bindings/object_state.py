@@ -9,22 +9,27 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ..errors import DurableObjectError, DurableObjectTypeError
+from .object_sockets import SocketMethods
 from .object_storage import DurableObjectStorage
 
 if TYPE_CHECKING:
     from .actor import Actor
     from .object_ids import DurableObjectId
+    from .object_sockets import ObjectSockets
 
 T = TypeVar("T")
 
 
-class DurableObjectState:
+class DurableObjectState(SocketMethods):
     """An object's context."""
 
-    __slots__ = ("_actor", "_props", "id", "storage")
+    __slots__ = ("_actor", "_props", "_sockets", "id", "storage")
 
-    def __init__(self, actor: Actor, id: DurableObjectId) -> None:
+    def __init__(
+        self, actor: Actor, id: DurableObjectId, sockets: Callable[[], ObjectSockets]
+    ) -> None:
         self._actor = actor
+        self._sockets = sockets
         self.id = id
         self.storage = DurableObjectStorage(actor, actor.data)
         self._props: dict[str, Any] | None = None

@@ -28,6 +28,8 @@ _log = logging.getLogger("bunflare")
 
 #: Where a scope keeps what its request was answered with, for the log.
 STATUS = "bunflare.status"
+#: Where a scope has the connection of a request that asks for a WebSocket.
+UPGRADE = "bunflare.upgrade"
 
 
 class WorkerApp:
@@ -56,6 +58,9 @@ class WorkerApp:
         )
         try:
             response = await self._fetch(request)
+            if response.web_socket is not None:
+                _switch(scope, response)
+                return
         except (Exception, SystemExit) as error:
             shortened(error)
             _log.exception("the Worker failed on %s %s", scope["method"], request.url)
@@ -85,6 +90,18 @@ class WorkerApp:
                 f"fetch must return a Response, not {type(answer).__name__} ({answer!r:.100})"
             )
         return answer
+
+
+def _switch(scope: Scope, response: Response) -> None:
+    """Answer with a WebSocket."""
+    connection = scope.get(UPGRADE)
+    if connection is None:
+        raise WorkerError(
+            "Worker tried to return WebSocket in a response to a request which did not contain the "
+            'header "Upgrade: websocket".'
+        )
+    connection.accept(response)
+    scope[STATUS] = 101
 
 
 def _url(scope: Scope) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 from weakref import WeakKeyDictionary
 
-from ..errors import WorkerError
 from ..web import Headers, Request, Response
+from .bridge_sockets import Conversation
 from .bridges import NULL_BODY, Bridge, Options
 
 _log = logging.getLogger("bunflare")
@@ -183,6 +183,10 @@ class _Exchange:
             self._gone.set()
 
 
+def _wants_socket(request: Request) -> bool:
+    return (request.headers.get("upgrade") or "").lower() == "websocket"
+
+
 def names(bridge: Bridge) -> dict[str, Any]:
     """What ``workers.asgi`` has, for one Worker."""
     lifespans: WeakKeyDictionary[Any, _Lifespan] = WeakKeyDictionary()
@@ -203,6 +207,8 @@ def names(bridge: Bridge) -> dict[str, Any]:
         app: Any, req: Request, env: Any, ctx: Any = None, *, options: Options | None = None
     ) -> Response:
         """Answer a request by an ASGI application, whose lifespan begins with the first one."""
+        if _wants_socket(req):
+            return await websocket(app, req, env)
         lifespan = await started(app)
         exchange = _Exchange(req)
         scope = request_to_scope(req, env, state=lifespan.state)
@@ -211,14 +217,16 @@ def names(bridge: Bridge) -> dict[str, Any]:
 
     async def websocket(app: Any, req: Request, env: Any = None) -> Response:
         """Run a WebSocket by an ASGI application."""
-        raise WorkerError("WebSockets are not available in bunflare yet")
+        lifespan = await started(app)
+        scope = request_to_scope(req, {} if env is None else env, True, lifespan.state)
+        conversation = Conversation()
+        conversation.begin(bridge.background, app, scope)
+        return await conversation.response
 
     def entrypoint(app: Any, *, options: Options | None = None) -> Any:
         """The class ``Default`` of a Worker that is an ASGI application."""
 
         async def answer(self: Any, request: Request) -> Response:
-            if (request.headers.get("upgrade") or "").lower() == "websocket":
-                return await websocket(app, request, self.env)
             return await fetch(app, request, self.env, self.ctx, options=options)
 
         return type("Default", (bridge.base,), {"fetch": answer})

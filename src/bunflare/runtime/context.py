@@ -17,6 +17,7 @@ class Background:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Future[Any]] = set()
+        self._talks: set[asyncio.Future[Any]] = set()
         self._endings: list[Callable[[], Awaitable[Any]]] = []
 
     def at_end(self, ending: Callable[[], Awaitable[Any]]) -> None:
@@ -28,8 +29,15 @@ class Background:
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
+    def keep(self, talk: Awaitable[Any]) -> None:
+        """Run a conversation over a WebSocket: a reload lets it go on to its end."""
+        task = asyncio.ensure_future(_contained(talk))
+        self._talks.add(task)
+        task.add_done_callback(self._done)
+
     def _done(self, task: asyncio.Future[Any]) -> None:
         self._tasks.discard(task)
+        self._talks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a task given to wait_until failed", exc_info=error)
 
@@ -37,10 +45,16 @@ class Background:
         """Those that go on."""
         return list(self._tasks)
 
+    async def talked(self) -> None:
+        """Wait for the ends of all conversations."""
+        while self._talks:
+            await asyncio.wait(self._talks)
+
     async def drain(self, timeout: float) -> None:
         """Wait for all of them, at most ``timeout`` seconds; then they are cancelled."""
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=timeout)
+        tasks = self._tasks | self._talks
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=timeout)
             for task in late:
                 task.cancel()
             if late:

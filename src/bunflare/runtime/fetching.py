@@ -51,11 +51,14 @@ async def fetch(resource: Any, options: Any = None, **other: Any) -> Response:
     if fetcher is not None:
         answer: Response = await fetcher(resource)
         return answer
+    answering = _follow
+    if (resource.headers.get("upgrade") or "").lower() == "websocket":
+        from .connecting import upgrade as answering
     signal = resource.signal
     if signal is None:
-        return await _follow(resource)
+        return await answering(resource)
     signal.throwIfAborted()
-    task = asyncio.ensure_future(_follow(resource))
+    task = asyncio.ensure_future(answering(resource))
     signal.on_abort(task.cancel)
     try:
         response = await task

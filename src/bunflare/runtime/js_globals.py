@@ -14,7 +14,9 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from .. import web
+from ..bindings.websocket import WebSocketRequestResponsePair
 from ..errors import WorkerError
+from .js_sockets import WorkerWebSocket, WorkerWebSocketPair
 from .js_values import (
     JsArray,
     JsDate,
@@ -128,7 +130,7 @@ class _Object:
         return JsArray(value)
 
     @staticmethod
-    def values(value: Mapping[str, Any]) -> JsArray:
+    def values(value: Mapping[str, Any] | WorkerWebSocketPair) -> JsArray:
         return JsArray(value.values())
 
     @staticmethod
@@ -246,6 +248,13 @@ class AbortController:
         self.signal.abort_with(reason)
 
 
+def _web_socket(url: Any, protocols: Any = None) -> WorkerWebSocket:
+    # Imported here because most Workers open none.
+    from .connecting import open_socket
+
+    return open_socket(url, protocols)
+
+
 class _TextEncoder:
     def encode(self, text: str = "") -> Uint8Array:
         return Uint8Array(text.encode("utf-8", "replace"))
@@ -338,6 +347,18 @@ def js_names(fetch: Callable[..., Any], caches: object) -> dict[str, Any]:
         "URL": JsClass(JsUrl, JsUrl),
         "URLSearchParams": plain(web.URLSearchParams),
         "Uint8Array": Uint8Array,
+        "WebSocket": JsClass(
+            WorkerWebSocket,
+            _web_socket,
+            name="WebSocket",
+            **{
+                name: getattr(WorkerWebSocket, name)
+                for state in ("CONNECTING", "OPEN", "CLOSING", "CLOSED")
+                for name in (state, f"READY_STATE_{state}")
+            },
+        ),
+        "WebSocketPair": JsClass(WorkerWebSocketPair, WorkerWebSocketPair, name="WebSocketPair"),
+        "WebSocketRequestResponsePair": plain(WebSocketRequestResponsePair),
         "atob": lambda text: base64.b64decode(text).decode("latin-1"),
         "btoa": lambda text: base64.b64encode(text.encode("latin-1")).decode(),
         "caches": caches,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from .facade import BindingFacade, Edge, snake
 
 if TYPE_CHECKING:
     from ..bindings.object_state import DurableObjectState
+    from ..bindings.websocket import WebSocket
     from ..config import Config
     from ..state import State
     from .env import Env
@@ -113,6 +115,13 @@ class ObjectContext:
         self.id = WorkerObjectId.of(state.id)
         self.storage = _StorageFacade(state.storage, _STORAGE)
         self.props = state.props
+
+    def getWebSocketAutoResponseTimestamp(self, ws: WebSocket) -> datetime | None:
+        time = self._state.get_web_socket_auto_response_timestamp(ws)
+        # As the SDK gives a Date.
+        return None if time is None else time.astimezone().replace(tzinfo=None)
+
+    get_web_socket_auto_response_timestamp = getWebSocketAutoResponseTimestamp
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._state, snake(name))

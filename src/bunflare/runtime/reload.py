@@ -79,14 +79,19 @@ class Reloader:
                 _log.error("not reloaded: %s", ", ".join(told), exc_info=shortened(error))
                 continue
             self._told(f"Reloaded ({', '.join(told)})")
-            task = asyncio.ensure_future(old.close(self._grace))
+            task = asyncio.ensure_future(old.close(self._grace, replaced=True))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
         """Wait for the ends of earlier Workers."""
         if self._closing:
-            await asyncio.wait(self._closing)
+            _, late = await asyncio.wait(self._closing, timeout=self._grace)
+            for task in late:
+                # It stops to wait for WebSockets, and ends the rest.
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
 
     def _directories(self) -> set[Path]:
         return {path for worker in self._workers.running for path in _around(worker)}

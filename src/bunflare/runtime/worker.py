@@ -166,12 +166,19 @@ class Worker:
         except Exception:
             _log.exception('the scheduled handler failed on "%s"', cron)
 
-    async def close(self, timeout: float) -> None:
-        """Start nothing more; wait for tasks under way, ``timeout`` seconds at most."""
+    async def close(self, timeout: float, *, replaced: bool = False) -> None:
+        """Start nothing more; wait for tasks under way, ``timeout`` seconds at most.
+
+        The WebSockets of one that was ``replaced`` may go on for any time.
+        """
         await self._timer.close()
         if self._consumers:
             await asyncio.gather(*[one.close(timeout) for one in self._consumers])
-        await self.background.drain(timeout)
+        try:
+            if replaced:
+                await self.background.talked()
+        finally:
+            await self.background.drain(timeout)
 
 
 def _answers(default: type[WorkerEntrypoint] | None) -> bool:

@@ -251,6 +251,8 @@ def _status(status: Any, body: object, web_socket: object) -> int:
         status = 200
     if not isinstance(status, int) or isinstance(status, bool):
         raise FetchTypeError(f"a status must be an int, not {type(status).__name__}")
+    if web_socket is not None and status != 101:
+        raise FetchRangeError("Responses with a WebSocket must have status code 101.")
     if not 200 <= status <= 599 and not (status == 101 and web_socket is not None):
         raise FetchRangeError(
             "Responses may only be constructed with status codes in the range 200 to 599, "
