@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import DurableObjectAbort, DurableObjectReset
 from ..store.gate import output_gate
 from .rpc import SCALARS, carried, copy
+from .section import Section
 from .socket_events import entrance
 
 if TYPE_CHECKING:
@@ -176,28 +177,6 @@ class Event(Coroutine[Any, Any, None]):
 
     def __await__(self) -> Generator[Any, Any, None]:
         raise NotImplementedError("an event is run by its task")
-
-
-class Section:
-    """A critical section: while it is open, only its own code runs in the object."""
-
-    __slots__ = ("future", "over", "parent", "resets", "run", "task")
-
-    def __init__(
-        self,
-        run: Callable[[], Awaitable[Any]],
-        parent: Section | None,
-        future: asyncio.Future[Any],
-        resets: bool,
-    ) -> None:
-        self.run = run
-        self.parent = parent
-        self.future = future
-        #: Whether its failure resets the object.
-        self.resets = resets
-        self.task: asyncio.Task[Any] | None = None
-        #: What it has started may go on after it.
-        self.over = False
 
 
 class Actor:
