@@ -137,7 +137,9 @@ class ManualClock:
             self._now = max(self._now, when)
             begun = timer.callback()
             if isinstance(begun, asyncio.Future):
-                await asyncio.wait([begun], timeout=_PATIENCE_SECONDS)
+                done, _ = await asyncio.wait([begun], timeout=_PATIENCE_SECONDS)
+                if done and not begun.cancelled() and begun.exception() is None and begun.result():
+                    await asyncio.wait(begun.result(), timeout=_PATIENCE_SECONDS)
             await self.settled()
         self._now = max(self._now, target)
         await self.settled()

@@ -212,6 +212,8 @@ class DurableObjectReset(DurableObjectError):
     """
 
     retryable = True
+    #: False if an alarm whose handler it has ended is not to be tried again.
+    retry_alarm = True
 
 
 class DurableObjectAbort(BaseException):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -25,8 +25,9 @@ from .timer import Timer
 if TYPE_CHECKING:
     from .bindings.cache import CacheStorage
     from .bindings.d1 import D1Database
-    from .bindings.durable_objects import DurableObjectNamespace
+    from .bindings.durable_objects import DurableObjectNamespace, DurableObjectStub
     from .bindings.object_host import ObjectHost
+    from .bindings.object_transaction import HeldObjects, ObjectKeys
     from .bindings.queue_broker import Broker
     from .bindings.queue_consumer import Consumer, Handler
     from .bindings.queues import Queue
@@ -122,6 +123,14 @@ class _Systems:
 
 class StateTransaction(_Systems):
     """Bindings inside one transaction: their writes become visible together, or not at all."""
+
+    _held: HeldObjects | None = None
+
+    def object_storage(self, stub: DurableObjectStub) -> ObjectKeys:
+        """The keys and values of a Durable Object that the transaction was begun with."""
+        from .bindings.object_transaction import HeldObjects
+
+        return (self._held or HeldObjects()).storage(self._session, stub)
 
 
 class State(_Systems, StateCare):
@@ -256,13 +265,33 @@ class State(_Systems, StateCare):
         return self._clock
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[StateTransaction]:
+    async def transaction(
+        self, objects: Sequence[DurableObjectStub] = ()
+    ) -> AsyncIterator[StateTransaction]:
         """One commit over several systems: ``async with state.transaction() as tx``.
 
         Write through ``tx.kv(…)`` and its like; reads through them see those writes. All other
         writers of the directory wait until the block ends, so keep it short. An exception that
         leaves the block undoes everything.
+
+        ``objects`` are stubs of Durable Objects of which keys and values are to be read and
+        written, through ``tx.object_storage(stub)``. They run in this process, and stand still
+        until the block ends; do not call them inside of it.
         """
+        if objects:
+            from .bindings.object_transaction import HeldObjects
+
+            if self._database.in_transaction:
+                raise StateError("transactions do not nest")
+            async with HeldObjects.hold(objects) as held, self._transaction() as tx:
+                tx._held = held
+                yield tx
+        else:
+            async with self._transaction() as tx:
+                yield tx
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[StateTransaction]:
         session: TransactionSession | None = None
         try:
             async with self._database.transaction() as tx:

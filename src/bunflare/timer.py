@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .clock import Clock
 from .clock import Timer as Alarm
@@ -23,8 +24,9 @@ class Chore:
     name: str
     #: When it is due next, in epoch milliseconds; None if nothing is waiting.
     due: Callable[[], float | None]
-    #: Does what is due at the time it is given, in epoch milliseconds.
-    act: Callable[[int], Awaitable[None]]
+    #: Does what is due at the time it is given, in epoch milliseconds. What it gives back was set
+    #: off and goes on by itself; only a clock that is moved by hand waits for that.
+    act: Callable[[int], Awaitable[Sequence[asyncio.Future[Any]] | None]]
 
 
 class Timer:
@@ -35,7 +37,7 @@ class Timer:
         self._chores = chores
         self._alarm: Alarm | None = None
         self._next: float | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[list[asyncio.Future[Any]]] | None = None
         self._started = False
         self._closed = False
 
@@ -91,31 +93,32 @@ class Timer:
         # Rows may tell fractions of a millisecond; a moment early would find nothing due.
         self._alarm = self._clock.call_at(int(when) + 1, self._fire)
 
-    def _fire(self) -> asyncio.Task[None] | None:
+    def _fire(self) -> asyncio.Task[list[asyncio.Future[Any]]] | None:
         self._alarm = None
         self._next = None
         if not self._working and not self._closed:
             self._task = asyncio.get_running_loop().create_task(self._run())
         return self._task
 
-    async def _run(self) -> None:
+    async def _run(self) -> list[asyncio.Future[Any]]:
         failed = False
+        begun: list[asyncio.Future[Any]] = []
         for chore in self._chores:
             now = self._clock.now()
             try:
                 when = chore.due()
                 if when is not None and when <= now:
-                    await chore.act(now)
+                    begun += await chore.act(now) or ()
             except Exception:
                 _log.exception("%s could not be done; trying again in a minute", chore.name)
                 failed = True
         self._task = None
-        if self._closed:
-            return
-        if failed:
-            self._set(self._clock.now() + _TRY_AGAIN_MS)
-        else:
-            self._arm()
+        if not self._closed:
+            if failed:
+                self._set(self._clock.now() + _TRY_AGAIN_MS)
+            else:
+                self._arm()
+        return begun
 
     async def close(self) -> None:
         """Stop, after what is being done just now."""

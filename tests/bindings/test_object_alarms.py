@@ -208,3 +208,40 @@ async def test_an_alarm_of_an_undone_transaction_is_not_set(
     assert await state.durable_objects(Timid).get_by_name("a").try_it() is None
     await clock.advance(days=1)
     assert Bell.rung == []
+
+
+async def test_a_handler_that_takes_too_long_is_stopped_and_tried_again(
+    bell: Any, state: bunflare.State, clock: ManualClock
+) -> None:
+    await bell.set(clock.now() + 1000)
+    Bell.hold = asyncio.Event()
+    await clock.advance(seconds=2)
+    assert len(Bell.rung) == 1
+    await clock.advance(minutes=14)
+    assert state._objects["Bell"].alarms._firing
+    await clock.advance(minutes=1)
+    await eventually(lambda: not state._objects["Bell"].alarms._firing)
+    Bell.hold = None
+    await clock.advance(seconds=3)
+    await eventually(lambda: len(Bell.rung) == 2)
+    assert [info.retry_count for _, info in Bell.rung] == [0, 1]
+    assert await bell.look() is None
+
+
+@pytest.mark.parametrize("again", [True, False])
+async def test_an_object_that_aborts_may_say_that_its_alarm_is_not_to_be_tried_again(
+    state: bunflare.State, clock: ManualClock, again: bool
+) -> None:
+    rung = []
+
+    class Leaving(Bell):
+        async def alarm(self, info: AlarmInvocationInfo) -> None:
+            rung.append(info.retry_count)
+            if info.retry_count == 0:
+                self.ctx.abort("enough", {"retryAlarm": again})
+
+    bell: Any = state.durable_objects(Leaving).get_by_name("a")
+    await bell.set(clock.now() + 1)
+    await clock.advance(seconds=10)
+    assert rung == ([0, 1] if again else [0])
+    assert await bell.look() is None

@@ -94,7 +94,7 @@ def _busy(state: bunflare.State) -> bool:
     return any(
         event._coroutine is None
         for actor in state._objects["Box"].actors.values()
-        for event in actor.running
+        for event in actor.running or ()
     )
 
 
@@ -396,3 +396,54 @@ async def test_an_alarm_that_is_set_anew_while_it_is_about_to_ring_waits_for_its
     assert env == []
     await clock.advance(seconds=60)
     assert env == ["rung"]
+
+
+class Trouble(DurableObject):
+    """Fails in every way it can, or counts."""
+
+    async def fail(self, way: str) -> None:
+        await self.ctx.storage.put("half", way)
+        if way == "hang":
+            await asyncio.Event().wait()
+        elif way == "section":
+            await self.ctx.block_concurrency_while(asyncio.Event().wait)
+        elif way == "memory":
+            raise MemoryError("there is no more")
+        elif way == "size":
+            bytearray(1 << 62)
+        elif way == "depth":
+            await self.fail_deeply()
+        elif way == "sql":
+            self.ctx.storage.sql.exec(
+                "WITH RECURSIVE n AS (SELECT randomblob(2000000) AS b) SELECT b || b FROM n"
+            ).to_array()
+        else:
+            raise ValueError(way)
+
+    async def fail_deeply(self) -> None:
+        await self.fail_deeply()
+
+    async def count(self) -> int:
+        value = (await self.ctx.storage.get("count") or 0) + 1
+        await self.ctx.storage.put("count", value)
+        return int(value)
+
+
+@pytest.mark.parametrize("way", ["raise", "hang", "section", "memory", "size", "depth", "sql"])
+async def test_an_object_that_fails_harms_no_other(state: bunflare.State, way: str) -> None:
+    objects = state.durable_objects(Trouble)
+    others = [objects.get_by_name(str(number)) for number in range(5)]
+    failing = objects.get_by_name("failing")
+    asked = [failing.fail(way) for _ in range(3)]
+    for turn in range(3):
+        counts = await asyncio.wait_for(asyncio.gather(*[one.count() for one in others]), 10)
+        assert counts == [turn + 1] * 5
+    if way in ("hang", "section"):
+        assert not any(future.done() for future in asked)
+        for future in asked:
+            future.cancel()
+    else:
+        for result in await asyncio.gather(*asked, return_exceptions=True):
+            assert isinstance(result, Exception)
+        # Neither has it harmed itself.
+        assert await failing.count() == 1

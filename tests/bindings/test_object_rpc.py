@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -310,3 +311,47 @@ async def test_functions_and_targets_are_passed_by_reference(state: bunflare.Sta
 
     stub = state.durable_objects(Caller).get_by_name("a")
     assert await stub.use(Adder(), call) == [5, "xx"]
+
+
+async def test_what_is_not_there_says_so(state: bunflare.State) -> None:
+    class Parent(DurableObject):
+        async def child(self) -> None:
+            self.ctx.facets.get("child")
+
+    with pytest.raises(bunflare.DurableObjectError, match="facets are not supported"):
+        await state.durable_objects(Parent).get_by_name("a").child()
+
+
+async def test_of_very_many_objects_the_idle_ones_leave_memory_early(
+    state: bunflare.State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Sleeper(DurableObject):
+        made: ClassVar[Counter[str | None]] = Counter()
+
+        def __init__(self, ctx: Any, env: Any) -> None:
+            super().__init__(ctx, env)
+            Sleeper.made[ctx.id.name] += 1
+
+        async def count(self) -> int:
+            value = (await self.ctx.storage.get("n") or 0) + 1
+            await self.ctx.storage.put("n", value)
+            return int(value)
+
+        async def wait(self) -> str:
+            await freed.wait()
+            return "done"
+
+    freed = asyncio.Event()
+    monkeypatch.setattr("bunflare.bindings.object_host.MOST_AWAKE", 100)
+    sleepers = state.durable_objects(Sleeper)
+    waiting = sleepers.get_by_name("busy").wait()
+    for number in range(1000):
+        assert await sleepers.get_by_name(str(number)).count() == 1
+        await sleepers.get_by_name("often").count()
+        assert len(state._objects["Sleeper"].actors) < 400
+    assert await sleepers.get_by_name("0").count() == 2
+    assert Sleeper.made["0"] == 2
+    freed.set()
+    assert await waiting == "done"
+    # What is called in between stays.
+    assert Sleeper.made["busy"] == Sleeper.made["often"] == 1

@@ -205,23 +205,17 @@ async def test_messages_of_one_socket_come_one_after_the_other(rooms: Any) -> No
 
 
 async def test_what_was_written_is_on_disk_before_a_message_leaves(
-    state: bunflare.State, rooms: Any, monkeypatch: pytest.MonkeyPatch
+    state: bunflare.State, rooms: Any
 ) -> None:
     room = rooms.get_by_name("a")
     socket, heard = await join(room)
-    landed: list[object] = []
-    seen: list[int] = []
-    submit = state.database.submit
-
-    def noted(function: Any, *args: Any) -> Any:
-        future = submit(function, *args)
-        future.add_done_callback(landed.append)
-        return future
-
-    monkeypatch.setattr(state.database, "submit", noted)
-    socket.add_event_listener("message", lambda _: seen.append(len(landed)))
+    seen: list[object] = []
+    stored = "SELECT count(*) FROM do_storage"
+    before = state.database.view.one(stored)
+    assert before is not None
+    socket.add_event_listener("message", lambda _: seen.append(state.database.view.one(stored)))
     assert await ask(socket, heard, "store") == "stored 1"
-    assert seen == [1]
+    assert seen == [(before[0] + 1,)]
 
 
 async def test_a_handler_that_fails_is_logged_and_the_socket_stays(

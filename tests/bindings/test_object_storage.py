@@ -363,6 +363,23 @@ async def test_rows_read_counts_those_that_were_only_looked_at(do: Do) -> None:
     await do(work)
 
 
+async def test_a_table_made_again_after_it_was_undone_is_kept_with_the_keys(do: Do) -> None:
+    async def work(storage: DurableObjectStorage) -> None:
+        def undone() -> None:
+            storage.sql.exec("CREATE TABLE t (a)")
+            raise ValueError
+
+        with pytest.raises(ValueError):
+            storage.transaction_sync(undone)
+        storage.sql.exec("CREATE TABLE IF NOT EXISTS t (a)")
+        storage.kv.put("key", 1)
+        file = storage._data.file
+        assert file is not None
+        assert file.changed
+
+    await do(work)
+
+
 async def test_rows_written_counts_entries_of_indexes(do: Do) -> None:
     async def work(storage: DurableObjectStorage) -> None:
         sql = storage.sql

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import DurableObjectAbort, DurableObjectReset
 from ..store.gate import output_gate
 from .rpc import SCALARS, carried, copy
+from .section import Section
 from .socket_events import entrance
 
 if TYPE_CHECKING:
-    from ..clock import Clock
     from .object_data import ObjectData
+    from .object_host import ObjectHost
     from .wire import Held
 
 T = TypeVar("T")
@@ -115,8 +116,7 @@ class Event(Coroutine[Any, Any, None]):
         """Its code has come to its end; the caller hears of it when all is on disk."""
         actor = self.actor
         self.task = None
-        actor.running.discard(self)
-        actor.used = True
+        actor.left(self)
         error = None
         if result.__class__ not in SCALARS:
             try:
@@ -128,8 +128,7 @@ class Event(Coroutine[Any, Any, None]):
     def _failed(self, error: BaseException) -> None:
         actor = self.actor
         self.task = None
-        actor.running.discard(self)
-        actor.used = True
+        actor.left(self)
         self._leave(None, carried(error) if isinstance(error, Exception) else actor.fatal(error))
 
     def _leave(self, result: Any, error: BaseException | None) -> None:
@@ -180,28 +179,6 @@ class Event(Coroutine[Any, Any, None]):
         raise NotImplementedError("an event is run by its task")
 
 
-class Section:
-    """A critical section: while it is open, only its own code runs in the object."""
-
-    __slots__ = ("future", "over", "parent", "resets", "run", "task")
-
-    def __init__(
-        self,
-        run: Callable[[], Awaitable[Any]],
-        parent: Section | None,
-        future: asyncio.Future[Any],
-        resets: bool,
-    ) -> None:
-        self.run = run
-        self.parent = parent
-        self.future = future
-        #: Whether its failure resets the object.
-        self.resets = resets
-        self.task: asyncio.Task[Any] | None = None
-        #: What it has started may go on after it.
-        self.over = False
-
-
 class Actor:
     """One live object."""
 
@@ -210,14 +187,15 @@ class Actor:
         "_context",
         "_held",
         "_loop",
-        "_over",
         "_queue",
         "background",
         "broken",
         "clock",
         "data",
+        "digits",
         "has_alarm",
         "held_words",
+        "host",
         "instance",
         "outdated",
         "running",
@@ -227,24 +205,26 @@ class Actor:
         "used",
     )
 
-    def __init__(self, clock: Clock, has_alarm: bool, over: Callable[[], object]) -> None:
-        self.clock = clock
-        self.has_alarm = has_alarm
-        self._over = over
+    def __init__(self, host: ObjectHost, digits: str) -> None:
+        #: Where it runs; None after its end.
+        self.host: ObjectHost | None = host
+        self.digits = digits
+        self.clock = host.clock
+        self.has_alarm = host.has_alarm
         self._loop = asyncio.get_running_loop()
         self.data: ObjectData
         self.instance: Any = None
         #: Why this object takes no more events.
         self.broken: BaseException | None = None
         self.section: Section | None = None
-        self._blocked: list[Section] = []
-        self._held: list[asyncio.Future[None]] = []
+        # None while there is nothing in them: there may be very many objects.
+        self._blocked: list[Section] | None = None
+        self._held: list[asyncio.Future[None]] | None = None
+        self._queue: list[Event] | None = None
+        self.running: set[Event] | None = None
+        self.background: set[asyncio.Future[Any]] | None = None
         #: What was said on WebSockets last, until it may leave.
         self.held_words: Held | None = None
-        # Lists, which cost nothing while they are empty: there may be very many objects.
-        self._queue: list[Event] = []
-        self.running: set[Event] = set()
-        self.background: set[asyncio.Future[Any]] = set()
         #: Whether anything has happened since this was last set to False.
         self.used = True
         #: When that was, as far as the host has looked.
@@ -270,6 +250,8 @@ class Actor:
         event.actor = self
         if self.section is None and not self._queue:
             self._begin(event)
+        elif self._queue is None:
+            self._queue = [event]
         else:
             self._queue.append(event)
 
@@ -281,15 +263,29 @@ class Actor:
             self.deliver(Event(start, reply))
 
     def _begin(self, event: Event) -> None:
-        self.running.add(event)
+        if self.running is None:
+            self.running = {event}
+        else:
+            self.running.add(event)
         # Not by the loop's method: a number in each one's name is half of a task's making.
         event.task = asyncio.Task(
             event, loop=self._loop, name="event", context=self._context.copy()
         )
 
+    def left(self, event: Event) -> None:
+        """The code of an event has come to its end."""
+        running = self.running
+        self.used = True
+        if running is not None:
+            running.discard(event)
+            if not running:
+                self.running = None
+
     def hold(self) -> asyncio.Future[None]:
         """What a step awaits while a critical section is open."""
         future = self._loop.create_future()
+        if self._held is None:
+            self._held = []
         self._held.append(future)
         # As a future's own __await__ does for the task.
         future._asyncio_future_blocking = True
@@ -322,7 +318,7 @@ class Actor:
         future: asyncio.Future[Any] = self._loop.create_future()
         section = Section(run, _section.get(), future, resets)
         if not self._open_if_free(section):
-            self._blocked.append(section)
+            self._blocked = [*(self._blocked or ()), section]
         return future
 
     def _open_if_free(self, section: Section) -> bool:
@@ -376,37 +372,43 @@ class Actor:
         if self.broken is not None:
             return
         self.section = section.parent
-        for blocked in self._blocked:
+        for blocked in self._blocked or ():
             if self._open_if_free(blocked):
-                self._blocked.remove(blocked)
+                self._blocked = [one for one in self._blocked or () if one is not blocked]
                 return
         if self.section is not None:
             return
-        held, self._held = self._held, []
-        for future in held:
+        held, self._held = self._held, None
+        for future in held or ():
             if not future.done():
                 future.set_result(None)
-        while self._queue and self.section is None:
-            self._begin(self._queue.pop(0))
+        queue, self._queue = self._queue, None
+        for event in queue or ():
+            self._begin(event)
 
     # -- the end ---------------------------------------------------------------------------
 
     def wait_until(self, work: Awaitable[Any]) -> None:
         """Keep ``work`` going after the event's end."""
         task = asyncio.ensure_future(work)
+        if self.background is None:
+            self.background = set()
         self.background.add(task)
         task.add_done_callback(self._background_done)
 
     def _background_done(self, task: asyncio.Future[Any]) -> None:
-        self.background.discard(task)
+        if self.background is not None:
+            self.background.discard(task)
         self.used = True
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a task given to wait_until failed", exc_info=error)
 
-    def abort(self, reason: str | None = None) -> None:
+    def abort(self, reason: str | None, retry_alarm: bool) -> None:
         """Reset the object, from its own code: nothing of that runs any more."""
         message = _ABORTED if reason is None else reason
-        self.reset(DurableObjectReset(message))
+        error = DurableObjectReset(message)
+        error.retry_alarm = retry_alarm
+        self.reset(error)
         raise DurableObjectAbort(message)
 
     def reset(self, error: BaseException) -> None:
@@ -414,45 +416,46 @@ class Actor:
         if self.broken is not None:
             return
         self.broken = error
-        running, self.running = self.running, set()
-        queue, self._queue = self._queue, []
+        running, self.running = self.running, None
+        queue, self._queue = self._queue, None
         current = asyncio.current_task()
-        for event in (*running, *queue):
+        for event in (*(running or ()), *(queue or ())):
             _settle(event.reply, None, error)
             if event.task is not None and event.task is not current:
                 event.task.cancel()
-        blocked, self._blocked = self._blocked, []
+        blocked, self._blocked = self._blocked, None
         section = self.section
         while section is not None:
             if section.task is not None and section.task is not current:
                 section.task.cancel()
             section = section.parent
-        for section in blocked:
+        for section in blocked or ():
             _settle(section.future, None, error)
             section.future.exception()
-        for future in self._held:
+        for future in self._held or ():
             future.cancel()
         self.section = None
-        for task in list(self.background):
+        for task in list(self.background or ()):
             task.cancel()
-        over = self._over
+        host = self.host
         self.leave()
-        over()
+        if host is not None:
+            host.gone(self)
 
     def leave(self) -> None:
         """End the instance of an idle object."""
         self.data.close()
         # What refers to each other in circles would stay until the collector comes.
         self.instance = None
-        self._over = _nothing
+        self.host = None
         self._context = contextvars.Context()
 
     def under_way(self) -> list[asyncio.Future[Any]]:
         """What has to be awaited before the object is idle; more may follow."""
-        found = [event.task for event in self.running if event.task is not None]
+        found = [event.task for event in self.running or () if event.task is not None]
         found += [section.task for section in (self.section,) if section and section.task]
         written = self.data.confirmed()
-        return [*found, *self.background, *([] if written is None else [written])]
+        return [*found, *(self.background or ()), *([] if written is None else [written])]
 
     @property
     def idle(self) -> bool:
@@ -469,10 +472,6 @@ class Actor:
 
 async def _awaited(value: Awaitable[Any]) -> Any:
     return await value
-
-
-def _nothing() -> None:
-    """In the place of what is no longer to be called."""
 
 
 def _seen(future: asyncio.Future[Any]) -> None:

@@ -126,6 +126,11 @@ class DurableObjectStub:
         return f"<DurableObjectStub {self.id!r}>"
 
 
+def host_of(stub: DurableObjectStub) -> ObjectHost:
+    """Where the stub's object is called; not an attribute, for those are the object's."""
+    return stub._host
+
+
 class _Method:
     """One method of an object, or a property: ``await stub.size``."""
 

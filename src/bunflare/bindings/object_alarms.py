@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
+from ..errors import DurableObjectError
 from ..store import objects as store
 from ..timer import Chore
 from .actor import Event
@@ -31,6 +33,8 @@ _log = logging.getLogger("bunflare")
 MAX_RETRIES = 6
 #: Milliseconds before the first of these; each further time doubles it.
 FIRST_RETRY_MS = 2000
+#: How long a handler may take, in milliseconds.
+LONGEST_MS = 15 * 60 * 1000
 # Handlers that fail together should not come back together.
 _JITTER = 0.1
 _MOST_AT_ONCE = 256
@@ -80,10 +84,9 @@ class AlarmClock:
         rows = self._rows(1)
         return rows[0][3] if rows else None
 
-    async def _act(self, now: int) -> None:
-        for digits, time, _, when in self._rows(_MOST_AT_ONCE - len(self._firing)):
-            if when <= now:
-                self.fire(digits, time)
+    async def _act(self, now: int) -> list[asyncio.Future[Any]]:
+        rows = self._rows(_MOST_AT_ONCE - len(self._firing))
+        return [self.fire(digits, time) for digits, time, _, when in rows if when <= now]
 
     def fire(self, id: str, time: int | None = None) -> asyncio.Future[Any]:
         """Have the handler of the object's alarm called now.
@@ -114,7 +117,9 @@ class AlarmClock:
         host = self._host
         try:
             row = store.alarm(host.database.view, host.namespace, id)
-            if row is not None:
+            if row is not None and not getattr(error, "retry_alarm", True):
+                await host.database.write(store.set_alarm, host.namespace, id, None)
+            elif row is not None:
                 _log.error("the alarm of %s %s failed", host.namespace, id, exc_info=error)
                 await host.database.write(
                     store.retry_alarm, host.namespace, id, row[0], *next_try(host, row[1])
@@ -152,7 +157,7 @@ class _Ringing:
             info = AlarmInvocationInfo(retries, retries > 0, time)
             result = relaxed(handler, info)
             if isawaitable(result):
-                await result
+                await self._limited(result)
         except Exception:
             _log.exception("the alarm() handler of %s %s failed", host.namespace, self._id)
             if actor.broken is not None:
@@ -163,6 +168,28 @@ class _Ringing:
                 actor.data.set_alarm(None)
         finally:
             actor.data.ringing = False
+
+    async def _limited(self, result: Awaitable[Any]) -> None:
+        """Await a handler for as long as one may take."""
+        clock = self._host.clock
+        task = asyncio.current_task()
+        late = False
+
+        def stop() -> None:
+            nonlocal late
+            late = True
+            if task is not None:
+                task.cancel()
+
+        timer = clock.call_at(clock.now() + LONGEST_MS, stop)
+        try:
+            await result
+        except asyncio.CancelledError:
+            if not late:
+                raise
+            raise DurableObjectError("alarm() exceeded its limit of 15 minutes") from None
+        finally:
+            timer.cancel()
 
     async def _put_off(self, actor: Actor, time: int, retries: int) -> None:
         if not actor.data.ringing:

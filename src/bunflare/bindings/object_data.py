@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ..store import objects as store
+from ..store.object_bookmarks import end_restore
 from .object_flush import MOST
+from .object_travel import go_back
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from ..store.database import Database
     from ..store.object_sql import ObjectFile
     from ..store.transaction import Transaction
-    from .object_flush import Flusher
+    from .actor import Actor
+    from .object_host import ObjectHost
 
 
 class Waiter(Protocol):
@@ -34,7 +35,7 @@ class Waiter(Protocol):
 class Layer:
     """Changes that are not on disk: texts by key, None for a deleted one."""
 
-    __slots__ = ("alarm", "cleared", "data", "entries", "others", "sequence", "waiter")
+    __slots__ = ("alarm", "cleared", "data", "entries", "others", "restores", "sequence", "waiter")
 
     #: Whose they are, once they were sent.
     data: ObjectData
@@ -43,6 +44,8 @@ class Layer:
         self.entries: dict[str, str | None] = {}
         self.cleared = False
         self.alarm: int | None = store.KEEP
+        #: Whether it is what an object was to begin with.
+        self.restores = False
         #: The number of the redo record that has them.
         self.sequence: int | None = None
         #: Who waits for it to be on disk: mostly one.
@@ -90,32 +93,25 @@ class ObjectData:
     """One object's storage, of which all its interfaces are views."""
 
     __slots__ = (
-        *("_alarm_set", "_broken", "_database", "_failed", "_flusher", "_id", "_known"),
-        *("_loop", "_name", "_namespace", "_now"),
-        *("file", "flying", "layers", "ringing", "scheduled", "successor"),
+        *("_actor", "_database", "_failed", "_known", "_namespace"),
+        *("bookmark", "digits", "file", "flying", "host", "layers", "name", "ringing", "scheduled"),
+        *("successor",),
     )
 
     def __init__(
         self,
-        database: Database,
-        flusher: Flusher,
-        namespace: str,
-        id: str,
+        host: ObjectHost,
+        actor: Actor,
         name: str | None,
-        now: Callable[[], int],
-        broken: Callable[[BaseException], object],
-        alarm_set: Callable[[int], object],
         before: ObjectData | None = None,
     ) -> None:
-        self._database = database
-        self._flusher = flusher
-        self._namespace = namespace
-        self._id = id
-        self._name = name
-        self._now = now
-        self._broken: Callable[[BaseException], object] | None = broken
-        self._alarm_set = alarm_set
-        self._loop = asyncio.get_running_loop()
+        self.host = host
+        self._database = host.database
+        self._namespace = host.namespace
+        self.digits = actor.digits
+        self.name = name
+        #: Whom it belongs to, while that lives.
+        self._actor: Actor | None = actor
         self.layers = [Layer()]
         #: Layers on their way to the disk, the oldest first: also those that the object's last
         #: instance had sent.
@@ -132,13 +128,15 @@ class ObjectData:
         self.file: ObjectFile | None = None
         #: The alarm whose handler is running is not set any more, for those who ask.
         self.ringing = False
-        if self.path.exists():
+        #: The number of the kept state that is the same as this one.
+        self.bookmark: int | None = None
+        if not go_back(self) and os.path.exists(self._path):  # noqa: PTH110 - in a tenth of the time
             # What its last owner may have left half-way.
             self.sql()
 
     @property
-    def path(self) -> Path:
-        return self._database.directory.path / "do-sql" / self._namespace / f"{self._id}.sqlite"
+    def _path(self) -> str:
+        return f"{self.host.sql_directory}/{self.digits}.sqlite"
 
     # -- key-value -------------------------------------------------------------------------
 
@@ -154,7 +152,7 @@ class ObjectData:
                 return entries[key]
             if layer.cleared:
                 return None
-        return store.get(self._database.view, self._namespace, self._id, key)
+        return store.get(self._database.view, self._namespace, self.digits, key)
 
     def put(self, key: str, text: str | None) -> None:
         """Store the text of a value; None deletes it."""
@@ -180,7 +178,7 @@ class ObjectData:
         if not cleared:
             most = -1 if limit is None else limit + len(over)
             rows = store.list_rows(
-                self._database.view, self._namespace, self._id, start, end, most, reverse
+                self._database.view, self._namespace, self.digits, start, end, most, reverse
             )
         if over:
             merged: dict[str, str | None] = dict(rows)
@@ -221,14 +219,14 @@ class ObjectData:
                 return layer.alarm
         if self.ringing:
             return None
-        row = store.alarm(self._database.view, self._namespace, self._id)
+        row = store.alarm(self._database.view, self._namespace, self.digits)
         return None if row is None else row[0]
 
     def stored_alarm(self) -> tuple[int, int] | None:
         """``(time, retries)`` of the alarm on disk, unless a change of it is under way."""
         if any(layer.alarm != store.KEEP for layer in (*self.layers, *self.flying)):
             return None
-        return store.alarm(self._database.view, self._namespace, self._id)
+        return store.alarm(self._database.view, self._namespace, self.digits)
 
     def set_alarm(self, time: int | None) -> None:
         self.layers[-1].alarm = time
@@ -240,13 +238,39 @@ class ObjectData:
     def sql(self) -> ObjectFile:
         """The object's SQL file, opened when it is first asked for."""
         if self.file is None:
-            from ..store.object_sql import ObjectFile
-
-            self.file = ObjectFile(self.path, self._database.durability)
+            self.file = self._open()
             self._recover(self.file)
             for level in range(1, len(self.layers)):
                 self.file.savepoint(level)
         return self.file
+
+    def copy_sql(self, path: Path) -> bool:
+        """Copy the SQL file as it is on disk; False if there is none."""
+        if self.file is None and not os.path.exists(self._path):  # noqa: PTH110
+            return False
+        self.sql().copy(path)
+        return True
+
+    def replace(self, entries: dict[str, str], copy: Path | None) -> None:
+        """Put a kept state in the place of what is on disk: keys, and a copy of the SQL file."""
+        layer = Layer()
+        layer.cleared = True
+        layer.restores = True
+        layer.entries.update(entries)
+        text = self._under_way(layer)
+        if copy is not None:
+            row = store.describe(self._database.view, self._namespace, self.digits)
+            self.file = self._open()
+            layer.sequence = self.file.replace(copy, text, row[2] if row else 0)
+        elif os.path.exists(self._path):  # noqa: PTH110
+            self.file = self._open()
+            layer.sequence = self.file.clear(text)
+        self._send(layer)
+
+    def _open(self) -> ObjectFile:
+        from ..store.object_sql import ObjectFile
+
+        return ObjectFile(Path(self._path), self._database.durability)
 
     def touch(self) -> None:
         """A statement has run, so there may be something to commit."""
@@ -254,7 +278,7 @@ class ObjectData:
             self._schedule()
 
     def _recover(self, file: ObjectFile) -> None:
-        row = store.describe(self._database.view, self._namespace, self._id)
+        row = store.describe(self._database.view, self._namespace, self.digits)
         if file.sequence > (row[2] if row else 0) and not self.flying:
             layer = Layer()
             layer.cleared, entries, layer.alarm = json.loads(file.changes)
@@ -290,7 +314,7 @@ class ObjectData:
             raise self._failed
         if not self.scheduled:
             self.scheduled = True
-            self._loop.call_soon(self.flush)
+            asyncio.get_running_loop().call_soon(self.flush)
 
     def flush(self) -> None:
         """Send what was written on its way, if no transaction is open."""
@@ -301,7 +325,10 @@ class ObjectData:
         sequence = None
         if self.file is not None and self.file.open:
             try:
-                sequence = self.file.commit(self._under_way(layer))
+                changes = self._under_way(layer) if layer or self.flying else None
+                if self.file.changed:
+                    self.bookmark = None
+                sequence = self.file.commit(changes)
             except Exception as error:
                 self._fail(error)
                 return
@@ -310,10 +337,10 @@ class ObjectData:
             layer.sequence = sequence
             self._send(layer)
 
-    def _under_way(self, layer: Layer) -> str | None:
+    def _under_way(self, layer: Layer) -> str:
         """For the redo record, which replaces the last one: all that is not on disk yet."""
         if not self.flying:
-            return layer.text() if layer else None
+            return layer.text()
         whole = Layer()
         for one in (*self.flying, layer):
             whole.put(one)
@@ -321,27 +348,30 @@ class ObjectData:
 
     def _send(self, layer: Layer) -> None:
         layer.data = self
+        self.bookmark = None
         self.flying.append(layer)
-        batch = self._flusher.batch
+        batch = self.host.flusher.batch
         if batch.open and len(batch.layers) < MOST:
             batch.layers.append(layer)
             return
         try:
-            self._flusher.begin(layer)
+            self.host.flusher.begin(layer)
         except Exception as error:
             self._fail(error)
 
     def write(self, tx: Transaction, layer: Layer) -> None:
         """Write a layer that was sent."""
-        namespace, digits = self._namespace, self._id
+        namespace, digits = self._namespace, self.digits
         if not self._known:
-            store.add(tx, namespace, digits, self._name, self._now())
+            store.add(tx, namespace, digits, self.name, self.host.clock.now())
         if layer.cleared:
             store.clear(tx, namespace, digits)
         for key, text in layer.entries.items():
             store.put(tx, namespace, digits, key, text)
         if layer.alarm != store.KEEP:
             store.set_alarm(tx, namespace, digits, layer.alarm)
+        if layer.restores:
+            end_restore(tx, namespace, digits)
         if layer.sequence is not None:
             store.set_applied(tx, namespace, digits, layer.sequence)
 
@@ -354,15 +384,15 @@ class ObjectData:
         del self.flying[0]
         self._known = True
         if layer.alarm is not None and layer.alarm != store.KEEP:
-            self._alarm_set(layer.alarm)
+            self.host.alarms.set(layer.alarm)
         if layer.waiter is not None:
             layer.settle(None)
 
     def _fail(self, error: BaseException) -> None:
         if self._failed is None:
             self._failed = error
-            if self._broken is not None:
-                self._broken(error)
+            if self._actor is not None:
+                self._actor.reset(error)
         # What was sent later is of no use without it.
         for layer in self.flying:
             layer.settle(error)
@@ -389,7 +419,7 @@ class ObjectData:
             self.flush()
         if not self.flying and self._failed is None:
             return None
-        future: asyncio.Future[None] = self._loop.create_future()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._failed is not None:
             future.set_exception(self._failed)
         else:
@@ -407,7 +437,7 @@ class ObjectData:
         if self.file is not None:
             self.file.close()
             self.file = None
-        self._broken = None
+        self._actor = None
 
 
 class _Future:

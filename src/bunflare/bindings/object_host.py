@@ -15,6 +15,7 @@ import re
 from asyncio import get_running_loop
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DurableObjectError, DurableObjectTypeError, StateError
@@ -43,6 +44,11 @@ _log = logging.getLogger("bunflare")
 
 #: How long an object stays in memory when nothing happens, in seconds.
 IDLE_SECONDS = 10.0
+#: How many objects stay in memory as long as that; of more, those that are idle leave earlier.
+MOST_AWAKE = 10_000
+# How many are looked at together, once there are so many more.
+_ROUND = 1024
+_MORE = 128
 # How long the end waits for what is under way, in seconds.
 _GRACE = 5.0
 
@@ -74,6 +80,7 @@ class ObjectHost:
         self.actors: dict[str, Actor] = {}
         self._landing: dict[str, ObjectData] = {}
         self._sweeper: Wakeup | None = None
+        self._most = MOST_AWAKE
         self._server: LinkServer | None = None
         self._client: LinkClient | None = None
         self._waiting: deque[_Waiting] = deque()
@@ -84,8 +91,9 @@ class ObjectHost:
         self._closed = False
         self.has_alarm = callable(getattr(made, "alarm", None))
         self.alarms = AlarmClock(self, timer)
+        self.flusher = Flusher(database)
+        self.sql_directory = str(database.directory.path / "do-sql" / namespace)
         self.sockets = HostSockets(self)
-        self._flusher = Flusher(database)
 
     def open(self) -> None:
         """Take the namespace if it is free, for its alarms, where an event loop runs already."""
@@ -139,7 +147,12 @@ class ObjectHost:
     ) -> asyncio.Future[Any]:
         """Have a method called; no ``args`` ask for a property."""
         loop = self._loop
-        if loop is None or self._closed or loop is not get_running_loop():
+        if (
+            loop is None
+            or self._closed
+            or loop is not get_running_loop()
+            or self.database.in_transaction
+        ):
             loop = self._own_loop()
         reply: asyncio.Future[Any] = loop.create_future()
         call = Call(method, args, kwargs, reply)
@@ -174,6 +187,12 @@ class ObjectHost:
     def _own_loop(self) -> asyncio.AbstractEventLoop:
         if self._closed:
             raise StateError("the state is closed")
+        if self.database.in_transaction:
+            raise StateError(
+                "a call of an object inside of a transaction would wait for the transaction's end; "
+                "call it before or after, or begin the transaction with it: "
+                "state.transaction(objects=[stub])"
+            )
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
@@ -214,24 +233,31 @@ class ObjectHost:
                 return
         actor.deliver(event)
 
+    def actor(self, id: DurableObjectId) -> Actor:
+        """The running object, made if it is not there. Raises what its constructor raises."""
+        return self.actors.get(id.digits) or self._construct(id)
+
+    async def found(self) -> None:
+        """Return once it is known where the objects run."""
+        known: asyncio.Future[None] = self._own_loop().create_future()
+
+        def tell() -> None:
+            if not known.done():
+                known.set_result(None)
+
+        self._when_settled(tell, known)
+        await known
+
     def _construct(self, id: DurableObjectId) -> Actor:
         digits = str(id)
         name = id.name
         if name is None:
             row = store.describe(self.database.view, self.namespace, digits)
             name = row[0] if row else None
-        actor = Actor(self.clock, self.has_alarm, lambda: self._gone(digits, actor))
-        actor.data = ObjectData(
-            self.database,
-            self._flusher,
-            self.namespace,
-            digits,
-            name,
-            self.clock.now,
-            actor.reset,
-            self.alarms.set,
-            self._landing.pop(digits, None),
-        )
+        if len(self.actors) >= self._most:
+            self._make_room()
+        actor = Actor(self, digits)
+        actor.data = ObjectData(self, actor, name, self._landing.pop(digits, None))
         self.actors[digits] = actor
         own = DurableObjectId(digits, name, id.jurisdiction)
         state = DurableObjectState(actor, own, lambda: self.sockets.of(own))
@@ -247,7 +273,9 @@ class ObjectHost:
             self._sweep_later()
         return actor
 
-    def _gone(self, digits: str, actor: Actor) -> None:
+    def gone(self, actor: Actor) -> None:
+        """An instance was reset."""
+        digits = actor.digits
         if self.actors.get(digits) is actor:
             del self.actors[digits]
             self.sockets.reset(digits, actor)
@@ -276,6 +304,20 @@ class ObjectHost:
                 del self._landing[digits]
         if self.actors or self._landing:
             self._sweep_later()
+
+    def _make_room(self) -> None:
+        """Evict some of the idle objects, those of which nothing was seen since the last time."""
+        now = self.clock.now()
+        for digits in list(islice(self.actors, _ROUND)):
+            actor = self.actors[digits]
+            if actor.used or not actor.idle:
+                actor.used = False
+                actor.seen = now
+                # Behind all others, for the next round.
+                self.actors[digits] = self.actors.pop(digits)
+            else:
+                self.evict(digits)
+        self._most = max(MOST_AWAKE, len(self.actors) + _MORE)
 
     def evict(self, digits: str) -> None:
         """Drop an idle instance; its next event makes another."""

@@ -2,7 +2,8 @@
 
 A frame is its length in four bytes and a list: what it is, the number of the call, and the rest.
 Values pass as they would within a process; what is passed by reference there (streams as
-arguments, functions) cannot go further, and is refused. Bodies of requests and responses do.
+arguments, functions) cannot go further, and is refused. Bodies of requests and responses do, in
+chunks; of a request's no more are under way than its reader has asked for.
 """
 
 from __future__ import annotations
@@ -32,6 +33,12 @@ _LONGEST_ADDRESS = 100
 _LARGEST_FRAME = 256 * 1024 * 1024
 _CHUNK = 256 * 1024
 _TEMPORARY = "bunflare-socket-"
+# How many chunks of a request's body are under way before its reader has asked for more.
+_AHEAD = 4
+#: What arrives of a body: chunks, the error that ended it, or None for its end.
+_Chunks = asyncio.Queue[bytes | BaseException | None]
+#: The frames that belong to one.
+_PARTS = frozenset({"chunk", "end", "broken"})
 _numbers = itertools.count(1)
 
 
@@ -59,21 +66,29 @@ class LinkServer:
         own = asyncio.current_task()
         assert own is not None
         self._tasks.add(own)
+        uploads: dict[int, _Chunks] = {}
         try:
             while (frame := await _read(reader)) is not None:
-                self._take(writer, frame)
+                self._take(writer, uploads, frame)
         except (ConnectionError, asyncio.CancelledError):
             pass
         finally:
+            for upload in uploads.values():
+                upload.put_nowait(DurableObjectReset("Network connection lost."))
             self._tasks.discard(own)
             self._writers.discard(writer)
             if (sockets := self._sockets.pop(writer, None)) is not None:
                 sockets.close()
             writer.close()
 
-    def _take(self, writer: asyncio.StreamWriter, frame: list[Any]) -> None:
+    def _take(
+        self, writer: asyncio.StreamWriter, uploads: dict[int, _Chunks], frame: list[Any]
+    ) -> None:
         if frame[0] == "said":
             self._sockets_of(writer).take(*frame[1:])
+            return
+        if frame[0] in _PARTS:
+            _take_part(uploads, *frame)
             return
         kind, number, digits, name, *rest = frame
         target = DurableObjectId(digits, name)
@@ -83,7 +98,12 @@ class LinkServer:
             method, args, kwargs = rest
             future = self._host.call(target, method, None if args is None else tuple(args), kwargs)
         else:
-            future = self._host.fetch(target, _request(*rest))
+            method, url, headers, body, streams = rest
+            if streams:
+                chunks: _Chunks = asyncio.Queue()
+                uploads[number] = chunks
+                body = _read_upload(writer, number, chunks)
+            future = self._host.fetch(target, _request(method, url, headers, body))
         task = asyncio.get_running_loop().create_task(self._answer(writer, number, future))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -141,7 +161,8 @@ class LinkClient:
         self._lost = lost
         self._sockets = _sockets(writer)
         self._replies: dict[int, asyncio.Future[Any]] = {}
-        self._bodies: dict[int, asyncio.Queue[bytes | BaseException | None]] = {}
+        self._bodies: dict[int, _Chunks] = {}
+        self._uploads: dict[int, _Upload] = {}
         self._task = asyncio.get_running_loop().create_task(self._listen())
 
     @classmethod
@@ -173,32 +194,25 @@ class LinkClient:
             [name.decode("latin-1"), text.decode("latin-1")] for name, text in request.headers.raw
         ]
         body = None if request.body is None else request.take()
-        if body is None or isinstance(body, bytes):
-            self._send("fetch", id, [request.method, request.url, headers, body], reply)
-            return
-
-        async def collect(body: AsyncIterator[bytes]) -> None:
-            try:
-                whole = b"".join([chunk async for chunk in body])
-                self._send("fetch", id, [request.method, request.url, headers, whole], reply)
-            except Exception as error:
-                if not reply.done():
-                    reply.set_exception(error)
-
-        task = asyncio.get_running_loop().create_task(collect(body))
-        reply.add_done_callback(lambda _: task.cancel())
+        whole = body is None or isinstance(body, bytes)
+        what = [request.method, request.url, headers, body if whole else None, not whole]
+        number = self._send("fetch", id, what, reply)
+        if number is not None and body is not None and not isinstance(body, bytes):
+            self._uploads[number] = _Upload(self._writer, number, body)
 
     def _send(
         self, kind: str, id: DurableObjectId, rest: list[Any], reply: asyncio.Future[Any]
-    ) -> None:
+    ) -> int | None:
+        """Send a call; its number, if it could be sent."""
         number = next(_numbers)
         try:
             _write(self._writer, [kind, number, str(id), id.name, *rest])
         except Exception as error:
             if not reply.done():
                 reply.set_exception(error)
-            return
+            return None
         self._replies[number] = reply
+        return number
 
     async def _listen(self) -> None:
         try:
@@ -214,6 +228,8 @@ class LinkClient:
                     reply.set_exception(error)
             for body in self._bodies.values():
                 body.put_nowait(error)
+            for upload in self._uploads.values():
+                upload.stop()
             self._sockets.close()
             self._lost()
 
@@ -222,14 +238,15 @@ class LinkClient:
         if kind == "said":
             self._sockets.take(number, *rest)
             return
-        if kind in ("chunk", "end", "broken"):
-            body = self._bodies.get(number)
-            if body is not None and kind == "broken":
-                body.put_nowait(_unpacked(rest[0]))
-            elif body is not None:
-                body.put_nowait(rest[0] if rest else None)
-            if kind != "chunk":
-                self._bodies.pop(number, None)
+        if kind == "more":
+            if number in self._uploads:
+                self._uploads[number].more()
+            return
+        if kind != "response" and kind != "chunk" and number in self._uploads:
+            # Whoever has answered reads no further.
+            self._uploads.pop(number).stop()
+        if kind in _PARTS:
+            _take_part(self._bodies, kind, number, *rest)
             return
         reply = self._replies.pop(number, None)
         if kind == "response":
@@ -251,6 +268,67 @@ class LinkClient:
         self._lost = lambda: None
         self._task.cancel()
         await asyncio.wait([self._task])
+
+
+class _Upload:
+    """Sends the body of a request, as far as its reader wants it."""
+
+    def __init__(
+        self, writer: asyncio.StreamWriter, number: int, body: AsyncIterator[bytes]
+    ) -> None:
+        self._writer = writer
+        self._number = number
+        self._wanted = asyncio.Semaphore(_AHEAD)
+        self._task = asyncio.get_running_loop().create_task(self._run(body))
+
+    async def _run(self, body: AsyncIterator[bytes]) -> None:
+        try:
+            async for chunk in body:
+                for start in range(0, len(chunk), _CHUNK):
+                    await self._wanted.acquire()
+                    part = bytes(chunk[start : start + _CHUNK])
+                    _write(self._writer, ["chunk", self._number, part])
+                    await self._writer.drain()
+        except ConnectionError:
+            return
+        except Exception as error:
+            with contextlib.suppress(ConnectionError):
+                _write(self._writer, ["broken", self._number, _packed(error)])
+            return
+        _write(self._writer, ["end", self._number])
+
+    def more(self) -> None:
+        self._wanted.release()
+
+    def stop(self) -> None:
+        """Send no more of it, unless all was sent."""
+        if self._task.done() or not self._task.cancel() or self._writer.is_closing():
+            return
+        error = DurableObjectReset("The request was answered before its body was read.")
+        _write(self._writer, ["broken", self._number, _packed(error)])
+
+
+async def _read_upload(
+    writer: asyncio.StreamWriter, number: int, chunks: _Chunks
+) -> AsyncIterator[bytes]:
+    """The body of a request that another process sends."""
+    while (chunk := await chunks.get()) is not None:
+        if isinstance(chunk, BaseException):
+            raise chunk
+        if not writer.is_closing():
+            _write(writer, ["more", number])
+        yield chunk
+
+
+def _take_part(bodies: dict[int, _Chunks], kind: str, number: int, *rest: Any) -> None:
+    """A frame that belongs to a body."""
+    body = bodies.get(number)
+    if body is not None and kind == "broken":
+        body.put_nowait(_unpacked(rest[0]))
+    elif body is not None:
+        body.put_nowait(rest[0] if rest else None)
+    if kind != "chunk":
+        bodies.pop(number, None)
 
 
 async def fire_alarm(address: str, digits: str) -> None:
@@ -352,14 +430,16 @@ async def _send_response(writer: asyncio.StreamWriter, number: int, response: Re
     _write(writer, ["end", number])
 
 
-def _request(method: str, url: str, headers: list[list[str]], body: bytes | None) -> Request:
+def _request(
+    method: str, url: str, headers: list[list[str]], body: bytes | AsyncIterator[bytes] | None
+) -> Request:
     from ..web import Request
 
     return Request(url, method=method, headers=[(name, text) for name, text in headers], body=body)
 
 
 def _response(
-    body: asyncio.Queue[bytes | BaseException | None],
+    body: _Chunks,
     status: int,
     headers: list[list[str]],
     empty: bool,

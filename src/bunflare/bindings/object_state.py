@@ -5,10 +5,10 @@ https://developers.cloudflare.com/durable-objects/api/state/
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from ..errors import DurableObjectTypeError
+from ..errors import DurableObjectError, DurableObjectTypeError
 from .object_sockets import SocketMethods
 from .object_storage import DurableObjectStorage
 
@@ -23,6 +23,8 @@ T = TypeVar("T")
 class DurableObjectState(SocketMethods):
     """An object's context."""
 
+    __slots__ = ("_actor", "_props", "_sockets", "id", "storage")
+
     def __init__(
         self, actor: Actor, id: DurableObjectId, sockets: Callable[[], ObjectSockets]
     ) -> None:
@@ -30,7 +32,14 @@ class DurableObjectState(SocketMethods):
         self._sockets = sockets
         self.id = id
         self.storage = DurableObjectStorage(actor, actor.data)
-        self.props: dict[str, Any] = {}
+        self._props: dict[str, Any] | None = None
+
+    @property
+    def props(self) -> dict[str, Any]:
+        """What an object was given when it was made: nothing here."""
+        if self._props is None:
+            self._props = {}
+        return self._props
 
     def block_concurrency_while(self, callback: Callable[[], Awaitable[T]]) -> Awaitable[T]:
         """Run ``callback()`` while no other event enters the object, and none that is in it goes
@@ -47,11 +56,26 @@ class DurableObjectState(SocketMethods):
         """Keep ``work`` going after the event's end, and the object alive for it."""
         self._actor.wait_until(work)
 
-    def abort(self, reason: str | None = None) -> NoReturn:
+    @property
+    def facets(self) -> NoReturn:
+        """Not here: raises `DurableObjectError`."""
+        raise DurableObjectError(
+            "Durable Object facets are not supported; give each part an object of its own"
+        )
+
+    def abort(
+        self,
+        reason: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        *,
+        retry_alarm: bool = True,
+    ) -> NoReturn:
         """Reset the object: its code ends here, calls under way fail with ``reason``.
 
         What was written without waiting since, and is not on disk yet, is gone; await
-        ``storage.sync()`` before to keep it.
+        ``storage.sync()`` before to keep it. An alarm whose handler this ends is tried again,
+        unless ``retry_alarm`` is False (in ``options``, as the platform has it: ``retryAlarm``).
         """
-        self._actor.abort(reason)
+        given = {**(options or {})}
+        self._actor.abort(reason, bool(given.get("retryAlarm", retry_alarm)))
         raise AssertionError

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import DurableObjectError, DurableObjectTypeError
 from ..values import loads
+from . import object_travel
 from .object_arguments import bounds, check_key, check_limit, check_time, serialize
 from .object_sql import SqlStorage
 
@@ -259,6 +260,25 @@ class DurableObjectStorage(_Operations):
             raise
         self._data.end(commit=True)
         return result
+
+    async def get_current_bookmark(self) -> str:
+        """A name for the present state, which is kept for 30 days: keys, values and tables."""
+        return await object_travel.current(self._actor)
+
+    async def get_bookmark_for_time(self, timestamp: float | datetime) -> str:
+        """The bookmark of a moment of the last 30 days (epoch milliseconds, or a datetime).
+
+        States are kept when `get_current_bookmark` is called, so it is that of the last call
+        before.
+        """
+        return object_travel.for_time(self._data, timestamp)
+
+    async def on_next_session_restore_bookmark(self, bookmark: str) -> str:
+        """Go back to a bookmark's state when the object is made the next time.
+
+        ``ctx.abort()`` makes that soon. Returns the bookmark of the present state, which undoes it.
+        """
+        return await object_travel.restore_next(self._actor, bookmark)
 
     async def sync(self) -> None:
         """Return once everything written until now is on disk."""

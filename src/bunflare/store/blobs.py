@@ -91,7 +91,7 @@ class Draft:
         try:
             with self._mutex:
                 os.fsync(self._descriptor)
-            _sync_directory(self._directory)
+            sync_directory(self._directory)
         except OSError as error:
             raise _translated(error, self._path) from error
 
@@ -230,7 +230,8 @@ def _locked(directory: Path, how: int) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Have the names in a directory on disk."""
     descriptor = _open_directory(directory)
     try:
         os.fsync(descriptor)

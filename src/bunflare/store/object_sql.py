@@ -17,6 +17,7 @@ from typing import Any
 import apsw
 
 from ..errors import DurableObjectSqlError, DurableObjectTypeError
+from .blobs import sync_directory
 from .connection import BusyWait, Durability, Row, connect, enter_wal, translate
 from .d1_connection import USER, Guard, keyword, statements
 from .d1_reader import SCHEMA_WORDS, UNKNOWN, Program, columns_of, read_program, scanned
@@ -155,9 +156,12 @@ class ObjectFile:
             self._before = 0
             self._traced = False
             self._status: dict[str, int] = {}
+            # The schema's version, as far as it is known; -1 after something was undone.
+            self._schema = -1
             #: Whether a transaction is open.
             self.open = False
             self.sequence, self.changes = self._redo()
+            self._schema = self._version()
         except apsw.Error as error:
             connection.close()
             raise translate(error, path) from error
@@ -198,8 +202,7 @@ class ObjectFile:
             if scans:
                 rows.read = max(self.scanned(), changed)
             if kind.schema:
-                self._altered = True
-                self.kinds.clear()
+                self._alter()
             elif not kind.parts and not scans and kind.program is not UNKNOWN:
                 kind.plain = not (kind.program.rows or kind.program.sequence)
                 kind.entries = kind.program.entries
@@ -216,7 +219,19 @@ class ObjectFile:
         except apsw.Error as error:
             raise self.failed(error) from error
         if keyword(sql) in _ALTERING:
+            self._alter()
+
+    def _alter(self) -> None:
+        """A statement has run that may have altered the schema."""
+        version = self._version()
+        if version != self._schema:
+            # Not where a table was to be created that is there.
+            self._schema = version
+            self.kinds.clear()
             self._altered = True
+
+    def _version(self) -> int:
+        return int(self._own("PRAGMA schema_version")[0][0])
 
     def _learn(self, sql: str) -> _Kind:
         kind = _Kind(sql)
@@ -272,6 +287,7 @@ class ObjectFile:
         if self.open and not self._connection.in_transaction:
             # Some failures undo the whole transaction.
             self.open = False
+            self._schema = -1
         if isinstance(error, apsw.AbortError):
             return DurableObjectSqlError(
                 "The cursor's rows are gone: its transaction was rolled back."
@@ -324,6 +340,7 @@ class ObjectFile:
     def rollback(self) -> None:
         """Undo what was not committed."""
         self.open = False
+        self._schema = -1
         if self._connection.in_transaction:
             self._own("ROLLBACK")
 
@@ -339,6 +356,7 @@ class ObjectFile:
     def undo(self, level: int) -> None:
         """Go back to a savepoint."""
         if self.open:
+            self._schema = -1
             self._own(f"ROLLBACK TO level{level}")
             self._own(f"RELEASE level{level}")
 
@@ -359,6 +377,48 @@ class ObjectFile:
             return sequence
         finally:
             self._own("PRAGMA foreign_keys=1")
+
+    def copy(self, path: Path) -> None:
+        """Write what was committed to a new file, flushed to disk."""
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        partial = path.with_suffix(".part")
+        partial.unlink(missing_ok=True)
+        try:
+            target = apsw.Connection(str(partial))
+            try:
+                with target.backup("main", self._connection, "main") as backup:
+                    backup.step()
+            finally:
+                target.close()
+            partial.replace(path)
+            sync_directory(path.parent)
+        except (apsw.Error, OSError) as error:
+            partial.unlink(missing_ok=True)
+            raise translate(error, path) if isinstance(error, apsw.Error) else error from error
+
+    def replace(self, path: Path, changes: str, least: int) -> int:
+        """Put a copy in the place of what there is, in a commit that carries ``changes`` along.
+
+        The number of that is above ``least``, and above all that this file has seen.
+        """
+        number = max(self.sequence, least) + 1
+        self.rollback()
+        source = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            with self._connection.backup("main", source, "main") as backup:
+                backup.step()
+        except apsw.Error as error:
+            raise translate(error, self.path) from error
+        finally:
+            source.close()
+        self.kinds.clear()
+        self.sequence = number - 1
+        self._begin()
+        self._own(_CREATE_REDO)
+        self._altered = True  # so that the record is written in any case
+        sequence = self.commit(changes)
+        assert sequence is not None
+        return sequence
 
     def _redo(self) -> tuple[int, str]:
         if not self._own(_HAS_REDO):

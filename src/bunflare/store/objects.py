@@ -6,7 +6,9 @@ first of its data, and keeps the name that the id was made from.
 
 from __future__ import annotations
 
+from . import object_bookmarks
 from .connection import Row
+from .object_bookmarks import BOOKMARKS
 from .records import Invariant, Records
 from .schema import Schema, add_columns
 from .session import View
@@ -86,7 +88,7 @@ def _alarm_columns(tx: Transaction) -> None:
 
 SCHEMA = Schema(
     "objects",
-    (DO_STORAGE + ";" + DO_ALARMS, OBJECTS + ";" + OWNERS, _alarm_columns, CLASSES),
+    (DO_STORAGE + ";" + DO_ALARMS, OBJECTS + ";" + OWNERS, _alarm_columns, CLASSES, BOOKMARKS),
 )
 
 RECORDS = (
@@ -209,7 +211,7 @@ INSERT INTO bunflare_object_moves (source, target) VALUES (?, ?)
 ON CONFLICT (source) DO UPDATE SET target = excluded.target
 """
 _END_MOVE = "DELETE FROM bunflare_object_moves WHERE source = ?"
-_DATA_TABLES = ("do_storage", "do_alarms", "bunflare_objects")
+_DATA_TABLES = ("do_storage", "do_alarms", "bunflare_objects", *object_bookmarks.TABLES)
 
 #: Instead of an alarm: it stays as it is.
 KEEP = -1

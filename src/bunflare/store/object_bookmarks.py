@@ -1,0 +1,131 @@
+"""Kept states of Durable Objects, and which of them an object is to begin with.
+
+A kept state is a copy of the object's keys, in a table, and of its SQL file, beside the others of
+its namespace. It is made when a bookmark is asked for.
+"""
+
+from __future__ import annotations
+
+from .connection import Row
+from .session import View
+from .transaction import Transaction
+
+BOOKMARKS = """
+CREATE TABLE IF NOT EXISTS bunflare_object_bookmarks (
+  namespace TEXT NOT NULL,
+  id TEXT NOT NULL,
+  number INTEGER NOT NULL,   -- 1, 2, … of the object
+  at INTEGER NOT NULL,       -- ms epoch
+  sql INTEGER NOT NULL,      -- whether there is a copy of its SQL file
+  PRIMARY KEY (namespace, id, number)
+);
+CREATE TABLE IF NOT EXISTS bunflare_object_kept (
+  namespace TEXT NOT NULL,
+  id TEXT NOT NULL,
+  number INTEGER NOT NULL,
+  key TEXT NOT NULL,
+  value TEXT NOT NULL,       -- as in do_storage
+  PRIMARY KEY (namespace, id, number, key)
+);
+CREATE TABLE IF NOT EXISTS bunflare_object_restores (
+  namespace TEXT NOT NULL,
+  id TEXT NOT NULL,
+  number INTEGER NOT NULL,   -- the state that its next instance begins with
+  PRIMARY KEY (namespace, id)
+)
+"""
+TABLES = ("bunflare_object_bookmarks", "bunflare_object_kept", "bunflare_object_restores")
+
+_LAST = "SELECT max(number) FROM bunflare_object_bookmarks WHERE namespace = ? AND id = ?"
+_ADD = """
+INSERT INTO bunflare_object_bookmarks (namespace, id, number, at, sql) VALUES (?, ?, ?, ?, ?)
+"""
+_COPY = """
+INSERT INTO bunflare_object_kept (namespace, id, number, key, value)
+SELECT namespace, id, ?3, key, value FROM do_storage WHERE namespace = ?1 AND id = ?2
+"""
+_GET = """
+SELECT number, at, sql FROM bunflare_object_bookmarks WHERE namespace = ? AND id = ? AND number = ?
+"""
+_AT = """
+SELECT number FROM bunflare_object_bookmarks
+WHERE namespace = ? AND id = ? AND at <= ? ORDER BY number DESC LIMIT 1
+"""
+_ENTRIES = """
+SELECT key, value FROM bunflare_object_kept WHERE namespace = ? AND id = ? AND number = ?
+"""
+# The newest stays, however old it is.
+_OLD = """
+SELECT number FROM bunflare_object_bookmarks
+WHERE namespace = ?1 AND id = ?2 AND number < ?5 AND (at < ?3 OR number <= ?5 - ?4)
+"""
+_FORGET = "DELETE FROM bunflare_object_bookmarks WHERE namespace = ? AND id = ? AND number = ?"
+_FORGET_ENTRIES = "DELETE FROM bunflare_object_kept WHERE namespace = ? AND id = ? AND number = ?"
+_WAITING = "SELECT EXISTS (SELECT 1 FROM bunflare_object_restores WHERE namespace = ?)"
+_RESTORE = "SELECT number FROM bunflare_object_restores WHERE namespace = ? AND id = ?"
+_SET_RESTORE = """
+INSERT INTO bunflare_object_restores (namespace, id, number) VALUES (?, ?, ?)
+ON CONFLICT (namespace, id) DO UPDATE SET number = excluded.number
+"""
+_END_RESTORE = "DELETE FROM bunflare_object_restores WHERE namespace = ? AND id = ?"
+
+
+def last(view: View, namespace: str, id: str) -> int:
+    """The number of the newest kept state; 0 if there is none."""
+    row = view.one(_LAST, (namespace, id))
+    return row[0] or 0 if row else 0
+
+
+def keep(
+    tx: Transaction,
+    namespace: str,
+    id: str,
+    number: int,
+    now: int,
+    sql: bool,
+    since: int,
+    most: int,
+) -> list[int]:
+    """Keep the present keys. The numbers of those that are forgotten: older, or too many."""
+    tx.run(_ADD, (namespace, id, number, now, sql))
+    tx.run(_COPY, (namespace, id, number))
+    old = [row[0] for row in tx.all(_OLD, (namespace, id, since, most, number))]
+    for one in old:
+        tx.run(_FORGET, (namespace, id, one))
+        tx.run(_FORGET_ENTRIES, (namespace, id, one))
+    return old
+
+
+def kept(view: View, namespace: str, id: str, number: int) -> Row | None:
+    """``(number, at, sql)`` of a kept state."""
+    return view.one(_GET, (namespace, id, number))
+
+
+def at(view: View, namespace: str, id: str, time: int) -> int | None:
+    """The newest state that was kept at ``time`` or before."""
+    row = view.one(_AT, (namespace, id, time))
+    return None if row is None else row[0]
+
+
+def entries(view: View, namespace: str, id: str, number: int) -> dict[str, str]:
+    """The keys of a kept state with the texts of their values."""
+    return dict(view.all(_ENTRIES, (namespace, id, number)))
+
+
+def restore(view: View, namespace: str, id: str) -> int | None:
+    """The state that the object's next instance is to begin with, if one was named."""
+    waiting = view.hot(_WAITING, (namespace,))
+    if waiting is None or not waiting[0]:
+        return None
+    row = view.one(_RESTORE, (namespace, id))
+    return None if row is None else row[0]
+
+
+def set_restore(tx: Transaction, namespace: str, id: str, number: int) -> None:
+    tx.run(_SET_RESTORE, (namespace, id, number))
+    tx.forget(_WAITING, (namespace,))
+
+
+def end_restore(tx: Transaction, namespace: str, id: str) -> None:
+    tx.run(_END_RESTORE, (namespace, id))
+    tx.forget(_WAITING, (namespace,))
