@@ -21,15 +21,27 @@ async def measure(scratch: Path) -> Report:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PYTHONPYCACHEPREFIX"] = str(scratch / "compiled")
     await make_worker(scratch)
-    bare, imported = _medians(
+    program = str(Path(sys.executable).with_name("bunflare"))
+    key = ["--namespace-id", "N", "--persist-to", str(scratch / "keys")]
+    _command([program, "kv", "key", "put", "key", "value", *key])
+    bare, imported, got = _medians(
         lambda: _command([sys.executable, "-c", "pass"]),
         lambda: _command([sys.executable, "-c", "import bunflare"]),
+        lambda: _command([program, "kv", "key", "get", "key", *key]),
     )
     report.at_most(
         "processor time of `import bunflare` (floor: `python -c pass`)",
         0.15,
         bare,
         imported,
+        "at most 0.15 s",
+        seconds,
+    )
+    report.at_most(
+        "processor time of `bunflare kv key get` (floor: `python -c pass`)",
+        0.15,
+        bare,
+        got,
         "at most 0.15 s",
         seconds,
     )
@@ -60,7 +72,7 @@ def _medians(*costs: Callable[[], float]) -> list[float]:
 
 
 def _command(command: list[str]) -> float:
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
