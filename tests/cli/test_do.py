@@ -70,6 +70,8 @@ def test_storage_and_sql_are_read_and_changed(filled: Path) -> None:
 
 
 def test_mistakes_are_said(filled: Path) -> None:
+    assert "Did you mean 'Room'?" in run(filled, "list", "Rooms", code=1)
+    assert "Did you mean 'Room'?" in run(filled, "storage", "list", "Rom", "blue", code=1)
     assert "no object" in run(filled, "storage", "list", "Room", "red", code=1)
     assert "no key" in run(filled, "storage", "get", "Room", "blue", "x", code=1)
     assert "not JSON" in run(filled, "storage", "put", "Room", "blue", "x", "{", code=2)

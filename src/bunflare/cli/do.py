@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
-from ..config import find_config
+from ..errors import DurableObjectError
 from ..values import dumps
+from .place import Place, did_you_mean, on_state
 from .tables import show
 
 if TYPE_CHECKING:
     from ..bindings.object_care import ObjectCare
 
-T = TypeVar("T")
-
 _json = click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 
 
-class _Target:
-    """Which directory a command means."""
+def _care(place: Place) -> ObjectCare:
+    from ..bindings.object_care import ObjectCare
 
-    def __init__(self, directory: Path | None) -> None:
-        self._directory = directory
+    return ObjectCare(place.state.database, place.state.clock)
 
-    def run(self, work: Callable[[ObjectCare], Awaitable[T]]) -> T:
-        from .. import state as states
-        from ..bindings.object_care import ObjectCare
 
-        async def whole() -> T:
-            found = find_config(Path.cwd())
-            root = Path.cwd() if found is None else found.parent
-            async with states.open(self._directory or states.default_directory(root)) as state:
-                return await work(ObjectCare(state.database, state.clock))
-
-        return asyncio.run(whole())
+def _known(place: Place, namespace: str) -> ObjectCare:
+    """The objects, where there are some of that namespace."""
+    care = _care(place)
+    names = care.namespaces()
+    if namespace not in names:
+        raise DurableObjectError(
+            f"there is no object of {namespace!r}.{did_you_mean(namespace, names)}"
+        )
+    return care
 
 
 @click.group("do")
@@ -54,25 +49,23 @@ def command(context: click.Context, persist_to: Path | None) -> None:
 
     A NAMESPACE is the name of a class; an OBJECT is given by its name or its 64 digits.
     """
-    context.obj = _Target(persist_to)
+    context.obj = persist_to
 
 
-@command.command("list")
+@on_state(command, "list", reads=True)
 @click.argument("namespace", required=False)
 @_json
-@click.pass_obj
-def list_objects(target: _Target, namespace: str | None, as_json: bool) -> None:
+async def list_objects(place: Place, namespace: str | None, as_json: bool) -> None:
     """The namespaces, or the objects of one."""
-
-    async def work(care: ObjectCare) -> list[dict[str, Any]]:
-        if namespace is None:
-            return [
-                {"namespace": one, "objects": sum(1 for _ in care.objects(one))}
-                for one in care.namespaces()
-            ]
-        return [asdict(one) for one in care.objects(namespace)]
-
-    show(target.run(work), as_json)
+    if namespace is None:
+        care = _care(place)
+        counts = [
+            {"namespace": one, "objects": sum(1 for _ in care.objects(one))}
+            for one in care.namespaces()
+        ]
+        show(counts, as_json)
+    else:
+        show([asdict(one) for one in _known(place, namespace).objects(namespace)], as_json)
 
 
 @command.group("storage")
@@ -80,89 +73,69 @@ def storage() -> None:
     """Keys and values of one object."""
 
 
-@storage.command("list")
+@on_state(storage, "list", reads=True)
 @click.argument("namespace")
 @click.argument("object")
 @click.option("--prefix", help="Only keys that begin with it.")
 @_json
-@click.pass_obj
-def storage_list(
-    target: _Target, namespace: str, object: str, prefix: str | None, as_json: bool
+async def storage_list(
+    place: Place, namespace: str, object: str, prefix: str | None, as_json: bool
 ) -> None:
     """Its keys with their values."""
-
-    async def work(care: ObjectCare) -> list[dict[str, Any]]:
-        entries = care.entries(namespace, care.find(namespace, object), prefix)
-        # What JSON cannot say, a circle or bytes, is shown as it is stored.
-        return [{"key": key, "value": json.loads(dumps(value))} for key, value in entries]
-
-    show(target.run(work), as_json)
+    care = _known(place, namespace)
+    entries = care.entries(namespace, care.find(namespace, object), prefix)
+    # What JSON cannot say, a circle or bytes, is shown as it is stored.
+    show([{"key": key, "value": json.loads(dumps(value))} for key, value in entries], as_json)
 
 
-@storage.command("get")
+@on_state(storage, "get", reads=True)
 @click.argument("namespace")
 @click.argument("object")
 @click.argument("key")
-@click.pass_obj
-def storage_get(target: _Target, namespace: str, object: str, key: str) -> None:
+async def storage_get(place: Place, namespace: str, object: str, key: str) -> None:
     """The value of a key, as it is stored: JSON."""
-
-    async def work(care: ObjectCare) -> str | None:
-        return care.get(namespace, care.find(namespace, object), key)
-
-    text = target.run(work)
+    care = _known(place, namespace)
+    text = care.get(namespace, care.find(namespace, object), key)
     if text is None:
-        raise click.ClickException(f'the object has no key "{key}"')
+        raise DurableObjectError(f'the object has no key "{key}"')
     click.echo(text)
 
 
-@storage.command("put")
+@on_state(storage, "put", reads=True)
 @click.argument("namespace")
 @click.argument("object")
 @click.argument("key")
 @click.argument("value")
-@click.pass_obj
-def storage_put(target: _Target, namespace: str, object: str, key: str, value: str) -> None:
+async def storage_put(place: Place, namespace: str, object: str, key: str, value: str) -> None:
     """Store a VALUE, which is JSON, under a key."""
     try:
         decoded = json.loads(value)
     except ValueError as error:
         raise click.BadParameter(f"not JSON ({error})", param_hint="VALUE") from error
-
-    async def work(care: ObjectCare) -> None:
-        await care.put(namespace, care.find(namespace, object), key, decoded)
-
-    target.run(work)
+    care = _known(place, namespace)
+    await care.put(namespace, care.find(namespace, object), key, decoded)
 
 
-@storage.command("delete")
+@on_state(storage, "delete", reads=True)
 @click.argument("namespace")
 @click.argument("object")
 @click.argument("key")
-@click.pass_obj
-def storage_delete(target: _Target, namespace: str, object: str, key: str) -> None:
+async def storage_delete(place: Place, namespace: str, object: str, key: str) -> None:
     """Delete a key."""
-
-    async def work(care: ObjectCare) -> None:
-        await care.delete(namespace, care.find(namespace, object), key)
-
-    target.run(work)
+    care = _known(place, namespace)
+    await care.delete(namespace, care.find(namespace, object), key)
 
 
-@command.command("sql")
+@on_state(command, "sql", reads=True)
 @click.argument("namespace")
 @click.argument("object")
 @click.argument("query")
 @_json
-@click.pass_obj
-def sql(target: _Target, namespace: str, object: str, query: str, as_json: bool) -> None:
+async def sql(place: Place, namespace: str, object: str, query: str, as_json: bool) -> None:
     """Run statements on an object's tables, as one transaction."""
-
-    async def work(care: ObjectCare) -> list[dict[str, Any]]:
-        names, rows = care.sql(namespace, care.find(namespace, object), query)
-        return [dict(zip(names, row, strict=True)) for row in rows]
-
-    show(target.run(work), as_json)
+    care = _known(place, namespace)
+    names, rows = care.sql(namespace, care.find(namespace, object), query)
+    show([dict(zip(names, row, strict=True)) for row in rows], as_json)
 
 
 @command.group("alarms")
@@ -170,27 +143,19 @@ def alarms() -> None:
     """Alarms that are set."""
 
 
-@alarms.command("list")
+@on_state(alarms, "list", reads=True)
 @click.argument("namespace", required=False)
 @_json
-@click.pass_obj
-def alarms_list(target: _Target, namespace: str | None, as_json: bool) -> None:
+async def alarms_list(place: Place, namespace: str | None, as_json: bool) -> None:
     """The alarms, the next first. Times are epoch milliseconds."""
-
-    async def work(care: ObjectCare) -> list[dict[str, Any]]:
-        return [asdict(one) for one in care.alarms(namespace)]
-
-    show(target.run(work), as_json)
+    care = _care(place) if namespace is None else _known(place, namespace)
+    show([asdict(one) for one in care.alarms(namespace)], as_json)
 
 
-@alarms.command("fire")
+@on_state(alarms, "fire", reads=True)
 @click.argument("namespace")
 @click.argument("object")
-@click.pass_obj
-def alarms_fire(target: _Target, namespace: str, object: str) -> None:
+async def alarms_fire(place: Place, namespace: str, object: str) -> None:
     """Have the running Worker call the handler of an object's alarm now."""
-
-    async def work(care: ObjectCare) -> None:
-        await care.fire(namespace, care.find(namespace, object))
-
-    target.run(work)
+    care = _known(place, namespace)
+    await care.fire(namespace, care.find(namespace, object))

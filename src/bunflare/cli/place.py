@@ -151,7 +151,10 @@ def place_options(function: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         if remote:
             raise click.UsageError("there is no --remote: bunflare keeps its state here")
-        return function(Place(config_file, environment, persist_to), **options)
+        # A group may take the directory before the command's name, too.
+        before = click.get_current_context().obj
+        directory = persist_to or (before if isinstance(before, Path) else None)
+        return function(Place(config_file, environment, directory), **options)
 
     wrapped: Callable[..., Any] = run
     for option in reversed(_OPTIONS):
