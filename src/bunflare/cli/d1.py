@@ -17,6 +17,7 @@ import click
 
 from ..config import Config, D1DatabaseConfig, find_config, load_config
 from ..errors import BunflareError
+from .place import check_directory
 from .tables import plain, show
 
 if TYPE_CHECKING:
@@ -54,8 +55,10 @@ class _Target:
         """Do ``work`` on the state."""
         from .. import state as states
 
+        directory = self._directory or states.default_directory(self.root)
+        check_directory(directory, reads=False)
+
         async def whole() -> T:
-            directory = self._directory or states.default_directory(self.root)
             async with states.open(directory) as state:
                 return await work(state)
 

@@ -127,7 +127,7 @@ def _declared(place: Place) -> Iterator[dict[str, Any]]:
 # -- namespaces --------------------------------------------------------------------------------
 
 
-@on_state(namespace_group, "list")
+@on_state(namespace_group, "list", reads=True)
 @click.option("--json", "as_json", is_flag=True, help="As JSON, also on a terminal.")
 async def list_namespaces(place: Place, as_json: bool) -> None:
     """The namespaces that hold something, were created, or stand in the wrangler file."""

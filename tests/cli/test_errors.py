@@ -1,0 +1,320 @@
+"""Whatever is wrong, every command ends in a sentence and the right exit code."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from bunflare.cli import cli, main
+from tests.cli.process import PROGRAM, run
+from tests.crash.conftest import small_disk as small_disk
+from tests.support import files
+
+
+def leaves(
+    group: click.Group = cli, words: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """All commands with their names."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        assert found is not None
+        if isinstance(found, click.Group):
+            yield from leaves(found, (*words, name))
+        else:
+            yield (*words, name), found
+
+
+COMMANDS = dict(leaves())
+# Of these a state is no part.
+_ELSEWHERE = {("completion",), ("init",), ("dev",)}
+
+
+class Outcome:
+    def __init__(self, code: int, told: str) -> None:
+        self.code = code
+        self.told = told
+
+
+@pytest.fixture
+def ended(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., Outcome]:
+    """Run a command in this process, which is quicker."""
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "pyproject.toml").touch()
+    (project / "x").write_text("x")
+    (project / "migrations").mkdir()
+    monkeypatch.chdir(project)
+    monkeypatch.delenv("BUNFLARE_DIR", raising=False)
+    # Nobody is there to be asked.
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+
+    def call(*words: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["bunflare", *words])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        return Outcome(int(end.value.code or 0), capfd.readouterr().err)
+
+    return call
+
+
+# `d1 migrations create` makes a file of SQL, and looks at no state.
+_NO_STATE = {("d1", "migrations", "create")}
+
+
+def arguments(words: tuple[str, ...], command: click.Command) -> list[str]:
+    """Words that the command understands."""
+    given = list(words)
+    for parameter in command.params:
+        if isinstance(parameter, click.Argument) and parameter.required:
+            value = "x/x" if parameter.metavar == "BUCKET/KEY" else "x"
+            if isinstance(parameter.type, click.Choice):
+                value = str(parameter.type.choices[0])
+            elif isinstance(parameter.type, click.IntRange | click.types.IntParamType):
+                value = "1"
+            given.append(value)
+        elif isinstance(parameter, click.Option) and parameter.required:
+            given += [parameter.opts[0], "x"]
+    if words[0] == "kv" and words[1] in ("key", "bulk"):
+        given += ["--namespace-id", "x"]
+    if words == ("kv", "namespace", "delete"):
+        given.append("x")
+    if words == ("kv", "key", "put"):
+        given.append("x")
+    if words == ("kv", "namespace", "rename"):
+        given.append("x")
+    if words == ("r2", "object", "put"):
+        given += ["--file", "x"]
+    if words == ("r2", "object", "sync"):
+        given[-1] = "r2:x"
+        given[-2] = "migrations"
+    if words == ("r2", "bulk", "get"):
+        given[-1] = "migrations"
+    if words == ("d1", "delete"):
+        given.append("-y")
+    if words == ("r2", "bulk", "put"):
+        given.append("migrations")
+    if words == ("cache", "purge"):
+        given.append("--everything")
+    if words == ("d1", "execute"):
+        given += ["--command", "SELECT 1"]
+    if words == ("d1", "time-travel", "restore"):
+        given += ["--bookmark", "x"]
+    return given
+
+
+def on_state() -> list[tuple[str, ...]]:
+    """Commands that are told a data directory."""
+    return [
+        words
+        for words, command in COMMANDS.items()
+        if words not in _ELSEWHERE | _NO_STATE
+        and any("--persist-to" in parameter.opts for parameter in command.params)
+    ]
+
+
+def test_all_groups_are_told_a_directory_alike() -> None:
+    assert len(on_state()) > 60
+    assert COMMANDS.keys() - set(on_state()) == _ELSEWHERE | _NO_STATE
+
+
+def test_what_is_not_understood_ends_with_2(ended: Callable[..., Outcome]) -> None:
+    for words in COMMANDS:
+        outcome = ended(*words, "--nonsense-that-nobody-takes")
+        assert outcome.code == 2, outcome.told
+        assert "No such option" in outcome.told
+        assert ended(*words, "--help").code == 0
+
+
+def test_a_directory_that_cannot_be_one_is_left_as_it_is(
+    ended: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/thesis.txt").write_text("mine")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign/data.sqlite").write_bytes(b"not a database" * 100)
+    before = files(tmp_path)
+    for words in on_state():
+        given = arguments(words, COMMANDS[words])
+        for name in ("other", "foreign", *(("file/below",) if words[-1] == "list" else ())):
+            outcome = ended(*given, "--persist-to", str(tmp_path / name))
+            assert outcome.code in (1, 2), (given, name, outcome.told)
+            assert outcome.told.strip(), (given, name)
+            last = outcome.told.strip().splitlines()[-1]
+            assert last.lower().startswith("error: "), outcome.told
+            assert len(last) < 500, last
+    found = {name: data for name, data in files(tmp_path).items() if "writer.lock" not in name}
+    assert {name for name in found if found[name] != before.get(name)} == set()
+
+
+def test_to_look_at_a_state_that_is_not_there_makes_none(
+    ended: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    looking = ("list", "get", "head", "info", "verify")
+    # A database of D1 is made when it is first asked for, and a queue needs no making.
+    for words in (one for one in on_state() if one[0] not in ("d1", "queues")):
+        if words[-1] in looking:
+            outcome = ended(*arguments(words, COMMANDS[words]))
+            assert outcome.code == 1, (words, outcome.told)
+            assert "no state" in outcome.told
+            assert not (tmp_path / "project/.bunflare").exists()
+
+
+# -- disks and pipes -------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_an_output_that_is_full_is_told(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").touch()
+    run(tmp_path, "kv", "key", "put", "a", "1", "--namespace-id", "N")
+    for words in (
+        ("kv", "key", "get", "a", "--namespace-id", "N"),
+        ("kv", "namespace", "list"),
+        ("state", "info"),
+        ("completion", "fish"),
+    ):
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(
+                [PROGRAM, *words], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, check=False
+            )
+        assert done.returncode == 1
+        assert done.stderr.decode() == "error: No space left on device\n", words
+
+
+def test_a_full_disk_ends_in_a_sentence(small_disk: Path | None, tmp_path: Path) -> None:
+    if small_disk is None:
+        pytest.skip("small disks cannot be made here")
+    (tmp_path / "large").write_bytes(os.urandom(32 * 2**20))
+    (small_disk / "pyproject.toml").touch()
+    run(small_disk, "kv", "key", "put", "a", "1", "--namespace-id", "N")
+    run(small_disk, "r2", "object", "put", "b/a", "--file", small_disk / "pyproject.toml")
+    source = tmp_path / "source"
+    run(tmp_path, "r2", "object", "put", "b/large", "-f", "large", "--persist-to", source)
+    large = tmp_path / "large"
+    for words in (
+        ("kv", "key", "put", "b", "--path", "huge", "--namespace-id", "N"),
+        ("r2", "object", "put", "b/large", "--file", str(large)),
+        ("r2", "object", "sync", str(tmp_path / "folder"), "r2:b"),
+        ("r2", "object", "get", "b/large", "--file", "copy", "--persist-to", str(source)),
+        ("state", "import", str(source), "--keep-existing"),
+        ("state", "export", "out", "--persist-to", str(source)),
+    ):
+        (tmp_path / "folder").mkdir(exist_ok=True)
+        if not (tmp_path / "folder/large").exists():
+            os.link(large, tmp_path / "folder/large")
+        given = [str(tmp_path / "huge") if word == "huge" else word for word in words]
+        (tmp_path / "huge").write_bytes(bytes(24 * 2**20))
+        told = run(small_disk, *given, code=1)[1]
+        assert "full" in told or "No space left" in told, told
+        assert told.strip().splitlines()[-1].startswith("error: "), told
+    assert run(small_disk, "kv", "key", "get", "a", "--namespace-id", "N")[0] == "1"
+    assert run(small_disk, "r2", "check", "b")[0] == "1 objects, 0 bytes\n"
+
+
+# -- terminals and shells --------------------------------------------------------------------------
+
+
+def on_terminal(directory: Path, *words: str, **environment: str) -> str:
+    """What a person sees."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [PROGRAM, *words],
+        cwd=directory,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", **environment},
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            data = os.read(ours, 10_000)
+        except OSError:
+            break
+        if not data:
+            break
+        shown += data
+    os.close(ours)
+    process.wait(30)
+    return shown.decode()
+
+
+def test_a_terminal_shows_tables_and_colours(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").touch()
+    put = ("kv", "key", "put", "--namespace-id", "N")
+    run(tmp_path, *put, "a", "1", "--metadata", '{"n": 1}', "--expiration", "9000000000")
+    shown = on_terminal(tmp_path, "kv", "key", "list", "--namespace-id", "N")
+    assert "\x1b[1mkey" in shown
+    assert "2255-03-14" in shown
+    plain = on_terminal(tmp_path, "kv", "key", "list", "--namespace-id", "N", NO_COLOR="1")
+    assert "\x1b" not in plain
+    assert '{"n": 1}' in plain
+    as_json = on_terminal(tmp_path, "kv", "key", "list", "--namespace-id", "N", "--json")
+    assert '"name": "a"' in as_json
+    error = on_terminal(tmp_path, "kv", "key", "get", "b", "--namespace-id", "N")
+    assert "\x1b[31merror\x1b[0m: 'b': Value not found" in error
+
+
+def test_shells_are_told_how_to_complete(tmp_path: Path) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        script = run(tmp_path, "completion", shell)[0]
+        assert "_BUNFLARE_COMPLETE" in script
+    run(tmp_path, "completion", "tcsh", code=2)
+    for words, expected in (
+        ("bunflare kv k", "key"),
+        ("bunflare r2 object sy", "sync"),
+        ("bunflare sta", "state"),
+        ("bunflare kv key get --bin", "--binding"),
+    ):
+        done = subprocess.run(
+            [PROGRAM],
+            capture_output=True,
+            text=True,
+            env={
+                **os.environ,
+                "_BUNFLARE_COMPLETE": "bash_complete",
+                "COMP_WORDS": words,
+                "COMP_CWORD": str(words.count(" ")),
+            },
+            check=False,
+        )
+        assert done.stdout.split(",")[-1].strip() == expected, words
+
+
+def test_each_command_of_r2_runs(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/a.txt").write_text("a")
+    r2 = ("r2", "object")
+    run(tmp_path, "r2", "bucket", "create", "made")
+    run(tmp_path, *r2, "put", "b/a.txt", "--file", "site/a.txt")
+    run(tmp_path, *r2, "copy", "b/a.txt", "b/copy.txt")
+    assert run(tmp_path, *r2, "get", "b/copy.txt", "--pipe")[0] == "a"
+    assert '"key": "a.txt"' in run(tmp_path, *r2, "head", "b/a.txt")[0]
+    assert len(run(tmp_path, *r2, "list", "b")[0].splitlines()) == 2
+    run(tmp_path, *r2, "delete", "b/copy.txt")
+    assert run(tmp_path, *r2, "sync", "site", "r2:b")[0] == ""
+    run(tmp_path, "r2", "bulk", "put", "b", "site", "--prefix", "p/")
+    run(tmp_path, "r2", "bulk", "get", "b", "out")
+    assert files(tmp_path / "out") == {"a.txt": b"a", "p/a.txt": b"a"}
+    assert "made" in run(tmp_path, "r2", "bucket", "list")[0]
+    assert "object_count" in run(tmp_path, "r2", "bucket", "info", "b", "--json")[0]
+    run(tmp_path, "r2", "bucket", "delete", "made", "--yes")
+    (tmp_path / ".bunflare/r2/b/new").write_text("x")
+    for group in (("r2", "bucket"), ("r2",)):
+        for name in ("verify" if len(group) == 2 else "check", "repair", "adopt"):
+            run(tmp_path, *group, name, "b")
+    assert len(run(tmp_path, *r2, "list", "b")[0].splitlines()) == 3
