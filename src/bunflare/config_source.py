@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +45,9 @@ class Source:
         self.data = self._toml() if self.is_toml else self._jsonc()
 
     def _toml(self) -> dict[str, Any]:
+        # Imported here because looking for a file, which every command does, needs none of it.
+        import tomllib
+
         try:
             return tomllib.loads(self.text)
         except tomllib.TOMLDecodeError as error:

@@ -110,25 +110,22 @@ def test_bulk(project: Path) -> None:
     assert asyncio.run(stored(project, "PLAIN")) == {"c": "3"}
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("{}", "JSON array"),
-        ("[", "not JSON"),
-        ('[{"key": "a"}]', "must be a string"),
-        ('[{"key": "ok", "value": "1"}, {"key": "", "value": "1"}]', "cannot be empty"),
-        ('[{"key": "a", "value": "!", "base64": true}]', "not base64"),
-        ('[{"key": "a", "value": "1", "ttl": 60}]', "unknown fields"),
-        ('[{"key": "a", "value": "1", "expiration_ttl": 5}]', "at least 60"),
-        ("[1]", "no object"),
-    ],
-)
-def test_a_bulk_put_with_something_wrong_writes_nothing(
-    project: Path, text: str, told: str
-) -> None:
-    run(project, "kv", "namespace", "create", "made")
-    (project / "put.json").write_text(text)
-    assert told in run(project, "kv", "bulk", "put", "put.json", "--binding", "PLAIN", code=1)[1]
+WRONG = {
+    "{}": "JSON array",
+    "[": "not JSON",
+    '[{"key": "a"}]': "must be a string",
+    '[{"key": "ok", "value": "1"}, {"key": "", "value": "1"}]': "cannot be empty",
+    '[{"key": "a", "value": "!", "base64": true}]': "not base64",
+    '[{"key": "a", "value": "1", "ttl": 60}]': "unknown fields",
+    '[{"key": "a", "value": "1", "expiration_ttl": 5}]': "at least 60",
+    "[1]": "no object",
+}
+
+
+def test_a_bulk_put_with_something_wrong_writes_nothing(project: Path) -> None:
+    put = ("kv", "bulk", "put", "-", "--binding", "PLAIN")
+    for text, told in WRONG.items():
+        assert told in run(project, *put, code=1, input=text.encode())[1]
     assert asyncio.run(stored(project, "PLAIN")) == {}
 
 
@@ -167,24 +164,24 @@ def test_names_that_are_nearly_right_are_said(project: Path) -> None:
         assert told.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("key", "put", "a", "1"),
-        ("key", "put", "a", "1", "--binding", "PLAIN", "--namespace-id", "x"),
-        ("key", "put", "a", "--binding", "PLAIN"),
-        ("key", "put", "a", "1", "--path", "x", "--binding", "PLAIN"),
-        ("key", "put", "a", "1", "--binding", "PLAIN", "--metadata", "{"),
-        ("key", "put", "a", "1", "--binding", "PLAIN", "--ttl", "soon"),
-        ("key", "put", "a", "1", "--binding", "PLAIN", "--remote"),
-        ("namespace", "rename", "--new-name", "x"),
-        ("namespace", "delete"),
-        ("bulk",),
-    ],
-)
-def test_wrong_arguments_end_with_2(project: Path, words: tuple[str, ...]) -> None:
+USED_WRONGLY = [
+    ("key", "put", "a", "1"),
+    ("key", "put", "a", "1", "--binding", "PLAIN", "--namespace-id", "x"),
+    ("key", "put", "a", "--binding", "PLAIN"),
+    ("key", "put", "a", "1", "--path", "x", "--binding", "PLAIN"),
+    ("key", "put", "a", "1", "--binding", "PLAIN", "--metadata", "{"),
+    ("key", "put", "a", "1", "--binding", "PLAIN", "--ttl", "soon"),
+    ("key", "put", "a", "1", "--binding", "PLAIN", "--remote"),
+    ("namespace", "rename", "--new-name", "x"),
+    ("namespace", "delete"),
+    ("bulk",),
+]
+
+
+def test_wrong_arguments_end_with_2(project: Path) -> None:
     run(project, "kv", "key", "put", "b", "1", "--binding", "PLAIN")
-    run(project, "kv", *words, code=2)
+    for words in USED_WRONGLY:
+        run(project, "kv", *words, code=2)
 
 
 async def test_all_of_it_beside_a_running_program(project: Path) -> None:
