@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -27,3 +28,29 @@ def run(
     assert done.returncode == code, (words, done.returncode, told)
     assert "Traceback" not in told, told
     return done.stdout.decode(), told
+
+
+def on_terminal(directory: Path, *words: str, **environment: str) -> str:
+    """What a person sees."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [PROGRAM, *words],
+        cwd=directory,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", **environment},
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            data = os.read(ours, 10_000)
+        except OSError:
+            break
+        if not data:
+            break
+        shown += data
+    os.close(ours)
+    process.wait(30)
+    return shown.decode()

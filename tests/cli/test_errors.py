@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import pty
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ import click
 import pytest
 
 from bunflare.cli import cli, main
-from tests.cli.process import PROGRAM, run
+from tests.cli.process import PROGRAM, on_terminal, run
 from tests.crash.conftest import small_disk as small_disk
 from tests.support import files
 
@@ -224,32 +223,6 @@ def test_a_full_disk_ends_in_a_sentence(small_disk: Path | None, tmp_path: Path)
 
 
 # -- terminals and shells --------------------------------------------------------------------------
-
-
-def on_terminal(directory: Path, *words: str, **environment: str) -> str:
-    """What a person sees."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [PROGRAM, *words],
-        cwd=directory,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**os.environ, "TERM": "xterm", **environment},
-    )
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            data = os.read(ours, 10_000)
-        except OSError:
-            break
-        if not data:
-            break
-        shown += data
-    os.close(ours)
-    process.wait(30)
-    return shown.decode()
 
 
 def test_a_terminal_shows_tables_and_colours(tmp_path: Path) -> None:

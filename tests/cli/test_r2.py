@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bunflare.cli import main
+from tests.cli.process import on_terminal
 from tests.support import files
 
 DATA = bytes(range(256)) * 2000
@@ -241,29 +240,9 @@ def test_wrong_arguments_end_with_2(
 
 def test_a_terminal_sees_how_far_a_transfer_is(project: Path) -> None:
     (project / "large.bin").write_bytes(DATA * 20)
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [
-            str(Path(sys.executable).with_name("bunflare")),
-            *("r2", "object", "put", "bucket/key", "--file", "large.bin"),
-        ],
-        cwd=project,
-        stderr=theirs,
-        env={**os.environ, "TERM": "xterm"},
-    )
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            data = os.read(ours, 10_000)
-        except OSError:
-            break
-        if not data:
-            break
-        shown += data
-    os.close(ours)
-    assert process.wait(30) == 0
-    assert b"100%" in shown
+    shown = on_terminal(project, "r2", "object", "put", "bucket/key", "--file", "large.bin")
+    assert "100%" in shown
+    assert "MB/s" in shown
 
 
 def test_buckets(project: Path, r2: Commands) -> None:

@@ -78,6 +78,7 @@ async def test_all_that_wrangler_has_kept(wrangler: Path) -> None:
     assert (left["system"], left["name"], left["key"]) == ("workflows", "order", "waiting")
     after = {name: data for name, data in files(wrangler / ".wrangler").items() if name in before}
     assert after == before
+    await asyncio.to_thread(run, wrangler, "state", "check")
 
     async with bunflare.open(wrangler / ".bunflare") as state:
         kv = state.kv(KV)
@@ -311,6 +312,8 @@ def lopata(tmp_path: Path) -> Path:
         connection = sqlite3.connect(path)
         connection.executescript(script)
         connection.close()
+    (root / "artifacts").mkdir()
+    (root / "artifacts/x").touch()
     (root / "d1/broken.sqlite").write_text("no database" * 100)
     (tmp_path / "pyproject.toml").touch()
     return root.parent
@@ -341,6 +344,7 @@ def test_a_state_of_another_program(tmp_path: Path, lopata: Path) -> None:
         ("cache", "default", "https://example.com/bad"),
         ("d1", "broken", None),
         ("other tables", "email_messages", None),
+        ("other files", "artifacts", None),
     }
 
     async def look() -> None:

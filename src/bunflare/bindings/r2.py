@@ -444,12 +444,18 @@ class R2Bucket:
 
     # -- care ------------------------------------------------------------------------------
 
-    async def check(self, digests: bool = False) -> R2Check:
+    async def check(
+        self,
+        digests: bool = False,
+        *,
+        progress: Callable[[int, int | None], object] | None = None,
+    ) -> R2Check:
         """Compare objects and files: whether each object has its file, and no file is alone.
 
         With ``digests``, also whether the bytes are those of which the etag is the MD5.
+        ``progress`` is called with the bytes of the objects done, and of all.
         """
-        return await r2_care.check(self._at_once(), self._settler, self._name, digests)
+        return await r2_care.check(self._at_once(), self._settler, self._name, digests, progress)
 
     async def repair(self) -> R2Check:
         """Put right what is safe: files that were moved or touched, or whose content was changed.

@@ -11,7 +11,7 @@ import hashlib
 import json
 import mimetypes
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from ..clock import Clock
@@ -104,8 +104,15 @@ def _md5(file: OpenFile) -> str:
 # -- looking -----------------------------------------------------------------------------------
 
 
-async def check(session: Session, settler: Settler, bucket: str, digests: bool) -> R2Check:
+async def check(
+    session: Session,
+    settler: Settler,
+    bucket: str,
+    digests: bool,
+    progress: Callable[[int, int | None], object] | None = None,
+) -> R2Check:
     await settler.flush()
+    whole = store.statistics(session.view, bucket)[1]
     objects = size = 0
     problems: list[R2Problem] = []
     waiting: list[asyncio.Task[list[R2Problem]]] = []
@@ -114,6 +121,8 @@ async def check(session: Session, settler: Settler, bucket: str, digests: bool) 
         size += sum(row.size for _, row in batch)
         if len(waiting) == _AT_ONCE:
             problems += await waiting.pop(0)
+        if progress is not None:
+            progress(size, whole)
         look = _look(session, settler.files, bucket, batch, digests)
         waiting.append(asyncio.create_task(look))
     for task in waiting:

@@ -9,6 +9,7 @@ import click
 
 from ..errors import BunflareError
 from .place import Place, confirm, on_state
+from .progress import progress_bar
 from .r2_common import (
     BUCKET,
     JURISDICTION,
@@ -117,7 +118,8 @@ async def delete(place: Place, bucket: str, yes: bool) -> None:
 async def verify(place: Place, bucket: str, digests: bool) -> None:
     """Compare objects and files. The exit code is 1 if an object is not as it should be."""
     must_exist(place, bucket)
-    found = await bucket_of(place, bucket).check(digests)
+    with progress_bar(bucket) as progress:
+        found = await bucket_of(place, bucket).check(digests, progress=progress)
     _tell(found)
     for name in found.strangers:
         click.echo(f"stranger: {name}")

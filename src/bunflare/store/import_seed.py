@@ -42,6 +42,13 @@ _READ = frozenset(
         *("do_migrations", "do_alarm_revisions"),
     }
 )
+#: What lies in a data directory.
+_KNOWN = frozenset(
+    {
+        *("r2", "r2-staging", "d1", "do-sql", "cache", "snapshots"),
+        *("processes", "sockets", "writer.lock"),
+    }
+)
 _UNFINISHED = frozenset({"queued", "running", "waiting"})
 
 Progress = Callable[[int], object]
@@ -73,6 +80,7 @@ class SeedImport:
         self._queues()
         self._workflows()
         self._cache()
+        self._other_files()
         for table in _CARRIED:
             if table in self._tables and self._intake.columns(table):
                 for one in self._records(table):
@@ -81,6 +89,18 @@ class SeedImport:
             if not table.startswith("bunflare_") and (found := self._file.count(table)):
                 reason = f"{found} rows: nothing here keeps them"
                 self._intake.tally.leave_out("other tables", table, None, reason)
+
+    def _other_files(self) -> None:
+        """What lies in the directory and is not taken over."""
+        tally = self._intake.tally
+        for path in sorted((self._root / "d1").glob(".*.history")):
+            name = path.name.removeprefix(".").removesuffix(".history")
+            tally.leave_out("d1", name, None, "its history: time travel begins anew")
+        for path in sorted((self._root / "snapshots").glob("[!.]*")):
+            tally.leave_out("snapshots", path.name, None, "an import takes the present state alone")
+        for path in sorted(self._root.iterdir()):
+            if path.name not in _KNOWN and not path.name.startswith(("data.sqlite", ".")):
+                tally.leave_out("other files", path.name, None, "nothing here knows them")
 
     def _records(self, table: str) -> Iterator[dict[str, Any]]:
         if table not in self._tables:
