@@ -143,6 +143,9 @@ def test_namespaces(project: Path) -> None:
     }
     assert all(one["title"] and one["supports_url_encoding"] for one in listed)
     assert asyncio.run(stored(project, "calls")) == {"a": "1"}
+    run(project, "kv", "namespace", "create", "more", "--binding", "MORE", "--update-config")
+    run(project, "kv", "key", "put", "a", "1", "--binding", "MORE")
+    assert asyncio.run(stored(project, "more")) == {"a": "1"}
     told = run(project, "kv", "namespace", "delete", "call", "-y", code=1)[1]
     assert "Did you mean 'calls'?" in told
     run(project, "kv", "namespace", "delete", "calls", "-y")

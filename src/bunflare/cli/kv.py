@@ -148,24 +148,46 @@ async def list_namespaces(place: Place, as_json: bool) -> None:
 @click.argument("namespace")
 @click.option("--binding", help="The name of the binding to show.")
 @click.option("--preview", is_flag=True, help="Make one for previews: NAMESPACE_preview.")
+@click.option("--update-config", is_flag=True, help="Add the binding to wrangler.toml.")
 async def create_namespace(
-    place: Place, namespace: str, binding: str | None, preview: bool
+    place: Place, namespace: str, binding: str | None, preview: bool, update_config: bool
 ) -> None:
     """Make an empty namespace, and show what binds it to a Worker.
 
     Nothing needs this: a namespace is there once something is put into it.
     """
+    path = place.config_path
+    is_toml = path is not None and path.suffix == ".toml"
+    if update_config and not is_toml:
+        raise click.UsageError("--update-config needs a wrangler.toml")
     name = f"{namespace}_preview" if preview else namespace
-    await care(place).create(name)
-    click.echo(f"The namespace {name!r} was made.", err=True)
     field = "preview_id" if preview else "id"
     entry = {"binding": binding or _identifier(namespace), field: name}
-    if place.config_path is not None and place.config_path.suffix == ".toml":
-        click.echo("[[kv_namespaces]]")
-        for key, value in entry.items():
-            click.echo(f"{key} = {json.dumps(value)}")
+    table = f"env.{place.environment}.kv_namespaces" if place.environment else "kv_namespaces"
+    text = "\n".join([f"[[{table}]]", *(f"{key} = {json.dumps(entry[key])}" for key in entry)])
+    bound = _with(path, text) if update_config and path is not None else ""
+    await care(place).create(name)
+    click.echo(f"The namespace {name!r} was made.", err=True)
+    if update_config and path is not None:
+        path.write_text(bound, encoding="utf-8")
+        click.echo(f"{path} binds it as {entry['binding']}.", err=True)
+    elif is_toml:
+        click.echo(text)
     else:
         show_json({"kv_namespaces": [entry]})
+
+
+def _with(path: Path, table: str) -> str:
+    """A wrangler file with one more table at its end."""
+    import tomllib
+
+    text = f"{path.read_text(encoding='utf-8').rstrip()}\n\n{table}\n"
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        # Its namespaces are written as one value, to which no table can be added.
+        raise BunflareError(f"{path} cannot be added to ({error}); add it by hand") from error
+    return text
 
 
 def _identifier(name: str) -> str:

@@ -33,7 +33,7 @@ class Place:
         directory: Path | None = None,
     ) -> None:
         self._config = config
-        self._environment = environment
+        self.environment = environment
         self._directory = directory
         self._state: State | None = None
 
@@ -56,12 +56,12 @@ class Place:
         """What the wrangler file says, if there is one."""
         path = self.config_path
         if path is None:
-            if self._environment is not None:
+            if self.environment is not None:
                 raise click.UsageError("--env needs a wrangler file, and there is none here")
             return None
         from ..config import load_config
 
-        return load_config(path, self._environment)
+        return load_config(path, self.environment)
 
     @cached_property
     def root(self) -> Path:
