@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import BunflareError, ValueCorrupt
 from ..values import loads
+from . import queues
 from .foreign import ForeignFile, foreign_file
 from .intake import ForeignObject, Intake, text_of
 from .r2_files import R2Files
@@ -72,6 +73,11 @@ class SeedImport:
         self._done = 0
 
     def run(self) -> None:
+        # First, since what they say of queues decides which messages are still kept.
+        for table in _CARRIED:
+            if table in self._tables and self._intake.columns(table):
+                for one in self._records(table):
+                    self._intake.insert(table, one)
         self._kv()
         self._r2()
         self._uploads()
@@ -81,10 +87,6 @@ class SeedImport:
         self._workflows()
         self._cache()
         self._other_files()
-        for table in _CARRIED:
-            if table in self._tables and self._intake.columns(table):
-                for one in self._records(table):
-                    self._intake.insert(table, one)
         for table in sorted(self._tables - _READ):
             if not table.startswith("bunflare_") and (found := self._file.count(table)):
                 reason = f"{found} rows: nothing here keeps them"
@@ -302,11 +304,17 @@ class SeedImport:
             body, kind = one["body"], one.get("content_type", "json")
             if isinstance(body, bytes):
                 body = base64.b64encode(body).decode() if kind == "bytes" else text_of(body)
-            visible = max(int(one["visible_at"]), int(leases.get(one["id"], 0)))
+            kept = queues.settings(self._intake.tx, one["queue"]).retention_ms
+            what = ("queues", one["queue"], one["id"])
+            if (one.get("bunflare_expires") or one["created_at"] + kept) <= self._intake.now:
+                self._intake.tally.leave_out(*what, "it has expired: it was kept for long enough")
+                continue
+            # None is visible before it was sent, by which the time that it is kept for is found.
+            times = (one["visible_at"], one["created_at"], leases.get(one["id"], 0))
+            visible = max(map(int, times))
             row = {**one, "body": body, "visible_at": visible}
             # Claims are those of processes that nobody here knows.
             row = {name: item for name, item in row.items() if name != "bunflare_holder"}
-            what = ("queues", one["queue"], one["id"])
             self._intake.add("queue_messages", row, what, len(str(body)))
         if done:
             reason = f"{done} messages that were done with"
