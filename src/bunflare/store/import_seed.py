@@ -40,6 +40,7 @@ _READ = frozenset(
         *("kv", "r2_objects", "do_storage", "do_alarms", "queue_messages", "workflow_instances"),
         *("cache_entries", "r2_multipart_uploads", "r2_multipart_parts", "do_instances"),
         *("queue_leases", "workflow_steps", "workflow_step_attempts", "workflow_events"),
+        *("workflow_occurrences", "workflow_legacy_claims"),
         *("do_migrations", "do_alarm_revisions"),
     }
 )
@@ -51,6 +52,9 @@ _KNOWN = frozenset(
     }
 )
 _UNFINISHED = frozenset({"queued", "running", "waiting"})
+
+#: What our log calls the end of a step, by what such a program calls the step.
+_ENDS = {"do": "step_completed", "sleep": "sleep_completed", "waitForEvent": "wait_completed"}
 
 Progress = Callable[[int], object]
 
@@ -340,15 +344,57 @@ class SeedImport:
             what = ("workflows", one["workflow_name"], one["id"])
             if not intake.add("workflow_instances", row, what, len(row["output"] or "")):
                 unfinished.pop(one["id"], None)
+        carried = self._occurrences(unfinished)
         steps: dict[str, int] = {}
         for table in ("workflow_steps", "workflow_step_attempts"):
             for one in self._records(table):
-                if one["instance_id"] in unfinished:
+                if one["instance_id"] in unfinished.keys() - carried:
                     steps[one["instance_id"]] = steps.get(one["instance_id"], 0) + 1
         for instance, number in sorted(steps.items()):
             reason = f"{number} steps: it begins anew"
             intake.tally.leave_out("workflows", unfinished[instance], instance, reason)
         self._events(unfinished)
+
+    def _occurrences(self, unfinished: dict[str, str]) -> set[str]:
+        """What steps of unfinished instances have given; of which instances that was known."""
+        runs = {
+            (one.get("incarnation"), one.get("run")): one["id"]
+            for one in self._records("workflow_instances")
+            if one["id"] in unfinished and one.get("incarnation") is not None
+        }
+        ended: dict[str, list[dict[str, Any]]] = {}
+        for one in self._records("workflow_occurrences"):
+            instance = runs.get((one["incarnation"], one["run"]))
+            if instance is not None and one["completed_at"] is not None:
+                ended.setdefault(instance, []).append(one)
+        for instance, found in ended.items():
+            found.sort(key=lambda one: (one["completed_at"], one["id"]))
+            self._log(instance, unfinished[instance], found)
+        return set(ended)
+
+    def _log(self, instance: str, workflow: str, ended: list[dict[str, Any]]) -> None:
+        """Write the steps of an instance, in the order in which they ended, as our log has them."""
+        known = bool(self._intake.columns("bunflare_workflow_log"))
+        for number, one in enumerate(ended, 1):
+            kind = _ENDS.get(one["type"])
+            if not known or kind is None or one["state"] != "completed" or one.get("stream_id"):
+                # Those that ended later follow from this one, and cannot be without it.
+                reason = f'{len(ended) - number + 1} steps, from "{one["name"]}" on: they run again'
+                self._intake.tally.leave_out("workflows", workflow, instance, reason)
+                return
+            gives = one["type"] != "sleep"
+            row = {
+                "instance": instance,
+                "number": number,
+                "kind": kind,
+                "name": one["name"],
+                "count": one["count"],
+                "attempt": one.get("attempt", 1) if one["type"] == "do" else None,
+                "started_at": one["completed_at"],
+                "at": one["completed_at"],
+                "value": (text_of(one.get("output")) or "null") if gives else None,
+            }
+            self._intake.insert("bunflare_workflow_log", row)
 
     def _events(self, unfinished: dict[str, str]) -> None:
         """Events that were sent and not used."""
