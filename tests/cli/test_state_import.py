@@ -564,3 +564,43 @@ def test_an_export_goes_into_an_empty_folder(tmp_path: Path) -> None:
     run(tmp_path, "state", "export", "new", "--only", "d1")
     assert files(tmp_path / "new") == {}
     run(tmp_path, "state", "export", "odd", "--only", "nonsense", code=2)
+
+
+STEPS = """
+ALTER TABLE workflow_instances ADD COLUMN incarnation TEXT;
+ALTER TABLE workflow_instances ADD COLUMN run INTEGER NOT NULL DEFAULT 1;
+CREATE TABLE workflow_occurrences (id INTEGER PRIMARY KEY, incarnation TEXT, run INTEGER, type TEXT,
+  name TEXT, count INTEGER, state TEXT, output TEXT, completed_at INTEGER, attempt INTEGER,
+  stream_id TEXT);
+UPDATE workflow_instances SET incarnation = id;
+INSERT INTO workflow_occurrences VALUES
+  (1, 'half', 1, 'do', 'one', 1, 'completed', '41', 7, 1, NULL),
+  (2, 'half', 1, 'sleep', 'rest', 1, 'completed', NULL, 8, 1, NULL),
+  (3, 'half', 1, 'do', 'two', 1, 'failed', NULL, 9, 1, NULL),
+  (4, 'half', 1, 'do', 'three', 1, 'started', NULL, NULL, 1, NULL),
+  (5, 'done', 1, 'do', 'one', 1, 'completed', '41', 7, 1, NULL);
+"""
+
+
+def test_an_unfinished_workflow_goes_on_where_its_steps_are_known(
+    tmp_path: Path, lopata: Path
+) -> None:
+    connection = sqlite3.connect(lopata / ".lopata/data.sqlite")
+    connection.executescript(STEPS)
+    connection.close()
+    report = imported(tmp_path, lopata)
+    told = [one["reason"] for one in report["left_out"] if one["key"] == "half"]
+    connection = sqlite3.connect(tmp_path / ".bunflare/data.sqlite")
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema")}
+    if "bunflare_workflow_log" in tables:
+        rows = connection.execute(
+            "SELECT instance, number, kind, name, count, value FROM bunflare_workflow_log"
+        ).fetchall()
+        assert rows == [
+            ("half", 1, "step_completed", "one", 1, "41"),
+            ("half", 2, "sleep_completed", "rest", 1, None),
+        ]
+        assert told == ['1 steps, from "two" on: they run again']
+    else:
+        assert told[0] == '3 steps, from "one" on: they run again'
+    connection.close()
