@@ -207,6 +207,33 @@ def test_what_is_there_already_is_not_written_over(wrangler: Path) -> None:
     assert again["taken"] == []
 
 
+def test_what_is_damaged_or_of_another_form_does_not_keep_the_rest_back(wrangler: Path) -> None:
+    root = wrangler / ".wrangler/state/v3"
+    (database,) = (root / "r2/miniflare-R2BucketObject").glob("7*.sqlite")
+    database.write_bytes(b"damaged" * 1000)
+    database.with_name(f"{database.name}-wal").unlink()
+    (database,) = (root / "do/fixture-Keys").glob("a7*.sqlite")
+    connection = sqlite3.connect(database)
+    connection.execute("UPDATE _cf_KV SET value = x'ffff' WHERE key = 'seen'")
+    connection.commit()
+    connection.close()
+    (database,) = (root / "kv/miniflare-KVNamespaceObject").glob("6*.sqlite")
+    connection = sqlite3.connect(database)
+    connection.execute("ALTER TABLE _mf_entries RENAME COLUMN blob_id TO blob")
+    connection.close()
+    next((root / "cache/default/blobs").iterdir()).unlink()
+    report = imported(wrangler, ".")
+    taken = {(one["system"], one["name"]): one["count"] for one in report["taken"]}
+    assert taken["d1", "quotes"] == 1
+    assert taken["objects", "Keys"] == 1
+    assert not any(system in ("r2", "kv") for system, _ in taken)
+    reasons = {one["system"]: one["reason"] for one in report["left_out"]}
+    assert reasons["r2"] == "its file is damaged"
+    assert "no 'blob_id'" in reasons["kv"]
+    assert "cannot be read" in reasons["objects"]
+    assert reasons["cache"] == "the file of its body is missing"
+
+
 def test_names_that_the_configuration_tells(wrangler: Path) -> None:
     source = (wrangler / "wrangler.jsonc").read_text()
     (wrangler / "wrangler.jsonc").write_text(

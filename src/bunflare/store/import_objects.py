@@ -9,13 +9,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import ValueCorrupt
+from ..errors import DatabaseCorrupt, ValueCorrupt
 from ..values import dumps
 from .foreign import ForeignFile, foreign_file
-from .intake import Intake
+from .intake import THERE, Intake
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _HALF = 16
@@ -85,6 +86,19 @@ class ObjectsImport:
 
     # -- Durable Objects -------------------------------------------------------------------
 
+    def _read_file(
+        self, system: str, name: str, path: Path, work: Callable[[ForeignFile], object]
+    ) -> None:
+        """Do ``work`` on a file; one that is damaged, or of another form, is left out."""
+        try:
+            with foreign_file(path) as file:
+                work(file)
+        except DatabaseCorrupt:
+            self._intake.tally.leave_out(system, name, path.name, "its file is damaged")
+        except KeyError as error:
+            reason = f"its file is of a form that nothing here knows: it has no {error}"
+            self._intake.tally.leave_out(system, name, path.name, reason)
+
     def take_objects(self) -> None:
         root = self._root / "do"
         for folder in sorted(root.iterdir()) if root.is_dir() else ():
@@ -97,7 +111,8 @@ class ObjectsImport:
             for path in sorted(folder.iterdir()):
                 if _DIGEST.match(path.stem) and path.suffix == ".sqlite":
                     ids.append(path.stem)
-                    self._object_file(namespace, path, alarms)
+                    work = partial(self._object_file, namespace, path.stem, alarms)
+                    self._read_file("objects", namespace, path, work)
                 elif not path.name.startswith("metadata.sqlite") and not path.name.endswith(
                     (".sqlite-wal", ".sqlite-shm")
                 ):
@@ -115,29 +130,39 @@ class ObjectsImport:
         path = folder / "metadata.sqlite"
         if not path.exists():
             return {}
-        with foreign_file(path) as file:
-            return {one["actor_id"]: one for one in file.records("_cf_ALARM")}
+        found: dict[str, dict[str, Any]] = {}
 
-    def _object_file(self, namespace: str, path: Path, alarms: dict[str, dict[str, Any]]) -> None:
-        digits, intake = path.stem, self._intake
+        def read(file: ForeignFile) -> None:
+            found.update({one["actor_id"]: one for one in file.records("_cf_ALARM")})
+
+        self._read_file("alarms", folder.name, path, read)
+        return found
+
+    def _object_file(
+        self,
+        namespace: str,
+        digits: str,
+        alarms: dict[str, dict[str, Any]],
+        file: ForeignFile,
+    ) -> None:
+        intake = self._intake
         size = 0
-        with foreign_file(path) as file:
-            tables = file.tables()
-            name = self._object_name(file, tables, alarms.get(digits))
-            row = {
-                "namespace": namespace,
-                "id": digits,
-                "name": name,
-                "created_at": intake.now,
-            }
-            called = name or digits
-            if not intake.insert("bunflare_objects", row):
-                intake.tally.leave_out("objects", namespace, called, "there is one already")
-                return
-            for one in file.records("_cf_KV") if "_cf_KV" in tables else ():
-                size += self._entry(namespace, digits, called, one["key"], one["value"])
-            if tables - set(INTERNAL):
-                size += intake.copy_database(file, f"do-sql/{namespace}", digits, INTERNAL) or 0
+        tables = file.tables()
+        name = self._object_name(file, tables, alarms.get(digits))
+        row = {
+            "namespace": namespace,
+            "id": digits,
+            "name": name,
+            "created_at": intake.now,
+        }
+        called = name or digits
+        if not intake.insert("bunflare_objects", row):
+            intake.tally.leave_out("objects", namespace, called, THERE)
+            return
+        for one in file.records("_cf_KV") if "_cf_KV" in tables else ():
+            size += self._entry(namespace, digits, called, one["key"], one["value"])
+        if tables - set(INTERNAL):
+            size += intake.copy_database(file, f"do-sql/{namespace}", digits, INTERNAL) or 0
         alarm = alarms.get(digits, {}).get("scheduled_time")
         if alarm is not None:
             # Nanoseconds there, milliseconds here.
@@ -174,8 +199,7 @@ class ObjectsImport:
             name = folder.name.removeprefix(prefix)
             for path in sorted(folder.glob("*.sqlite")):
                 if _DIGEST.match(path.stem):
-                    with foreign_file(path) as file:
-                        self._instance(name, file)
+                    self._read_file("workflows", name, path, partial(self._instance, name))
 
     def _instance(self, name: str, file: ForeignFile) -> None:
         self._step()

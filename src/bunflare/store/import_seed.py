@@ -18,7 +18,7 @@ from ..errors import BunflareError, ValueCorrupt
 from ..values import loads
 from . import queues
 from .foreign import ForeignFile, foreign_file
-from .intake import ForeignObject, Intake, text_of
+from .intake import THERE, ForeignObject, Intake, text_of
 from .r2_files import R2Files
 
 _STEP = 500
@@ -82,14 +82,21 @@ class SeedImport:
             if table in self._tables and self._intake.columns(table):
                 for one in self._records(table):
                     self._intake.insert(table, one)
-        self._kv()
-        self._r2()
-        self._uploads()
-        self._databases()
-        self._objects()
-        self._queues()
-        self._workflows()
-        self._cache()
+        for section in (
+            self._kv,
+            self._r2,
+            self._uploads,
+            self._databases,
+            self._objects,
+            self._queues,
+            self._workflows,
+            self._cache,
+        ):
+            try:
+                section()
+            except KeyError as error:
+                reason = f"its table has no column {error}"
+                self._intake.tally.leave_out(section.__name__[1:], "the rest", None, reason)
         self._other_files()
         for table in sorted(self._tables - _READ):
             if not table.startswith("bunflare_") and (found := self._file.count(table)):
@@ -245,7 +252,7 @@ class SeedImport:
                 self._intake.tally.leave_out("d1", path.stem, None, str(error))
                 continue
             if size is None:
-                reason = "there is such a database already"
+                reason = f"{THERE} of that name"
                 self._intake.tally.leave_out("d1", path.stem, None, reason)
             else:
                 self._intake.tally.took("d1", path.stem, size)
@@ -269,7 +276,7 @@ class SeedImport:
                 sizes[key] = sizes.get(key, 0) + len(text)
             else:
                 told = f"{key[1]}: {one['key']}"
-                intake.tally.leave_out("objects", key[0], told, "there is one already")
+                intake.tally.leave_out("objects", key[0], told, THERE)
         for one in self._records("do_alarms"):
             key = (one["namespace"], one["id"])
             row = {"namespace": key[0], "id": key[1], "alarm_time": one["alarm_time"]}
@@ -280,7 +287,7 @@ class SeedImport:
             with foreign_file(path) as file:
                 size = intake.copy_database(file, f"do-sql/{key[0]}", key[1])
             if size is None:
-                reason = "there are tables of it already"
+                reason = f"{THERE} with tables"
                 intake.tally.leave_out("objects", key[0], key[1], reason)
             else:
                 sizes[key] = sizes.get(key, 0) + size

@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..errors import BunflareError
 from .foreign import ForeignFile, foreign_file
 from .import_objects import INTERNAL, Names, ObjectsImport, object_id
-from .intake import ForeignObject
+from .intake import THERE, ForeignObject
 
 __all__ = ["Names", "WranglerImport", "count", "find_wrangler"]
 
@@ -72,18 +73,25 @@ class WranglerImport(ObjectsImport):
             if folder is None:
                 folder = self._folder_of(path, "kv", folders)
             blobs = self._root / "kv" / (folder or digest) / "blobs"
-            with foreign_file(path) as file:
-                for one in file.records("_mf_entries"):
-                    self._key(name, one, blobs)
+            self._read_file("kv", name, path, partial(self._keys, name, blobs))
 
     def _folder_of(self, path: Path, system: str, folders: list[str]) -> str | None:
         """The folder that holds the first blob of a database whose name nobody knows."""
-        with foreign_file(path) as file:
+        found: list[str] = []
+
+        def look(file: ForeignFile) -> None:
             for one in file.records("_mf_entries"):
                 for folder in folders:
                     if (self._root / system / folder / "blobs" / one["blob_id"]).exists():
-                        return folder
-        return None
+                        found.append(folder)
+                        return
+
+        self._read_file(system, path.stem, path, look)
+        return found[0] if found else None
+
+    def _keys(self, name: str, blobs: Path, file: ForeignFile) -> None:
+        for one in file.records("_mf_entries"):
+            self._key(name, one, blobs)
 
     def _key(self, name: str, one: dict[str, Any], blobs: Path) -> None:
         self._step()
@@ -112,14 +120,16 @@ class WranglerImport(ObjectsImport):
         for digest, path in self._files("r2", kind):
             name, folder = self._resolved("r2", kind, digest, self._names.r2, folders)
             blobs = self._root / "r2" / (folder or digest) / "blobs"
-            with foreign_file(path) as file:
-                parts: dict[str, list[Path | bytes]] = {}
-                for part in file.records("_mf_multipart_parts", "upload_id, part_number"):
-                    if part["object_key"] is not None:
-                        parts.setdefault(part["object_key"], []).append(blobs / part["blob_id"])
-                for one in file.records("_mf_objects"):
-                    self._object(name, one, blobs, parts)
-                self._uploads(name, file, blobs)
+            self._read_file("r2", name, path, partial(self._bucket, name, blobs))
+
+    def _bucket(self, name: str, blobs: Path, file: ForeignFile) -> None:
+        parts: dict[str, list[Path | bytes]] = {}
+        for part in file.records("_mf_multipart_parts", "upload_id, part_number"):
+            if part["object_key"] is not None:
+                parts.setdefault(part["object_key"], []).append(blobs / part["blob_id"])
+        for one in file.records("_mf_objects"):
+            self._object(name, one, blobs, parts)
+        self._uploads(name, file, blobs)
 
     def _object(
         self, name: str, one: dict[str, Any], blobs: Path, parts: dict[str, list[Path | bytes]]
@@ -177,13 +187,15 @@ class WranglerImport(ObjectsImport):
         kind = "miniflare-D1DatabaseObject"
         for digest, path in self._files("d1", kind):
             name, _ = self._resolved("d1", kind, digest, self._names.d1, ())
-            with foreign_file(path) as file:
-                size = self._intake.copy_database(file, "d1", name, INTERNAL)
-            self._step()
-            if size is None:
-                self._intake.tally.leave_out("d1", name, None, "there is such a database already")
-            else:
-                self._intake.tally.took("d1", name, size)
+            self._read_file("d1", name, path, partial(self._database, name))
+
+    def _database(self, name: str, file: ForeignFile) -> None:
+        self._step()
+        size = self._intake.copy_database(file, "d1", name, INTERNAL)
+        if size is None:
+            self._intake.tally.leave_out("d1", name, None, f"{THERE} of that name")
+        else:
+            self._intake.tally.took("d1", name, size)
 
     # -- cache -----------------------------------------------------------------------------
 
@@ -202,9 +214,12 @@ class WranglerImport(ObjectsImport):
                 folder = self._folder_of(path, "cache", folders) or digest
             else:
                 folder = called.replace(":", "_")
-            with foreign_file(path) as file:
-                for one in file.records("_mf_entries"):
-                    self._response(name, one, self._root / "cache" / folder / "blobs")
+            blobs = self._root / "cache" / folder / "blobs"
+            self._read_file("cache", name, path, partial(self._responses, name, blobs))
+
+    def _responses(self, name: str, blobs: Path, file: ForeignFile) -> None:
+        for one in file.records("_mf_entries"):
+            self._response(name, one, blobs)
 
     def _response(self, name: str, one: dict[str, Any], blobs: Path) -> None:
         self._step()

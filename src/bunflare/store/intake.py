@@ -257,7 +257,11 @@ class Intake:
         if target.exists():
             return None
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        source.copy(target)
+        try:
+            source.copy(target)
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
         try:
             copy = apsw.Connection(str(target))
             try:
