@@ -30,6 +30,7 @@ GROUPS = {
     "http": "serving",
     "sockets": "sockets",
     "startup": "startup",
+    "import": "importing",
     "growth": "growth",
 }
 
