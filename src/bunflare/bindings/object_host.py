@@ -24,6 +24,7 @@ from ..store.gate import output_gate
 from . import object_ids as ids
 from .actor import Actor, Event
 from .object_alarms import AlarmClock
+from .object_commits import Commits
 from .object_data import ObjectData
 from .object_flush import Flusher
 from .object_ids import DurableObjectId
@@ -95,6 +96,7 @@ class ObjectHost:
         self.has_alarm = callable(getattr(made, "alarm", None))
         self.alarms = AlarmClock(self, timer)
         self.flusher = Flusher(database)
+        self.commits = Commits()
         self.sql_directory = str(database.directory.path / "do-sql" / namespace)
         self.sockets = HostSockets(self)
 
@@ -441,6 +443,7 @@ class ObjectHost:
             else:
                 actor.reset(ended)
         self.actors.clear()
+        self.commits.close()
         if self._server is not None:
             address = self._server.address
             await self._server.close()
