@@ -217,3 +217,34 @@ async def test_wait_until_outlives_its_event_and_keeps_the_object(
     done.set()
     await asyncio.sleep(0.01)
     assert await stub.late() is True
+
+
+async def test_a_section_that_nobody_awaits_outlives_the_one_that_has_opened_it(
+    state: bunflare.State,
+) -> None:
+    ending = asyncio.Event()
+
+    class Nesting(DurableObject):
+        async def start(self) -> None:
+            async def inner() -> None:
+                await ending.wait()
+
+            async def outer() -> None:
+                self.ctx.block_concurrency_while(inner)
+
+            await self.ctx.block_concurrency_while(outer)
+
+        async def answer(self) -> int:
+            return 42
+
+    stub = state.durable_objects(Nesting).get_by_name("a")
+    started = stub.start()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    answer = stub.answer()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert not answer.done()
+    ending.set()
+    assert await asyncio.wait_for(answer, 5) == 42
+    await started

@@ -480,3 +480,28 @@ async def test_storage_is_a_sorted_dict_with_nested_transactions(
         content = await stub.do(work)
         state._objects["Box"].evict(str(stub.id))
         await stub.do(_expect(content))
+
+
+async def test_bounds_that_meet_or_cross_and_prefixes_of_signs(do: Do) -> None:
+    async def work(storage: DurableObjectStorage) -> None:
+        await storage.put({"ab": 1, "AB": 2, "a%": 3, "a_": 4, "b": 5})
+        assert list(await storage.list(prefix="a")) == ["a%", "a_", "ab"]
+        assert list(await storage.list(prefix="a%")) == ["a%"]
+        assert list(await storage.list(prefix="a", reverse=True, limit=1)) == ["ab"]
+        assert list(await storage.list(prefix="a", start="a_", end="ab")) == ["a_"]
+        assert await storage.list(start="b", end="b") == {}
+        assert await storage.list(start="z", end="a") == {}
+        assert await storage.get(["b", "b", "none"]) == {"b": 5}
+        assert await storage.delete([]) == 0
+
+    await do(work)
+
+
+async def test_queries_that_begin_with_a_comment_or_values_give_rows(do: Do) -> None:
+    async def work(storage: DurableObjectStorage) -> None:
+        assert storage.sql.exec("-- first\nSELECT 1 AS a").to_array() == [{"a": 1}]
+        assert storage.sql.exec("VALUES (1), (2)").raw().to_array() == [[1], [2]]
+        with pytest.raises(DurableObjectSqlError, match="did not contain a statement"):
+            storage.sql.exec(" -- nothing")
+
+    await do(work)

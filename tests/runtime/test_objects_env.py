@@ -26,9 +26,14 @@ compatibility_date = "2026-11-01"
 name = "THING"
 class_name = "Thing"
 
+[[durable_objects.bindings]]
+name = "SMALL"
+class_name = "Small"
+
 [[migrations]]
 tag = "v1"
 new_sqlite_classes = ["Thing"]
+new_classes = ["Small"]
 """
 
 # Written as for the platform: its spellings, options in a dict, results with attributes.
@@ -89,8 +94,24 @@ class Thing(DurableObject):
     async def fetch(self, request):
         return Response(await request.text(), status=201, headers={"x-method": request.method})
 
+class Small(DurableObject):
+    async def limits(self):
+        said = []
+        for attempt in (lambda: self.ctx.storage.put("key", "x" * 200_000),
+                        lambda: self.ctx.storage.sql.exec("SELECT 1"),
+                        lambda: self.ctx.storage.kv.get("key")):
+            try:
+                result = attempt()
+                await result
+            except Exception as error:
+                said.append(str(error)[:40])
+        await self.ctx.storage.put("key", "x")
+        return [*said, await self.ctx.storage.get("key")]
+
 class Default(WorkerEntrypoint):
     async def fetch(self, request):
+        if request.url.endswith("/limits"):
+            return Response.json(await self.env.SMALL.getByName("a").limits())
         things = self.env.THING
         stub = things.get(things.idFromName("a"))
         what = request.url.rsplit("/", 1)[1]
@@ -133,6 +154,15 @@ def test_storage_as_the_platform_spells_it(server: Server) -> None:
 def test_sql_as_the_platform_spells_it(server: Server) -> None:
     found = _json(server, "sql")
     assert found == [["a", "b"], 1, ["x"], False, 1, [1, "x"], True]
+
+
+def test_a_class_of_new_classes_has_the_limits_of_one(server: Server) -> None:
+    assert _json(server, "limits") == [
+        "Values cannot be larger than 131072 byte",
+        "SQL is not enabled for this Durable Obje",
+        "The storage.kv (synchronous KV) API is o",
+        "x",
+    ]
 
 
 def test_context_and_ids(server: Server) -> None:

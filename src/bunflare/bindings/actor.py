@@ -371,7 +371,12 @@ class Actor:
     def _close(self, section: Section) -> None:
         if self.broken is not None:
             return
+        if self.section is not section:
+            # One that it has opened, and not awaited, is still open.
+            return
         self.section = section.parent
+        while self.section is not None and self.section.over:
+            self.section = self.section.parent
         for blocked in self._blocked or ():
             if self._open_if_free(blocked):
                 self._blocked = [one for one in self._blocked or () if one is not blocked]

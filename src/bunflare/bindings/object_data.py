@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ..store import objects as store
+from ..store.loops import call_soon
 from ..store.object_bookmarks import end_restore
+from .object_commits import Aside
 from .object_flush import MOST
 from .object_travel import go_back
 
@@ -95,7 +97,7 @@ class ObjectData:
     __slots__ = (
         *("_actor", "_database", "_failed", "_known", "_namespace"),
         *("bookmark", "digits", "file", "flying", "host", "layers", "name", "ringing", "scheduled"),
-        *("successor",),
+        *("aside", "successor"),
     )
 
     def __init__(
@@ -122,6 +124,8 @@ class ObjectData:
             before.successor = self
         #: Whether a flush is to come, of itself or at the end of an event's step.
         self.scheduled = False
+        #: What is being committed to the SQL file on a thread.
+        self.aside: Aside | None = None
         self._known = False
         self._failed: BaseException | None = None
         #: Its SQL file, once that was asked for.
@@ -328,7 +332,13 @@ class ObjectData:
                 changes = self._under_way(layer) if layer or self.flying else None
                 if self.file.changed:
                     self.bookmark = None
-                sequence = self.file.commit(changes)
+                    if self.host.commits.slow:
+                        self._commit_aside(layer, changes)
+                        return
+                    with self.host.commits:
+                        sequence = self.file.commit(changes)
+                else:
+                    sequence = self.file.commit(changes)
             except Exception as error:
                 self._fail(error)
                 return
@@ -346,10 +356,53 @@ class ObjectData:
             whole.put(one)
         return whole.text()
 
+    def _commit_aside(self, layer: Layer, changes: str | None) -> None:
+        """Commit to the SQL file on a thread, while the object stands still.
+
+        What runs in it all the same, as a task of its own, waits where it touches the file, or
+        sends further changes.
+        """
+        assert self.file is not None
+        assert self._actor is not None
+        self.end_aside()
+        aside = Aside(layer)
+        loop = asyncio.get_running_loop()
+        layer.sequence, aside.committing = self.file.commit_aside(
+            changes,
+            self.host.commits.threads(),
+            lambda _: call_soon(loop, lambda: self.end_aside(aside)),
+        )
+        self.layers[0] = Layer()
+        layer.data = self
+        self.flying.append(layer)
+        self.aside = aside
+        self._actor.block(aside.stand, resets=False)
+
+    def end_aside(self, which: Aside | None = None) -> None:
+        """Go on after a commit on a thread; wait for it, where that is not over."""
+        aside = self.aside
+        if aside is None or which not in (None, aside):
+            return
+        error = aside.committing.result()
+        self.aside = None
+        if self.file is not None:
+            self.file.settle()
+            self.host.commits.took(self.file.took)
+        aside.release()
+        if error is not None:
+            self.landed(aside.layer, error)
+        else:
+            self._hand_over(aside.layer)
+
     def _send(self, layer: Layer) -> None:
+        if self.aside is not None:
+            self.end_aside()
         layer.data = self
         self.bookmark = None
         self.flying.append(layer)
+        self._hand_over(layer)
+
+    def _hand_over(self, layer: Layer) -> None:
         batch = self.host.flusher.batch
         if batch.open and len(batch.layers) < MOST:
             batch.layers.append(layer)
@@ -433,6 +486,7 @@ class ObjectData:
 
     def close(self) -> None:
         """Forget what was not sent, and let go of the SQL file."""
+        self.end_aside()
         self._failed = self._failed or RuntimeError("this object's storage was closed")
         if self.file is not None:
             self.file.close()

@@ -24,6 +24,7 @@ from ..store.gate import output_gate
 from . import object_ids as ids
 from .actor import Actor, Event
 from .object_alarms import AlarmClock
+from .object_commits import Commits
 from .object_data import ObjectData
 from .object_flush import Flusher
 from .object_ids import DurableObjectId
@@ -68,12 +69,15 @@ class ObjectHost:
         clock: Clock,
         timer: Timer,
         idle_seconds: float = IDLE_SECONDS,
+        sqlite: bool = True,
     ) -> None:
         self.database = database
         self.namespace = namespace
         self.unique = store.unique_key(database.view, namespace)
         self.clock = clock
         self.made = made
+        #: Whether its class is not one of `new_classes`.
+        self.sqlite = sqlite
         self._env = env
         self._idle_ms = int(idle_seconds * 1000)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -92,6 +96,7 @@ class ObjectHost:
         self.has_alarm = callable(getattr(made, "alarm", None))
         self.alarms = AlarmClock(self, timer)
         self.flusher = Flusher(database)
+        self.commits = Commits()
         self.sql_directory = str(database.directory.path / "do-sql" / namespace)
         self.sockets = HostSockets(self)
 
@@ -103,9 +108,12 @@ class ObjectHost:
             return
         self.settle()
 
-    def replace(self, made: Callable[[DurableObjectState, Any], object], env: Any) -> None:
+    def replace(
+        self, made: Callable[[DurableObjectState, Any], object], env: Any, sqlite: bool = True
+    ) -> None:
         """Make instances of another class from now on; those that are at work end it first."""
         self.made = made
+        self.sqlite = sqlite
         self._env = env
         self.has_alarm = callable(getattr(made, "alarm", None))
         for digits, actor in list(self.actors.items()):
@@ -260,7 +268,7 @@ class ObjectHost:
         actor.data = ObjectData(self, actor, name, self._landing.pop(digits, None))
         self.actors[digits] = actor
         own = DurableObjectId(digits, name, id.jurisdiction)
-        state = DurableObjectState(actor, own, lambda: self.sockets.of(own))
+        state = DurableObjectState(actor, own, lambda: self.sockets.of(own), self.sqlite)
         try:
             actor.construct(lambda: self.made(state, self._env))
         except Exception as error:
@@ -435,6 +443,7 @@ class ObjectHost:
             else:
                 actor.reset(ended)
         self.actors.clear()
+        self.commits.close()
         if self._server is not None:
             address = self._server.address
             await self._server.close()

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ..errors import DurableObjectError, DurableObjectTypeError
+from .object_limits import KeyValueStorage
 from .object_sockets import SocketMethods
 from .object_storage import DurableObjectStorage
 
@@ -26,12 +27,17 @@ class DurableObjectState(SocketMethods):
     __slots__ = ("_actor", "_props", "_sockets", "id", "storage")
 
     def __init__(
-        self, actor: Actor, id: DurableObjectId, sockets: Callable[[], ObjectSockets]
+        self,
+        actor: Actor,
+        id: DurableObjectId,
+        sockets: Callable[[], ObjectSockets],
+        sqlite: bool,
     ) -> None:
         self._actor = actor
         self._sockets = sockets
         self.id = id
-        self.storage = DurableObjectStorage(actor, actor.data)
+        made = DurableObjectStorage if sqlite else KeyValueStorage
+        self.storage = made(actor, actor.data)
         self._props: dict[str, Any] | None = None
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..errors import DurableObjectError, DurableObjectTypeError
 from ..values import loads
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class _Operations:
+class Operations:
     """What storage and a transaction on it have in common.
 
     None of these waits for anything: what is read is at hand, and what is written is on its way to
@@ -146,7 +146,7 @@ class _Operations:
         self._data.set_alarm(None)
 
 
-class DurableObjectTransaction(_Operations):
+class DurableObjectTransaction(Operations):
     """What `DurableObjectStorage.transaction` gives its closure."""
 
     __slots__ = ("_rolled_back",)
@@ -205,13 +205,16 @@ class SyncKvStorage:
         return ((key, loads(text)) for key, text in rows)
 
 
-class DurableObjectStorage(_Operations):
+class DurableObjectStorage(Operations):
     """An object's storage: keys and values, SQL tables and one alarm.
 
     A key and its value have at most 2 MiB together.
     """
 
     __slots__ = ("kv", "sql")
+
+    #: What `transaction` gives its closure.
+    opens: ClassVar[type[DurableObjectTransaction]] = DurableObjectTransaction
 
     def __init__(self, actor: Actor, data: ObjectData) -> None:
         super().__init__(actor, data)
@@ -231,7 +234,7 @@ class DurableObjectStorage(_Operations):
 
         No other event enters the object meanwhile. An exception, or ``txn.rollback()``, undoes it.
         """
-        transaction = DurableObjectTransaction(self._actor, self._data)
+        transaction = self.opens(self._actor, self._data)
 
         async def run() -> T:
             self._data.begin()

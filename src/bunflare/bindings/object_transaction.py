@@ -19,6 +19,7 @@ from ..store.gate import output_gate
 from ..values import loads
 from .durable_objects import DurableObjectStub, host_of
 from .object_arguments import bounds, check_key, check_limit, serialize
+from .object_limits import check_entries
 
 if TYPE_CHECKING:
     from ..store.session import Session
@@ -115,6 +116,8 @@ class ObjectKeys:
         if value is ... and not isinstance(key, Mapping):
             raise DurableObjectTypeError("put() called with undefined value.")
         given = key if isinstance(key, Mapping) else {key: value}
+        if not self._actor.data.host.sqlite:
+            check_entries(given)
         texts = {check_key(one): serialize(one, item) for one, item in given.items()}
         data = self._actor.data
         await self._session.write(store.add, *self._where, data.name, data.host.clock.now())

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..bindings.durable_objects import DurableObject, DurableObjectId, DurableObjectStub
+from ..bindings.object_limits import key_value_classes
 from ..bindings.object_migrations import apply_migrations
 from ..bindings.object_sql import SqlCursor, SqlRawCursor, SqlStorage
 from ..bindings.object_storage import DurableObjectTransaction, SyncKvStorage
@@ -144,8 +145,11 @@ async def bind_objects(
                 f'Durable Object binding "{binding.name}" names'
             )
         classes[binding.name] = binding.class_name, made
+    small = key_value_classes(config.migrations)
     for name, (class_name, made) in classes.items():
-        namespace = state.durable_objects(_Maker(made), class_name, env, replace=True)
+        namespace = state.durable_objects(
+            _Maker(made), class_name, env, replace=True, sqlite=class_name not in small
+        )
         env.add(name, NamespaceFacade(namespace, _NAMESPACE))
 
 

@@ -9,14 +9,16 @@ is not there writes them once more.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import apsw
 
-from ..errors import DurableObjectSqlError, DurableObjectTypeError
+from ..errors import DatabaseError, DurableObjectSqlError, DurableObjectTypeError
 from .blobs import sync_directory
 from .connection import BusyWait, Durability, Row, connect, enter_wal, translate
 from .d1_connection import USER, Guard, keyword, statements
@@ -111,6 +113,8 @@ class Rows:
 
     def row(self) -> Row:
         """The next row. Raises `StopIteration` if there is none."""
+        if self._rows is not _NONE and self._file.committing is not None:
+            self._file.settle()
         try:
             row = next(self._rows)
         except StopIteration:
@@ -160,6 +164,10 @@ class ObjectFile:
             self._schema = -1
             #: Whether a transaction is open.
             self.open = False
+            #: A commit on a thread: until `settle`, nothing else may touch the connection.
+            self.committing: Future[DatabaseError | None] | None = None
+            #: What the last of these took, in seconds.
+            self.took = 0.0
             self.sequence, self.changes = self._redo()
             self._schema = self._version()
         except apsw.Error as error:
@@ -273,6 +281,7 @@ class ObjectFile:
             found.append(tuple([column[0] for column in cursor.get_description()]))
             return False
 
+        self.settle()
         cursor = self._connection.cursor()
         cursor.exec_trace = look
         with suppress(apsw.ExecTraceAbort, apsw.ExecutionCompleteError):
@@ -321,13 +330,8 @@ class ObjectFile:
         """
         if not self.open:
             return None
-        sequence = None
+        sequence = self._record(changes)
         try:
-            if changes is not None and self.changed:
-                sequence = self.sequence + 1
-                if sequence == 1:
-                    self._own(_CREATE_REDO)
-                self._own(_WRITE_REDO, (sequence, changes))
             self._own("COMMIT")
         except apsw.Error as error:
             self.rollback()
@@ -337,8 +341,61 @@ class ObjectFile:
             self.sequence = sequence
         return sequence
 
+    def _record(self, changes: str | None) -> int | None:
+        if changes is None or not self.changed:
+            return None
+        sequence = self.sequence + 1
+        try:
+            if sequence == 1:
+                self._own(_CREATE_REDO)
+            self._own(_WRITE_REDO, (sequence, changes))
+        except apsw.Error as error:
+            self.rollback()
+            raise translate(error, self.path) from error
+        return sequence
+
+    def commit_aside(
+        self, changes: str | None, threads: Executor, ended: Callable[[object], object]
+    ) -> tuple[int | None, Future[DatabaseError | None]]:
+        """`commit` on a thread, which calls ``ended`` there.
+
+        The number of the redo record, and what the commit has failed with. Whoever needs the
+        connection before waits for it.
+        """
+        sequence = self._record(changes)
+        self.open = False
+        self._guard.trusted = True
+        committing = self.committing = threads.submit(self._commit)
+        if sequence is not None:
+            # If it fails, the file is not written any more.
+            self.sequence = sequence
+        committing.add_done_callback(ended)
+        return sequence, committing
+
+    def _commit(self) -> DatabaseError | None:
+        started = time.perf_counter()
+        try:
+            self._connection.execute("COMMIT")
+        except apsw.Error as error:
+            self._schema = -1
+            with suppress(apsw.Error):
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+            failure: DatabaseError = translate(error, self.path)
+            return failure
+        self.took = time.perf_counter() - started
+        return None
+
+    def settle(self) -> None:
+        """Wait for a commit that is on a thread."""
+        committing, self.committing = self.committing, None
+        if committing is not None:
+            committing.result()
+            self._guard.trusted = False
+
     def rollback(self) -> None:
         """Undo what was not committed."""
+        self.settle()
         self.open = False
         self._schema = -1
         if self._connection.in_transaction:
@@ -383,6 +440,7 @@ class ObjectFile:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         partial = path.with_suffix(".part")
         partial.unlink(missing_ok=True)
+        self.settle()
         try:
             target = apsw.Connection(str(partial))
             try:
@@ -428,6 +486,8 @@ class ObjectFile:
 
     def _own(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Row]:
         """A statement of ours."""
+        if self.committing is not None:
+            self.settle()
         self._guard.trusted = True
         try:
             return list(self._connection.execute(sql, bindings))
