@@ -166,6 +166,68 @@ async def test_a_restore_that_is_killed_is_before_or_after(directory: Path, tmp_
     assert "old" in outcomes
 
 
+_KEEPER = """
+import asyncio, sys, bunflare
+from bunflare.bindings.care import go_back
+
+async def main():
+    for number in range(1000):
+        async with bunflare.open(sys.argv[1], durability="normal") as state:
+            await state.kv("K").put("which", str(number))
+            await state.r2("files").put("which", str(number) * 100)
+            await state.d1("db").exec(f"UPDATE t SET n = {number}")
+            print(number, flush=True)
+            await state.snapshot(f"s{number}")
+        if number % 3 == 2:
+            go_back(f"s{number - 1}", sys.argv[1])
+        async with bunflare.open(sys.argv[1], durability="normal") as state:
+            if number > 5:
+                await state.drop_snapshot(f"s{number - 5}")
+            await state.repair()
+
+asyncio.run(main())
+"""
+
+
+async def test_snapshots_survive_being_killed(directory: Path) -> None:
+    async with bunflare.open(directory, durability="normal") as state:
+        await state.d1("db").exec("CREATE TABLE t (n); INSERT INTO t VALUES (-1)")
+    rng = random.Random(2)
+    for _ in range(40 if LONG else 5):
+        with child(_KEEPER, directory) as process:
+            for _ in range(rng.randrange(2, 8)):
+                last = int(process.line())
+            time.sleep(rng.uniform(0, 0.08))
+            process.kill()
+        async with bunflare.open(directory, durability="normal") as state:
+            assert (await state.check()).problems == ()
+            kept = await state.snapshots()
+            # None is lost on the way back to another.
+            numbers = [int(one.name[1:]) for one in kept]
+            assert numbers == list(range(numbers[0], numbers[-1] + 1))
+            assert numbers[-1] >= last - 1
+        # Each is whole: what was written one after the other is there, or not yet.
+        for one in kept[-3:]:
+            copy = directory.with_name("copy")
+            async with bunflare.open(directory, durability="normal") as state:
+                await state.branch(copy, one.name)
+            async with bunflare.open(copy, durability="normal") as state:
+                assert (await state.check()).problems == ()
+                found = await state.r2("files").get("which")
+                assert isinstance(found, bunflare.R2ObjectBody)
+                row = await state.d1("db").prepare("SELECT n FROM t").first()
+                number = one.name[1:]
+                assert await state.kv("K").get("which") == number
+                assert await found.text() == number * 100
+                assert row["n"] == int(number)
+            shutil.rmtree(copy)
+        async with bunflare.open(directory, durability="normal") as state:
+            for one in await state.snapshots():
+                await state.drop_snapshot(one.name)
+            # The next round begins with its first snapshot.
+            assert await state.snapshots() == []
+
+
 async def test_a_damaged_backup_changes_nothing(directory: Path, tmp_path: Path) -> None:
     async with bunflare.open(directory, durability="normal") as state:
         await state.kv("K").put("a", "b")
