@@ -108,12 +108,12 @@ async def test_a_backup_under_load_is_one_moment(
         for process in (one, two, three):
             assert process.line() == "going"
         async with bunflare.open(directory, durability="normal") as state:
-            for number in range(20 if LONG else 5):
+            for number in range(20 if LONG else 3):
                 made = await state.backup(tmp_path / f"{number}.tar")
                 assert made.files > 6
             # Nor does a look at what changes all the time find anything wrong.
             assert (await state.check()).problems == ()
-    for number in range(20 if LONG else 5):
+    for number in range(20 if LONG else 3):
         copy = tmp_path / "copy"
         await asyncio.to_thread(bunflare.restore, tmp_path / f"{number}.tar", copy)
         async with bunflare.open(copy, durability="normal") as state:
@@ -148,7 +148,7 @@ async def test_a_restore_that_is_killed_is_before_or_after(directory: Path, tmp_
             await state.backup(target)
     outcomes: list[str] = []
     rng = random.Random(1)
-    for _ in range(60 if LONG else 6):
+    for _ in range(60 if LONG else 4):
         with child(_RESTORER, new, directory) as process:
             assert process.line() == "begin"
             time.sleep(rng.uniform(0, 0.08))
@@ -181,7 +181,7 @@ async def main():
         if number % 3 == 2:
             go_back(f"s{number - 1}", sys.argv[1])
         async with bunflare.open(sys.argv[1], durability="normal") as state:
-            if number > 5:
+            if number >= 5:
                 await state.drop_snapshot(f"s{number - 5}")
             await state.repair()
 
@@ -193,7 +193,7 @@ async def test_snapshots_survive_being_killed(directory: Path) -> None:
     async with bunflare.open(directory, durability="normal") as state:
         await state.d1("db").exec("CREATE TABLE t (n); INSERT INTO t VALUES (-1)")
     rng = random.Random(2)
-    for _ in range(40 if LONG else 5):
+    for _ in range(40 if LONG else 3):
         with child(_KEEPER, directory) as process:
             for _ in range(rng.randrange(2, 8)):
                 last = int(process.line())
