@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -263,3 +266,44 @@ async def test_a_full_disk_undoes_a_backup_and_a_restore(
     with pytest.raises(bunflare.DatabaseFull, match="disk"):
         bunflare.restore(tmp_path / "b.tar", small_disk / "state")
     assert list(small_disk.iterdir()) == []
+
+
+async def test_commands_on_a_full_disk_end_in_a_sentence(
+    small_disk: Path | None, tmp_path: Path
+) -> None:
+    if small_disk is None:
+        pytest.skip("no disk can be mounted here")
+    directory = small_disk / "state"
+    async with bunflare.open(directory, durability="normal") as state:
+        for number in range(3):
+            await state.kv("K").put(f"{number}", os.urandom(1_500_000))
+        await state.backup(tmp_path / "b.tar")
+    filler = small_disk / "filler"
+    with filler.open("wb") as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(65536))
+    for arguments in (
+        ("backup", str(small_disk / "b.tar")),
+        ("snapshot", "create", "one"),
+        ("branch", str(small_disk / "branch")),
+        ("restore", str(tmp_path / "b.tar"), "--replace"),
+        ("vacuum",),
+    ):
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [
+                *(sys.executable, "-c", "from bunflare.cli import main; main()", "state"),
+                *(*arguments, "--persist-to", str(directory)),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1, arguments
+        assert "is full" in done.stderr, (arguments, done.stderr)
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+    filler.unlink()
+    async with bunflare.open(directory, durability="normal") as state:
+        assert (await state.check()).problems == ()
+        assert await state.snapshots() == []
+    assert sorted(path.name for path in small_disk.iterdir()) == ["state"]

@@ -61,8 +61,13 @@ def write_backup(directory: Directory, target: Path, progress: Progress | None =
         raise BackupError(f"there is no directory {target.parent}")
 
     def make(found: Moment, pins: Path) -> Backup:
-        with _partial(target) as file:
-            return _write(found.at, Image(pins, found.sql), target, file, progress)
+        # On the disk of the backup, which has to have the room in any case.
+        copy = target.with_name(f".{target.name}.{os.getpid()}.copy")
+        try:
+            with _partial(target) as file:
+                return _write(found.at, Image(pins, found.sql, copy), target, file, progress)
+        finally:
+            copy.unlink(missing_ok=True)
 
     with refusals(target):
         return of_moment(directory, make)

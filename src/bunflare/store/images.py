@@ -30,7 +30,6 @@ from .layout import DATABASE, SNAPSHOTS, tree
 from .moment import Moment, Moved, SqlFile, clone, link, moment
 
 _MAKING = ".making-"
-_COPY = ".copy"
 _EXCHANGE = 2
 _TRIES = 6
 
@@ -40,9 +39,11 @@ T = TypeVar("T")
 class Image:
     """The files of a moment: those in a directory, and SQLite's, copied when they are due."""
 
-    def __init__(self, pins: Path, sql: list[SqlFile]) -> None:
+    def __init__(self, pins: Path, sql: list[SqlFile], copy: Path | None = None) -> None:
         self._pins = pins
         self._sql = sql
+        # Where such copies are made, one at a time.
+        self._copy = copy or pins / ".copy"
 
     @cached_property
     def size(self) -> int:
@@ -52,10 +53,9 @@ class Image:
 
     def files(self) -> Iterator[tuple[str, Path]]:
         """Names, and where the bytes are."""
-        copy = self._pins / _COPY
         for file in self._sql:
-            file.copy(copy)
-            yield file.name, copy
+            file.copy(self._copy)
+            yield file.name, self._copy
         start = len(str(self._pins)) + 1
         for entry in tree(self._pins, ""):
             yield entry.path[start:], Path(entry.path)
@@ -63,7 +63,7 @@ class Image:
     def done(self, name: str) -> None:
         """That file is no longer needed."""
         if any(name == file.name for file in self._sql):
-            (self._pins / _COPY).unlink()
+            self._copy.unlink()
 
     def settle(self) -> None:
         """Have the files of SQLite in their places too."""
@@ -96,7 +96,7 @@ def refusals(target: Path) -> Iterator[None]:
             raise DatabaseFull(
                 f"the disk that holds {target} is full; nothing was changed"
             ) from error
-        where = target if error.filename is None else error.filename
+        where = error.filename or target
         raise BackupError(f"{where}: {error.strerror or error}") from error
 
 
