@@ -26,7 +26,7 @@ from .beside import open_beside
 from .connection import translate
 from .database import _registry, _registry_lock
 from .directory import Directory
-from .layout import DATABASE, SNAPSHOTS, tree
+from .layout import DATABASE, SNAPSHOTS, is_written_once, tree
 from .moment import Moment, Moved, SqlFile, clone, link, moment
 
 _MAKING = ".making-"
@@ -184,8 +184,8 @@ def sync_tree(path: Path) -> None:
             os.close(descriptor)
 
 
-def copy_image(source: Path, target: Path, *, links: bool) -> None:
-    """Fill a directory with what another holds. Files of SQLite are copied, others linked."""
+def copy_image(source: Path, target: Path) -> None:
+    """Fill a directory with what another holds. What is written once is linked, all else copied."""
     start = len(str(source)) + 1
     made: set[str] = set()
     for entry in tree(source, ""):
@@ -195,7 +195,7 @@ def copy_image(source: Path, target: Path, *, links: bool) -> None:
         if above not in made:
             Path(above).mkdir(mode=0o700, parents=True, exist_ok=True)
             made.add(above)
-        if links and not name.endswith(".sqlite"):
+        if is_written_once(name):
             link(entry.path, copy)
         else:
             clone(entry.path, copy)

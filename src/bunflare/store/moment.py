@@ -7,10 +7,10 @@ writes: the write lock of every SQLite file is taken, and with all of them held 
 of each is begun, which costs some microseconds a file. The snapshots are then read while others
 write.
 
-Other files are written once, under a name of their own or in the place of another, so a further
-name (a hard link) keeps what it was. R2's files follow their rows under a lock of their own, which
-is held until each has its second name; most were given theirs before, and only what has changed
-since is left to do.
+Files of R2 and of the cache are written once, under a name of their own or in the place of
+another, so a further name (a hard link) keeps what it was. R2's files follow their rows under a
+lock of their own, which is held until each has its second name; most were given theirs before, and
+only what has changed since is left to do.
 
 Objects may be many and their files at rest. A file that has not been written to for some seconds
 is not opened at all: what the system says of it is noted with all locks held, and compared when it
@@ -38,7 +38,8 @@ from .beside import open_beside
 from .blobs import copied_range
 from .connection import translate
 from .directory import Directory
-from .layout import CACHE, DATABASE, R2, STAGING, plain_files, sql_files, tree
+from .history_files import Files
+from .layout import CACHE, DATABASE, R2, STAGING, histories, plain_files, sql_files, tree
 from .transaction import Transaction
 from .turnstile import Turnstile
 
@@ -114,6 +115,9 @@ def moment(directory: Directory, pins: Path, held: Collection[str] = ()) -> Iter
     somebody writes for too long.
     """
     pinned = _Pins(directory.path, pins)
+    # Earlier states come first: there are to be none that are later than the moment.
+    for name in histories(directory.path):
+        _copy_history(directory.path, pins, name)
     pinned.tree(R2)
     pinned.tree(CACHE)
     found = Moment(0)
@@ -126,7 +130,7 @@ def moment(directory: Directory, pins: Path, held: Collection[str] = ()) -> Iter
             pinned.tree(R2)
         for name in plain_files(directory.path):
             with suppress(FileNotFoundError):
-                pinned.add(name)
+                _copy_plain(directory.path, pins, name)
         yield found
     finally:
         found.close()
@@ -275,6 +279,24 @@ def _copy(source: apsw.Connection, target: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from None
     finally:
         copy.close()
+
+
+def _copy_history(root: Path, pins: Path, name: str) -> None:
+    """Copy what D1 keeps of a database, while nobody adds to it."""
+    files = Files(root / name)
+    try:
+        with files.lock(_PATIENCE), files.old(_PATIENCE):
+            for entry in tree(root, name):
+                if not entry.name.endswith(("lock", ".part")):
+                    _copy_plain(root, pins, f"{name}/{entry.name}")
+    except FileNotFoundError:
+        return  # the database has just been removed
+
+
+def _copy_plain(root: Path, pins: Path, name: str) -> None:
+    target = pins / name
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    clone(str(root / name), str(target))
 
 
 # -- other files -------------------------------------------------------------------------------

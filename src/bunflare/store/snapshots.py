@@ -114,7 +114,7 @@ def branch(source: Path, target: Path, replace: bool = False) -> None:
     """Make a data directory of a snapshot. Blocks."""
 
     def fill(made: Path) -> None:
-        copy_image(source, made, links=True)
+        copy_image(source, made)
         (made / _ABOUT).unlink(missing_ok=True)
 
     build(target, replace, fill)
@@ -125,7 +125,7 @@ def branch_now(directory: Directory, target: Path, replace: bool = False) -> Non
 
     def make(found: Moment, pins: Path) -> None:
         Image(pins, found.sql).settle()
-        build(target, replace, lambda made: copy_image(pins, made, links=True))
+        build(target, replace, lambda made: copy_image(pins, made))
 
     with refusals(target):
         of_moment(directory, make)
