@@ -52,17 +52,17 @@ async def test_a_file_that_comes_to_life_begins_all_anew(
     filled: bunflare.State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied: list[str] = []
-    copy = moments._copy
+    read = moments._bytes
 
-    def write_meanwhile(source: apsw.Connection, target: Path) -> None:
+    def write_meanwhile(source: apsw.Connection) -> bytes:
         copied.append(Path(source.filename).name)
         if copied.count("db2.sqlite") == 1 and copied[-1] == "db2.sqlite":
             other = apsw.Connection(str(filled.directory / "d1/db2.sqlite"))
             other.execute("UPDATE t SET n = 2")
             other.close()
-        copy(source, target)
+        return read(source)
 
-    monkeypatch.setattr(moments, "_copy", write_meanwhile)
+    monkeypatch.setattr(moments, "_bytes", write_meanwhile)
     await filled.backup(tmp_path / "b.tar")
     assert copied.count("db2.sqlite") == 2
     await asyncio.to_thread(restore_backup, tmp_path / "b.tar", tmp_path / "copy", False)
@@ -77,13 +77,13 @@ async def test_a_file_that_goes_is_left_out(
     connection = apsw.Connection(str(doomed))
     connection.execute("CREATE TABLE t (n)")
     connection.close()
-    copy = moments._copy
+    read = moments._bytes
 
-    def remove_meanwhile(source: apsw.Connection, target: Path) -> None:
+    def remove_meanwhile(source: apsw.Connection) -> bytes:
         doomed.unlink(missing_ok=True)
-        copy(source, target)
+        return read(source)
 
-    monkeypatch.setattr(moments, "_copy", remove_meanwhile)
+    monkeypatch.setattr(moments, "_bytes", remove_meanwhile)
     await filled.backup(tmp_path / "b.tar")
     with tarfile.open(tmp_path / "b.tar") as archive:
         names = set(archive.getnames())

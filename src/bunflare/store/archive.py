@@ -14,6 +14,7 @@ import json
 import lzma
 import os
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -108,16 +109,18 @@ def _write(
                 raw = stack.enter_context(packed)
         pool = stack.enter_context(ThreadPoolExecutor(1))
         writer = _Writer(raw, raw is file, pool)
-        writer.add_bytes(_HEAD, json.dumps({"bunflare_backup": FORMAT, "at": at}).encode() + b"\n")
+        writer.add_note(_HEAD, json.dumps({"bunflare_backup": FORMAT, "at": at}).encode() + b"\n")
         files = size = 0
-        for name, path in image.files():
-            done = writer.add_file(_STATE + name, path)
+        for name, found in image.files():
+            if isinstance(found, bytes):
+                done = writer.add_bytes(_STATE + name, found)
+            else:
+                done = writer.add_file(_STATE + name, found)
             files += 1
             size += done
             if progress is not None:
                 progress(size, max(image.size, size))
-            image.done(name)
-        writer.add_bytes(_SUMS, "".join(writer.sums).encode(errors="surrogateescape"))
+        writer.add_note(_SUMS, "".join(writer.sums).encode(errors="surrogateescape"))
         raw.write(bytes(2 * tarfile.BLOCKSIZE))
     return Backup(target, at, files, size)
 
@@ -131,10 +134,16 @@ class _Writer:
         self._pool = pool
         self.sums: list[str] = []
 
-    def add_bytes(self, name: str, data: bytes) -> None:
-        self._begin(name, len(data), None)
+    def add_note(self, name: str, data: bytes, mtime: int | None = None) -> None:
+        """A member of ours, which is no file of the state."""
+        self._begin(name, len(data), mtime)
         self._raw.write(data)
         self._end(len(data))
+
+    def add_bytes(self, name: str, data: bytes) -> int:
+        self.add_note(name, data, time.time_ns())
+        self.sums.append(sum_line(hashlib.sha256(data).hexdigest(), name))
+        return len(data)
 
     def add_file(self, name: str, path: Path) -> int:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -51,19 +51,20 @@ class Image:
         pinned = sum(entry.stat().st_size for entry in tree(self._pins, ""))
         return pinned + sum(sum(file.signature[1::3]) for file in self._sql)
 
-    def files(self) -> Iterator[tuple[str, Path]]:
-        """Names, and where the bytes are."""
+    def files(self) -> Iterator[tuple[str, Path | bytes]]:
+        """Names, and the bytes or where they are. Each is gone when the next is asked for."""
         for file in self._sql:
-            file.copy(self._copy)
-            yield file.name, self._copy
+            if file.small:
+                yield file.name, file.data()
+                continue
+            try:
+                file.copy(self._copy)
+                yield file.name, self._copy
+            finally:
+                self._copy.unlink(missing_ok=True)
         start = len(str(self._pins)) + 1
         for entry in tree(self._pins, ""):
             yield entry.path[start:], Path(entry.path)
-
-    def done(self, name: str) -> None:
-        """That file is no longer needed."""
-        if any(name == file.name for file in self._sql):
-            self._copy.unlink()
 
     def settle(self) -> None:
         """Have the files of SQLite in their places too."""

@@ -25,10 +25,11 @@ import os
 import random
 import resource
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 
@@ -46,6 +47,8 @@ from .turnstile import Turnstile
 # For how long a file was not written to that counts as at rest, and how many others are held.
 _REST_NS = 2_000_000_000
 _MOST_HELD = 1024
+# Bytes up to which a SQLite file is taken into memory as a whole.
+_SMALL = 4 * 1024 * 1024
 # How long one lock is waited for with others held, and all of them together, in seconds.
 _STEP_SECONDS = 0.25
 _PATIENCE = 30.0
@@ -53,6 +56,7 @@ _NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS
 _CLONE = 0x40049409  # FICLONE: two files share their blocks until one is written to
 
 Signature = tuple[int, ...]
+T = TypeVar("T")
 
 
 class Moved(Exception):
@@ -72,21 +76,38 @@ class SqlFile:
     reader: apsw.Connection | None
     signature: Signature
 
+    @property
+    def small(self) -> bool:
+        """Whether it is better taken as bytes than by way of a further file."""
+        return sum(self.signature[1::3]) <= _SMALL
+
+    def data(self) -> bytes:
+        """Its bytes. Raises `Moved`."""
+        return self._read(_bytes)
+
     def copy(self, target: Path) -> None:
         """Write it to a new file. Raises `Moved`."""
+        if self.small:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            with os.fdopen(os.open(target, flags, 0o600), "wb") as file:
+                file.write(self.data())
+        else:
+            self._read(lambda reader: _copy(reader, target))
+
+    def _read(self, read: Callable[[apsw.Connection], T]) -> T:
         try:
             if self.reader is not None:
-                _copy(self.reader, target)
-                return
+                return read(self.reader)
             try:
                 reader = open_beside(self.path)
             except apsw.CantOpenError:
                 raise Moved({self.name}) from None
             try:
                 reader.execute("BEGIN")
-                _copy(reader, target)
+                found = read(reader)
                 if signature(self.path) != self.signature:
                     raise Moved({self.name})
+                return found
             finally:
                 reader.close()
         except apsw.Error as error:
@@ -265,6 +286,10 @@ class _Held:
 
     def close(self) -> None:
         self._closing.close()
+
+
+def _bytes(source: apsw.Connection) -> bytes:
+    return source.serialize("main")
 
 
 def _copy(source: apsw.Connection, target: Path) -> None:
