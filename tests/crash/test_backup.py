@@ -236,12 +236,18 @@ async def test_a_damaged_backup_changes_nothing(directory: Path, tmp_path: Path)
         await state.kv("K").put("a", "b")
         await state.r2("files").put("c", "d" * 100_000)
         await state.backup(tmp_path / "whole.tar")
+        await state.backup(tmp_path / "whole.tgz")
     before = files(directory)
     whole = (tmp_path / "whole.tar").read_bytes()
     damaged = [whole[: len(whole) // 2], whole[:-2000], whole[:700], b"", b"text", os.urandom(9999)]
     for place in (len(whole) // 3, len(whole) // 2, 530):
         changed = bytearray(whole)
         changed[place] ^= 1
+        damaged.append(bytes(changed))
+    packed = (tmp_path / "whole.tgz").read_bytes()
+    for place in range(20, len(packed), len(packed) // 7):
+        changed = bytearray(packed)
+        changed[place] ^= 255
         damaged.append(bytes(changed))
     for data in damaged:
         (tmp_path / "bad.tar").write_bytes(data)

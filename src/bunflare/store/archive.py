@@ -15,6 +15,7 @@ import lzma
 import os
 import tarfile
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -34,6 +35,9 @@ _SUMS = "SHA256SUMS"
 _STATE = "state/"
 _BLOCK = 1024 * 1024
 _LARGE = 4 * _BLOCK
+
+# What is read of a file that is none of ours, or not as it was.
+_DAMAGED = (tarfile.TarError, EOFError, ValueError, OverflowError)
 
 #: Is told how many bytes are done, and how many there are.
 Progress = Callable[[int, int], object]
@@ -228,10 +232,8 @@ def read_backup(source: Path, into: Path, progress: Progress | None = None) -> B
         raise BackupError(f"there is no file {source}") from None
     except IsADirectoryError:
         raise BackupError(f"{source} is a directory, not a backup") from None
-    except (tarfile.TarError, EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise BackupError(
-            f"{source} is not a backup of bunflare, or is damaged ({error})"
-        ) from None
+    except (*_DAMAGED, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
+        raise BackupError(f"{source} is not a backup of bunflare, or is damaged") from error
 
 
 class _Reader:

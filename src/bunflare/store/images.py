@@ -118,14 +118,27 @@ def workshop(directory: Path) -> Iterator[Path]:
 def making(above: Path, prefix: str) -> Iterator[Path]:
     """A new directory for something in the making. What is still there at the end is removed."""
     sweep(above, prefix)
-    path = above / f"{prefix}{_MAKING}{secrets.token_hex(6)}"
-    path.mkdir(mode=0o700)
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    path, descriptor = _begin(above, prefix)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _begin(above: Path, prefix: str) -> tuple[Path, int]:
+    """A new directory, and a descriptor that holds its lock."""
+    while True:
+        path = above / f"{prefix}{_MAKING}{secrets.token_hex(6)}"
+        path.mkdir(mode=0o700)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if path.exists():
+            return path, descriptor
+        # Another one has taken it for left over before it was locked.
         os.close(descriptor)
 
 
@@ -247,8 +260,8 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def check_target(target: Path, replace: bool) -> None:
-    """Refuse to put a state where something else is."""
+def check_target(target: Path, replace: bool | None) -> None:
+    """Refuse to put a state where something else is; None: nor where one is already."""
     if not target.exists():
         if not target.parent.is_dir():
             raise DirectoryError(f"there is no directory {target.parent}")
@@ -260,6 +273,8 @@ def check_target(target: Path, replace: bool) -> None:
             return
     if not (target / DATABASE).is_file():
         raise DirectoryError(f"{target} holds something else than a state of bunflare")
+    if replace is None:
+        raise DirectoryError(f"{target} holds a state already")
     if not replace:
         raise DirectoryError(f"{target} holds a state already; say that it is to be replaced")
 

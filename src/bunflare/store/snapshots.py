@@ -110,7 +110,7 @@ def drop(root: Path, name: str) -> None:
         shutil.rmtree(away)
 
 
-def branch(source: Path, target: Path, replace: bool = False) -> None:
+def branch(source: Path, target: Path, replace: bool | None = None) -> None:
     """Make a data directory of a snapshot. Blocks."""
 
     def fill(made: Path) -> None:
@@ -120,12 +120,12 @@ def branch(source: Path, target: Path, replace: bool = False) -> None:
     build(target, replace, fill)
 
 
-def branch_now(directory: Directory, target: Path, replace: bool = False) -> None:
+def branch_now(directory: Directory, target: Path) -> None:
     """Make a data directory of the present moment. Blocks."""
 
     def make(found: Moment, pins: Path) -> None:
         Image(pins, found.sql).settle()
-        build(target, replace, lambda made: copy_image(pins, made))
+        build(target, None, lambda made: copy_image(pins, made))
 
     with refusals(target):
         of_moment(directory, make)
