@@ -27,6 +27,7 @@ GROUPS = {
     "do": "objects",
     "queues": "queues",
     "cache": "cache",
+    "state": "state",
     "http": "serving",
     "sockets": "sockets",
     "startup": "startup",

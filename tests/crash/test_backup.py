@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -108,12 +111,12 @@ async def test_a_backup_under_load_is_one_moment(
         for process in (one, two, three):
             assert process.line() == "going"
         async with bunflare.open(directory, durability="normal") as state:
-            for number in range(20 if LONG else 5):
+            for number in range(20 if LONG else 3):
                 made = await state.backup(tmp_path / f"{number}.tar")
                 assert made.files > 6
             # Nor does a look at what changes all the time find anything wrong.
             assert (await state.check()).problems == ()
-    for number in range(20 if LONG else 5):
+    for number in range(20 if LONG else 3):
         copy = tmp_path / "copy"
         await asyncio.to_thread(bunflare.restore, tmp_path / f"{number}.tar", copy)
         async with bunflare.open(copy, durability="normal") as state:
@@ -148,7 +151,7 @@ async def test_a_restore_that_is_killed_is_before_or_after(directory: Path, tmp_
             await state.backup(target)
     outcomes: list[str] = []
     rng = random.Random(1)
-    for _ in range(60 if LONG else 6):
+    for _ in range(60 if LONG else 4):
         with child(_RESTORER, new, directory) as process:
             assert process.line() == "begin"
             time.sleep(rng.uniform(0, 0.08))
@@ -166,17 +169,85 @@ async def test_a_restore_that_is_killed_is_before_or_after(directory: Path, tmp_
     assert "old" in outcomes
 
 
+_KEEPER = """
+import asyncio, sys, bunflare
+from bunflare.bindings.care import go_back
+
+async def main():
+    for number in range(1000):
+        async with bunflare.open(sys.argv[1], durability="normal") as state:
+            await state.kv("K").put("which", str(number))
+            await state.r2("files").put("which", str(number) * 100)
+            await state.d1("db").exec(f"UPDATE t SET n = {number}")
+            print(number, flush=True)
+            await state.snapshot(f"s{number}")
+        if number % 3 == 2:
+            go_back(f"s{number - 1}", sys.argv[1])
+        async with bunflare.open(sys.argv[1], durability="normal") as state:
+            if number >= 5:
+                await state.drop_snapshot(f"s{number - 5}")
+            await state.repair()
+
+asyncio.run(main())
+"""
+
+
+async def test_snapshots_survive_being_killed(directory: Path) -> None:
+    async with bunflare.open(directory, durability="normal") as state:
+        await state.d1("db").exec("CREATE TABLE t (n); INSERT INTO t VALUES (-1)")
+    rng = random.Random(2)
+    for _ in range(40 if LONG else 3):
+        with child(_KEEPER, directory) as process:
+            for _ in range(rng.randrange(2, 8)):
+                last = int(process.line())
+            time.sleep(rng.uniform(0, 0.08))
+            process.kill()
+        async with bunflare.open(directory, durability="normal") as state:
+            assert (await state.check()).problems == ()
+            kept = await state.snapshots()
+            # None is lost on the way back to another.
+            numbers = [int(one.name[1:]) for one in kept]
+            assert numbers == list(range(numbers[0], numbers[-1] + 1))
+            assert numbers[-1] >= last - 1
+        # Each is whole: what was written one after the other is there, or not yet.
+        for one in kept[-3:]:
+            copy = directory.with_name("copy")
+            async with bunflare.open(directory, durability="normal") as state:
+                await state.branch(copy, one.name)
+            async with bunflare.open(copy, durability="normal") as state:
+                assert (await state.check()).problems == ()
+                found = await state.r2("files").get("which")
+                assert isinstance(found, bunflare.R2ObjectBody)
+                row = await state.d1("db").prepare("SELECT n FROM t").first()
+                number = one.name[1:]
+                assert await state.kv("K").get("which") == number
+                assert await found.text() == number * 100
+                assert row["n"] == int(number)
+            shutil.rmtree(copy)
+        async with bunflare.open(directory, durability="normal") as state:
+            for one in await state.snapshots():
+                await state.drop_snapshot(one.name)
+            # The next round begins with its first snapshot.
+            assert await state.snapshots() == []
+
+
 async def test_a_damaged_backup_changes_nothing(directory: Path, tmp_path: Path) -> None:
     async with bunflare.open(directory, durability="normal") as state:
         await state.kv("K").put("a", "b")
         await state.r2("files").put("c", "d" * 100_000)
         await state.backup(tmp_path / "whole.tar")
+        await state.backup(tmp_path / "whole.tgz")
     before = files(directory)
     whole = (tmp_path / "whole.tar").read_bytes()
     damaged = [whole[: len(whole) // 2], whole[:-2000], whole[:700], b"", b"text", os.urandom(9999)]
     for place in (len(whole) // 3, len(whole) // 2, 530):
         changed = bytearray(whole)
         changed[place] ^= 1
+        damaged.append(bytes(changed))
+    packed = (tmp_path / "whole.tgz").read_bytes()
+    for place in range(20, len(packed), len(packed) // 7):
+        changed = bytearray(packed)
+        changed[place] ^= 255
         damaged.append(bytes(changed))
     for data in damaged:
         (tmp_path / "bad.tar").write_bytes(data)
@@ -201,3 +272,44 @@ async def test_a_full_disk_undoes_a_backup_and_a_restore(
     with pytest.raises(bunflare.DatabaseFull, match="disk"):
         bunflare.restore(tmp_path / "b.tar", small_disk / "state")
     assert list(small_disk.iterdir()) == []
+
+
+async def test_commands_on_a_full_disk_end_in_a_sentence(
+    small_disk: Path | None, tmp_path: Path
+) -> None:
+    if small_disk is None:
+        pytest.skip("no disk can be mounted here")
+    directory = small_disk / "state"
+    async with bunflare.open(directory, durability="normal") as state:
+        for number in range(3):
+            await state.kv("K").put(f"{number}", os.urandom(1_500_000))
+        await state.backup(tmp_path / "b.tar")
+    filler = small_disk / "filler"
+    with filler.open("wb") as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(65536))
+    for arguments in (
+        ("backup", str(small_disk / "b.tar")),
+        ("snapshot", "create", "one"),
+        ("branch", str(small_disk / "branch")),
+        ("restore", str(tmp_path / "b.tar"), "--replace"),
+        ("vacuum",),
+    ):
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [
+                *(sys.executable, "-c", "from bunflare.cli import main; main()", "state"),
+                *(*arguments, "--persist-to", str(directory)),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1, arguments
+        assert "is full" in done.stderr, (arguments, done.stderr)
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+    filler.unlink()
+    async with bunflare.open(directory, durability="normal") as state:
+        assert (await state.check()).problems == ()
+        assert await state.snapshots() == []
+    assert sorted(path.name for path in small_disk.iterdir()) == ["state"]

@@ -13,7 +13,7 @@ import click
 import pytest
 
 import bunflare
-from bunflare.cli import cli, r2
+from bunflare.cli import cli, r2, state
 from tests.docs.generate import DOCS, pages
 
 ROOT = DOCS.parent
@@ -151,6 +151,15 @@ def test_each_command_of_r2_is_told() -> None:
             assert {(name, sub) for sub in found.commands} <= told
         else:
             assert name in {first for first, _ in told}
+
+
+def test_each_command_of_state_is_told() -> None:
+    told = {tuple(words[1:3]) for words in commands() if words[0] == "state"}
+    first = {words[0] for words in told}
+    for name, found in state.command.commands.items():
+        assert name in first
+        if isinstance(found, click.Group):
+            assert {(name, sub) for sub in found.commands} <= told
 
 
 def test_the_changelog_knows_the_version() -> None:

@@ -11,12 +11,14 @@ import hashlib
 import json
 import mimetypes
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from ..clock import Clock
 from ..errors import R2Error
 from ..store import r2 as store
+from ..store import r2_paths as paths
 from ..store.blobs import OpenFile
 from ..store.r2 import ObjectRow
 from ..store.r2_files import R2Files
@@ -31,6 +33,7 @@ _BATCH = 500
 # Batches that are looked at at once, and how often one whose objects change meanwhile.
 _AT_ONCE = os.cpu_count() or 1
 _TRIES = 10
+_PORTION = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +119,21 @@ async def check(
     objects = size = 0
     problems: list[R2Problem] = []
     waiting: list[asyncio.Task[list[R2Problem]]] = []
-    async for batch in _rows(session, bucket):
-        objects += len(batch)
-        size += sum(row.size for _, row in batch)
-        if len(waiting) == _AT_ONCE:
-            problems += await waiting.pop(0)
-        if progress is not None:
-            progress(size, whole)
-        look = _look(session, settler.files, bucket, batch, digests)
-        waiting.append(asyncio.create_task(look))
+    own: set[str] = set()
+    async for rows in _rows(session, bucket):
+        objects += len(rows)
+        size += sum(row.size for _, row in rows)
+        own.update(key for key, row in rows if row.own)
+        for batch in _portions(rows):
+            if len(waiting) == _AT_ONCE:
+                problems += await waiting.pop(0)
+            if progress is not None:
+                progress(size, whole)
+            look = _look(session, settler.files, bucket, batch, digests)
+            waiting.append(asyncio.create_task(look))
     for task in waiting:
         problems += await task
-    strangers = ["/".join(path) async for path, _ in _strangers(session, settler, bucket)]
+    strangers = ["/".join(path) async for path, _ in _strangers(session, settler, bucket, own)]
     return R2Check(objects, size, problems, strangers)
 
 
@@ -137,6 +143,20 @@ async def _rows(session: Session, bucket: str) -> AsyncIterator[list[tuple[str, 
     while batch := store.list_objects(session.view, bucket, start, None, _BATCH):
         yield batch
         start = batch[-1][0] + "\0"
+
+
+def _portions(rows: list[tuple[str, ObjectRow]]) -> Iterator[list[tuple[str, ObjectRow]]]:
+    """Parts of a list that take about equally long to be read."""
+    portion: list[tuple[str, ObjectRow]] = []
+    size = 0
+    for key, row in rows:
+        portion.append((key, row))
+        size += row.size
+        if size >= _PORTION:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
 
 
 async def _look(
@@ -196,11 +216,17 @@ def _problem(
 
 
 async def _strangers(
-    session: Session, settler: Settler, bucket: str
+    session: Session, settler: Settler, bucket: str, own: AbstractSet[str] = frozenset()
 ) -> AsyncIterator[tuple[tuple[str, ...], str]]:
-    """Paths of files that belong to no object, and the keys that they would have."""
+    """Paths of files that belong to no object, and the keys that they would have.
+
+    ``own`` are keys of objects that we wrote.
+    """
     files = settler.files
     for path in await asyncio.to_thread(files.all_files, bucket):
+        key = "/".join(path)
+        if key in own and paths.first(key, files.folding) == path:
+            continue
         keys = {files.key_of(path), "/".join(path)}
         if not any(
             path in files.paths_of(key, row.own)

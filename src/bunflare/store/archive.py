@@ -14,6 +14,8 @@ import json
 import lzma
 import os
 import tarfile
+import time
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -33,6 +35,9 @@ _SUMS = "SHA256SUMS"
 _STATE = "state/"
 _BLOCK = 1024 * 1024
 _LARGE = 4 * _BLOCK
+
+# What is read of a file that is none of ours, or not as it was.
+_DAMAGED = (tarfile.TarError, EOFError, ValueError, OverflowError)
 
 #: Is told how many bytes are done, and how many there are.
 Progress = Callable[[int, int], object]
@@ -61,8 +66,13 @@ def write_backup(directory: Directory, target: Path, progress: Progress | None =
         raise BackupError(f"there is no directory {target.parent}")
 
     def make(found: Moment, pins: Path) -> Backup:
-        with _partial(target) as file:
-            return _write(found.at, Image(pins, found.sql), target, file, progress)
+        # On the disk of the backup, which has to have the room in any case.
+        copy = target.with_name(f".{target.name}.{os.getpid()}.copy")
+        try:
+            with _partial(target) as file:
+                return _write(found.at, Image(pins, found.sql, copy), target, file, progress)
+        finally:
+            copy.unlink(missing_ok=True)
 
     with refusals(target):
         return of_moment(directory, make)
@@ -103,16 +113,18 @@ def _write(
                 raw = stack.enter_context(packed)
         pool = stack.enter_context(ThreadPoolExecutor(1))
         writer = _Writer(raw, raw is file, pool)
-        writer.add_bytes(_HEAD, json.dumps({"bunflare_backup": FORMAT, "at": at}).encode() + b"\n")
+        writer.add_note(_HEAD, json.dumps({"bunflare_backup": FORMAT, "at": at}).encode() + b"\n")
         files = size = 0
-        for name, path in image.files():
-            done = writer.add_file(_STATE + name, path)
+        for name, found in image.files():
+            if isinstance(found, bytes):
+                done = writer.add_bytes(_STATE + name, found)
+            else:
+                done = writer.add_file(_STATE + name, found)
             files += 1
             size += done
             if progress is not None:
                 progress(size, max(image.size, size))
-            image.done(name)
-        writer.add_bytes(_SUMS, "".join(writer.sums).encode(errors="surrogateescape"))
+        writer.add_note(_SUMS, "".join(writer.sums).encode(errors="surrogateescape"))
         raw.write(bytes(2 * tarfile.BLOCKSIZE))
     return Backup(target, at, files, size)
 
@@ -126,10 +138,16 @@ class _Writer:
         self._pool = pool
         self.sums: list[str] = []
 
-    def add_bytes(self, name: str, data: bytes) -> None:
-        self._begin(name, len(data), None)
+    def add_note(self, name: str, data: bytes, mtime: int | None = None) -> None:
+        """A member of ours, which is no file of the state."""
+        self._begin(name, len(data), mtime)
         self._raw.write(data)
         self._end(len(data))
+
+    def add_bytes(self, name: str, data: bytes) -> int:
+        self.add_note(name, data, time.time_ns())
+        self.sums.append(sum_line(hashlib.sha256(data).hexdigest(), name))
+        return len(data)
 
     def add_file(self, name: str, path: Path) -> int:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -214,10 +232,8 @@ def read_backup(source: Path, into: Path, progress: Progress | None = None) -> B
         raise BackupError(f"there is no file {source}") from None
     except IsADirectoryError:
         raise BackupError(f"{source} is a directory, not a backup") from None
-    except (tarfile.TarError, EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise BackupError(
-            f"{source} is not a backup of bunflare, or is damaged ({error})"
-        ) from None
+    except (*_DAMAGED, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
+        raise BackupError(f"{source} is not a backup of bunflare, or is damaged") from error
 
 
 class _Reader:

@@ -9,6 +9,7 @@ from pathlib import Path
 import apsw
 
 from .connection import BusyWait, translate
+from .layout import has_history
 
 _PATIENCE = 10.0
 
@@ -17,6 +18,9 @@ def open_beside(path: Path, patience: float = _PATIENCE) -> apsw.Connection:
     """A connection of its own to a file, which must be there."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     connection.set_busy_handler(BusyWait(patience))
+    if has_history(path):
+        # Whoever closes a file last copies its log back, and would leave a gap in the history.
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     connection.execute("PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY")
     return connection
 

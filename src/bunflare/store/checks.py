@@ -85,9 +85,8 @@ def _check_file(root: Path, name: str, full: bool) -> list[Problem]:
     system = {"d1": "d1", "do-sql": "objects"}.get(name.partition("/")[0], "files")
     pragma = "integrity_check" if full else "quick_check"
     try:
-        connection = apsw.Connection(str(root / name), flags=apsw.SQLITE_OPEN_READWRITE)
+        connection = open_beside(root / name)
         try:
-            connection.set_busy_timeout(10_000)
             connection.execute(f"PRAGMA mmap_size={1 << 40}")
             rows = connection.execute(f"PRAGMA {pragma}({_MOST_FINDINGS})").fetchall()
         finally:
@@ -108,15 +107,14 @@ def _check_file(root: Path, name: str, full: bool) -> list[Problem]:
 
 def reindex(path: Path) -> None:
     """Build the indexes of a file anew, in one transaction. Blocks."""
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
-        connection.set_busy_timeout(10_000)
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("REINDEX")
+        connection = open_beside(path)
+        try:
+            connection.execute("REINDEX")
+        finally:
+            connection.close()
     except apsw.Error as error:
         raise translate(error, path) from error
-    finally:
-        connection.close()
 
 
 # -- rows --------------------------------------------------------------------------------------

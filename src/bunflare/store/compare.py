@@ -18,7 +18,7 @@ import apsw
 from .catalog import RECORDS
 from .connection import BusyWait, Row, translate
 from .d1_files import quoted
-from .layout import DATABASE, sql_files
+from .layout import DATABASE, has_history, sql_files
 from .records import Records
 
 _PATIENCE = 10.0
@@ -68,6 +68,8 @@ def _both(old: Path, new: Path) -> Iterator[apsw.Connection]:
         raise translate(error, new) from error
     try:
         connection.set_busy_handler(BusyWait(_PATIENCE))
+        if has_history(new):
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.execute("ATTACH ? AS old", (_uri(old),))
         connection.execute("PRAGMA query_only=1; PRAGMA temp_store=MEMORY; BEGIN")
         yield connection

@@ -5,6 +5,7 @@ The only module beside :mod:`bunflare.store.database` that names the driver.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -110,6 +111,9 @@ def translate(error: apsw.Error, path: Path) -> DatabaseError:
             )
         case apsw.FullError():
             return DatabaseFull(f"the disk that holds {path} is full; nothing was written")
+        case apsw.IOError() | apsw.CantOpenError() if _has_no_room(path):
+            # Not even for what SQLite keeps beside the file.
+            return DatabaseFull(f"the disk that holds {path} is full; nothing was written")
         case apsw.ReadOnlyError() | apsw.PermissionsError():
             return DatabaseReadOnly(f"{path} cannot be written to ({error})")
         case apsw.CantOpenError():
@@ -118,3 +122,12 @@ def translate(error: apsw.Error, path: Path) -> DatabaseError:
             return DatabaseError(f"{path}: the disk reported an error ({error})")
         case _:
             return DatabaseError(f"{path}: {error}")
+
+
+def _has_no_room(path: Path) -> bool:
+    try:
+        found = os.statvfs(path.parent)
+    except OSError:
+        return False
+    # SQLite makes its shared index in pieces of 32 KiB.
+    return found.f_bavail * found.f_frsize < 64 * 1024

@@ -148,7 +148,19 @@ class Database:
             return self._running
 
     def _open(self) -> Running:
-        return Running(self.directory, self.durability)
+        while True:
+            number = self._file_number()
+            running = Running(self.directory, self.durability)
+            if number in (None, self._file_number()):
+                return running
+            # While we waited for its lock, another state was put in the place of this one.
+            running.close()
+
+    def _file_number(self) -> int | None:
+        try:
+            return self.path.stat().st_ino
+        except FileNotFoundError:
+            return None
 
     def _stop(self) -> None:
         with self._mutex:

@@ -26,11 +26,10 @@ from .beside import open_beside
 from .connection import translate
 from .database import _registry, _registry_lock
 from .directory import Directory
-from .layout import DATABASE, SNAPSHOTS, tree
+from .layout import DATABASE, SNAPSHOTS, is_written_once, tree
 from .moment import Moment, Moved, SqlFile, clone, link, moment
 
 _MAKING = ".making-"
-_COPY = ".copy"
 _EXCHANGE = 2
 _TRIES = 6
 
@@ -40,9 +39,11 @@ T = TypeVar("T")
 class Image:
     """The files of a moment: those in a directory, and SQLite's, copied when they are due."""
 
-    def __init__(self, pins: Path, sql: list[SqlFile]) -> None:
+    def __init__(self, pins: Path, sql: list[SqlFile], copy: Path | None = None) -> None:
         self._pins = pins
         self._sql = sql
+        # Where such copies are made, one at a time.
+        self._copy = copy or pins / ".copy"
 
     @cached_property
     def size(self) -> int:
@@ -50,20 +51,20 @@ class Image:
         pinned = sum(entry.stat().st_size for entry in tree(self._pins, ""))
         return pinned + sum(sum(file.signature[1::3]) for file in self._sql)
 
-    def files(self) -> Iterator[tuple[str, Path]]:
-        """Names, and where the bytes are."""
-        copy = self._pins / _COPY
+    def files(self) -> Iterator[tuple[str, Path | bytes]]:
+        """Names, and the bytes or where they are. Each is gone when the next is asked for."""
         for file in self._sql:
-            file.copy(copy)
-            yield file.name, copy
+            if file.small:
+                yield file.name, file.data()
+                continue
+            try:
+                file.copy(self._copy)
+                yield file.name, self._copy
+            finally:
+                self._copy.unlink(missing_ok=True)
         start = len(str(self._pins)) + 1
         for entry in tree(self._pins, ""):
             yield entry.path[start:], Path(entry.path)
-
-    def done(self, name: str) -> None:
-        """That file is no longer needed."""
-        if any(name == file.name for file in self._sql):
-            (self._pins / _COPY).unlink()
 
     def settle(self) -> None:
         """Have the files of SQLite in their places too."""
@@ -96,7 +97,7 @@ def refusals(target: Path) -> Iterator[None]:
             raise DatabaseFull(
                 f"the disk that holds {target} is full; nothing was changed"
             ) from error
-        where = target if error.filename is None else error.filename
+        where = error.filename or target
         raise BackupError(f"{where}: {error.strerror or error}") from error
 
 
@@ -117,14 +118,27 @@ def workshop(directory: Path) -> Iterator[Path]:
 def making(above: Path, prefix: str) -> Iterator[Path]:
     """A new directory for something in the making. What is still there at the end is removed."""
     sweep(above, prefix)
-    path = above / f"{prefix}{_MAKING}{secrets.token_hex(6)}"
-    path.mkdir(mode=0o700)
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    path, descriptor = _begin(above, prefix)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _begin(above: Path, prefix: str) -> tuple[Path, int]:
+    """A new directory, and a descriptor that holds its lock."""
+    while True:
+        path = above / f"{prefix}{_MAKING}{secrets.token_hex(6)}"
+        path.mkdir(mode=0o700)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if path.exists():
+            return path, descriptor
+        # Another one has taken it for left over before it was locked.
         os.close(descriptor)
 
 
@@ -184,8 +198,8 @@ def sync_tree(path: Path) -> None:
             os.close(descriptor)
 
 
-def copy_image(source: Path, target: Path, *, links: bool) -> None:
-    """Fill a directory with what another holds. Files of SQLite are copied, others linked."""
+def copy_image(source: Path, target: Path) -> None:
+    """Fill a directory with what another holds. What is written once is linked, all else copied."""
     start = len(str(source)) + 1
     made: set[str] = set()
     for entry in tree(source, ""):
@@ -195,7 +209,7 @@ def copy_image(source: Path, target: Path, *, links: bool) -> None:
         if above not in made:
             Path(above).mkdir(mode=0o700, parents=True, exist_ok=True)
             made.add(above)
-        if links and not name.endswith(".sqlite"):
+        if is_written_once(name):
             link(entry.path, copy)
         else:
             clone(entry.path, copy)
@@ -246,8 +260,8 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def check_target(target: Path, replace: bool) -> None:
-    """Refuse to put a state where something else is."""
+def check_target(target: Path, replace: bool | None) -> None:
+    """Refuse to put a state where something else is; None: nor where one is already."""
     if not target.exists():
         if not target.parent.is_dir():
             raise DirectoryError(f"there is no directory {target.parent}")
@@ -259,6 +273,8 @@ def check_target(target: Path, replace: bool) -> None:
             return
     if not (target / DATABASE).is_file():
         raise DirectoryError(f"{target} holds something else than a state of bunflare")
+    if replace is None:
+        raise DirectoryError(f"{target} holds a state already")
     if not replace:
         raise DirectoryError(f"{target} holds a state already; say that it is to be replaced")
 

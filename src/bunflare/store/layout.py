@@ -16,23 +16,51 @@ STAGING = "r2-staging"
 # What belongs to running processes.
 _PASSING = frozenset({"processes", "sockets", SNAPSHOTS})
 _OWN_WAY = frozenset({CACHE, R2, STAGING})
+# What D1 keeps of a database's earlier states, which is appended to.
+_HISTORY = ".history"
 _PASSING_ENDS = ("-wal", "-shm", "-journal", ".lock", ".part")
 
 
 def sql_files(root: Path) -> Iterator[str]:
-    """Paths of all SQLite files, ``data.sqlite`` first, relative to the directory."""
+    """Paths of all SQLite files, ``data.sqlite`` first, relative to the directory.
+
+    Kept states of D1 databases are none.
+    """
     if (root / DATABASE).is_file():
         yield DATABASE
     for name in _walk(root, ""):
-        if name != DATABASE and name.endswith(".sqlite") and "/." not in f"/{name}":
+        if name != DATABASE and name.endswith(".sqlite") and not in_history(name):
             yield name
 
 
 def plain_files(root: Path) -> Iterator[str]:
-    """Files that are neither SQLite's nor those of R2 and the cache: each is written once."""
+    """Files that are neither SQLite's, nor those of R2 and the cache, nor of a history."""
     for name in _walk(root, ""):
-        if not name.endswith(".sqlite") or "/." in f"/{name}":
+        if not name.endswith(".sqlite") and not in_history(name):
             yield name
+
+
+def histories(root: Path) -> Iterator[str]:
+    """The directories with earlier states of databases."""
+    for path in sorted((root / "d1").glob(f".*{_HISTORY}")):
+        if path.is_dir():
+            yield f"d1/{path.name}"
+
+
+def in_history(name: str) -> bool:
+    """Whether a file belongs to a history."""
+    return f"{_HISTORY}/" in name
+
+
+def has_history(path: Path) -> bool:
+    """Whether earlier states of a SQLite file are kept: its log is not to be copied back by those
+    who know nothing of that."""
+    return path.with_name(f".{path.stem}{_HISTORY}").is_dir()
+
+
+def is_written_once(name: str) -> bool:
+    """Whether a file never changes under its name, so that it may have a further one."""
+    return name.partition("/")[0] in _OWN_WAY
 
 
 def tree(root: Path, below: str) -> Iterator[os.DirEntry[str]]:
@@ -59,10 +87,6 @@ def _walk(root: Path, below: str) -> Iterator[str]:
     for entry in entries:
         name = f"{below}/{entry.name}" if below else entry.name
         if entry.is_dir(follow_symlinks=False):
-            # A D1 database's history is written to in place, and belongs to its file's log: a copy
-            # of the database begins its own.
-            if entry.name.startswith(".") and entry.name.endswith(".history"):
-                continue
             if below or entry.name not in _PASSING | _OWN_WAY:
                 yield from _walk(root, name)
         elif entry.is_file(follow_symlinks=False) and not name.endswith(_PASSING_ENDS):

@@ -7,10 +7,10 @@ writes: the write lock of every SQLite file is taken, and with all of them held 
 of each is begun, which costs some microseconds a file. The snapshots are then read while others
 write.
 
-Other files are written once, under a name of their own or in the place of another, so a further
-name (a hard link) keeps what it was. R2's files follow their rows under a lock of their own, which
-is held until each has its second name; most were given theirs before, and only what has changed
-since is left to do.
+Files of R2 and of the cache are written once, under a name of their own or in the place of
+another, so a further name (a hard link) keeps what it was. R2's files follow their rows under a
+lock of their own, which is held until each has its second name; most were given theirs before, and
+only what has changed since is left to do.
 
 Objects may be many and their files at rest. A file that has not been written to for some seconds
 is not opened at all: what the system says of it is noted with all locks held, and compared when it
@@ -25,10 +25,11 @@ import os
 import random
 import resource
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 
@@ -38,13 +39,16 @@ from .beside import open_beside
 from .blobs import copied_range
 from .connection import translate
 from .directory import Directory
-from .layout import CACHE, DATABASE, R2, STAGING, plain_files, sql_files, tree
+from .history_files import Files
+from .layout import CACHE, DATABASE, R2, STAGING, histories, plain_files, sql_files, tree
 from .transaction import Transaction
 from .turnstile import Turnstile
 
 # For how long a file was not written to that counts as at rest, and how many others are held.
 _REST_NS = 2_000_000_000
 _MOST_HELD = 1024
+# Bytes up to which a SQLite file is taken into memory as a whole.
+_SMALL = 4 * 1024 * 1024
 # How long one lock is waited for with others held, and all of them together, in seconds.
 _STEP_SECONDS = 0.25
 _PATIENCE = 30.0
@@ -52,6 +56,7 @@ _NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS
 _CLONE = 0x40049409  # FICLONE: two files share their blocks until one is written to
 
 Signature = tuple[int, ...]
+T = TypeVar("T")
 
 
 class Moved(Exception):
@@ -71,21 +76,38 @@ class SqlFile:
     reader: apsw.Connection | None
     signature: Signature
 
+    @property
+    def small(self) -> bool:
+        """Whether it is better taken as bytes than by way of a further file."""
+        return sum(self.signature[1::3]) <= _SMALL
+
+    def data(self) -> bytes:
+        """Its bytes. Raises `Moved`."""
+        return self._read(_bytes)
+
     def copy(self, target: Path) -> None:
         """Write it to a new file. Raises `Moved`."""
+        if self.small:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            with os.fdopen(os.open(target, flags, 0o600), "wb") as file:
+                file.write(self.data())
+        else:
+            self._read(lambda reader: _copy(reader, target))
+
+    def _read(self, read: Callable[[apsw.Connection], T]) -> T:
         try:
             if self.reader is not None:
-                _copy(self.reader, target)
-                return
+                return read(self.reader)
             try:
                 reader = open_beside(self.path)
             except apsw.CantOpenError:
                 raise Moved({self.name}) from None
             try:
                 reader.execute("BEGIN")
-                _copy(reader, target)
+                found = read(reader)
                 if signature(self.path) != self.signature:
                     raise Moved({self.name})
+                return found
             finally:
                 reader.close()
         except apsw.Error as error:
@@ -114,6 +136,9 @@ def moment(directory: Directory, pins: Path, held: Collection[str] = ()) -> Iter
     somebody writes for too long.
     """
     pinned = _Pins(directory.path, pins)
+    # Earlier states come first: there are to be none that are later than the moment.
+    for name in histories(directory.path):
+        _copy_history(directory.path, pins, name)
     pinned.tree(R2)
     pinned.tree(CACHE)
     found = Moment(0)
@@ -126,7 +151,7 @@ def moment(directory: Directory, pins: Path, held: Collection[str] = ()) -> Iter
             pinned.tree(R2)
         for name in plain_files(directory.path):
             with suppress(FileNotFoundError):
-                pinned.add(name)
+                _copy_plain(directory.path, pins, name)
         yield found
     finally:
         found.close()
@@ -263,6 +288,10 @@ class _Held:
         self._closing.close()
 
 
+def _bytes(source: apsw.Connection) -> bytes:
+    return source.serialize("main")
+
+
 def _copy(source: apsw.Connection, target: Path) -> None:
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     copy = apsw.Connection(str(target))
@@ -275,6 +304,24 @@ def _copy(source: apsw.Connection, target: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from None
     finally:
         copy.close()
+
+
+def _copy_history(root: Path, pins: Path, name: str) -> None:
+    """Copy what D1 keeps of a database, while nobody adds to it."""
+    files = Files(root / name)
+    try:
+        with files.lock(_PATIENCE), files.old(_PATIENCE):
+            for entry in tree(root, name):
+                if not entry.name.endswith(("lock", ".part")):
+                    _copy_plain(root, pins, f"{name}/{entry.name}")
+    except FileNotFoundError:
+        return  # the database has just been removed
+
+
+def _copy_plain(root: Path, pins: Path, name: str) -> None:
+    target = pins / name
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    clone(str(root / name), str(target))
 
 
 # -- other files -------------------------------------------------------------------------------

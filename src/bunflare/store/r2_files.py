@@ -120,12 +120,18 @@ class R2Files:
     def all_files(self, bucket: str) -> list[paths.Path]:
         """Paths of all files in a bucket's directory, within it. Links are none."""
         found: list[paths.Path] = []
-        root = self.bucket(bucket)
-        for directory, _, names in os.walk(root):
-            relative = os.path.relpath(directory, root)
-            above = () if relative == "." else tuple(relative.split("/"))
-            files = (name for name in names if _is_plain(Path(directory) / name))
-            found += [(*above, name) for name in files]
+        waiting: list[tuple[str, paths.Path]] = [(self.bucket(bucket), ())]
+        while waiting:
+            directory, above = waiting.pop()
+            try:
+                with os.scandir(directory) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append((entry.path, (*above, entry.name)))
+                        elif entry.is_file(follow_symlinks=False) and _can_be_key(entry.name):
+                            found.append((*above, entry.name))
+            except FileNotFoundError:
+                continue
         return sorted(found)
 
     def key_of(self, path: paths.Path) -> str:
@@ -374,13 +380,9 @@ def _open(root: str, path: paths.Path) -> int | None:
         os.close(directory)
 
 
-def _is_plain(path: Path) -> bool:
-    """Whether it is a file, and no link, and its name can be a key."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return path.is_file() and not path.is_symlink()
+def _can_be_key(name: str) -> bool:
+    """Whether a file's name is one in UTF-8."""
+    return name.isascii() or not any("\ud800" <= one <= "\udfff" for one in name)
 
 
 def _unlink(path: str) -> None:

@@ -22,7 +22,7 @@ def restore_backup(
     return build(target, replace, lambda made: read_backup(source, made, progress))
 
 
-def build(target: Path, replace: bool, fill: Callable[[Path], T]) -> T:
+def build(target: Path, replace: bool | None, fill: Callable[[Path], T]) -> T:
     """Have ``fill`` make a data directory, and put it in its place. Its snapshots stay."""
     check_target(target, replace)
     with alone(target):

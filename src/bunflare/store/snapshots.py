@@ -110,22 +110,22 @@ def drop(root: Path, name: str) -> None:
         shutil.rmtree(away)
 
 
-def branch(source: Path, target: Path, replace: bool = False) -> None:
+def branch(source: Path, target: Path, replace: bool | None = None) -> None:
     """Make a data directory of a snapshot. Blocks."""
 
     def fill(made: Path) -> None:
-        copy_image(source, made, links=True)
+        copy_image(source, made)
         (made / _ABOUT).unlink(missing_ok=True)
 
     build(target, replace, fill)
 
 
-def branch_now(directory: Directory, target: Path, replace: bool = False) -> None:
+def branch_now(directory: Directory, target: Path) -> None:
     """Make a data directory of the present moment. Blocks."""
 
     def make(found: Moment, pins: Path) -> None:
         Image(pins, found.sql).settle()
-        build(target, replace, lambda made: copy_image(pins, made, links=True))
+        build(target, None, lambda made: copy_image(pins, made))
 
     with refusals(target):
         of_moment(directory, make)

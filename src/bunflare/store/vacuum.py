@@ -11,7 +11,7 @@ import apsw
 from ..errors import DatabaseBusy
 from .beside import open_beside
 from .connection import translate
-from .layout import sql_files
+from .layout import has_history, sql_files
 from .moment import signature
 from .turnstile import Turnstile
 
@@ -53,6 +53,8 @@ def _vacuum(root: Path, name: str) -> Vacuumed:
             if turnstile is not None and not turnstile.enter(_PATIENCE):
                 raise DatabaseBusy(f"{path} has been written to by others for too long")
             connection.execute("VACUUM")
+            if has_history(path):
+                return Vacuumed(name, before, _size(path))  # its owner copies the log back
             connection.set_busy_timeout(int(_TRUNCATE_PATIENCE * 1000))
             with suppress(apsw.BusyError):  # somebody reads: the log is copied back later
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
