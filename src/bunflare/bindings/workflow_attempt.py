@@ -1,0 +1,96 @@
+"""One attempt at a step: its callback, within its time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from inspect import isawaitable, iscoroutine
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from ..errors import WorkflowTimeoutError
+from .rpc import takes
+
+if TYPE_CHECKING:
+    from ..clock import Clock
+
+
+def wants_context(callback: Callable[..., Any]) -> bool:
+    """Whether a callback takes the step's context."""
+    if type(callback) is FunctionType:
+        # Nearly always a closure made just now, of which `signature` would know nothing yet.
+        code = callback.__code__
+        if not code.co_flags & 0x04:
+            return code.co_argcount > 0
+    try:
+        return takes(callback) > 0
+    except (TypeError, ValueError):
+        return False
+
+
+class Attempt:
+    """Awaits a coroutine in the running task, for ``timeout`` milliseconds at most.
+
+    Nothing watches the time before the coroutine first has to wait for something.
+    """
+
+    __slots__ = ("_clock", "_coroutine", "_expired", "_task", "_timeout")
+
+    def __init__(self, coroutine: Any, timeout: float, clock: Clock) -> None:
+        self._coroutine = coroutine if iscoroutine(coroutine) else _awaited(coroutine)
+        self._timeout = timeout
+        self._clock = clock
+        self._expired = False
+        self._task: asyncio.Task[Any] | None = None
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        coroutine = self._coroutine
+        try:
+            waiting = coroutine.send(None)
+        except StopIteration as stop:
+            return stop.value
+        task = self._task = asyncio.current_task()
+        clock = self._clock
+        timer = clock.call_at(clock.now() + int(self._timeout), self._expire)
+        try:
+            while True:
+                try:
+                    value = yield waiting
+                except GeneratorExit:
+                    coroutine.close()
+                    raise
+                except BaseException as error:
+                    waiting = coroutine.throw(error)
+                else:
+                    waiting = coroutine.send(value)
+        except StopIteration as stop:
+            if not self._expired:
+                return stop.value
+        except BaseException as error:
+            if not self._expired or task is None:
+                raise
+            if not isinstance(error, asyncio.CancelledError) or task.cancelling() > 1:
+                task.uncancel()
+                raise
+        finally:
+            timer.cancel()
+        if task is not None:
+            task.uncancel()
+        raise WorkflowTimeoutError(f"Execution timed out after {self._timeout:.0f}ms")
+
+    def _expire(self) -> None:
+        self._expired = True
+        assert self._task is not None
+        self._task.cancel()
+
+
+async def _awaited(awaitable: Any) -> Any:
+    return await awaitable
+
+
+async def call(callback: Callable[..., Any], context: Any, timeout: float, clock: Clock) -> Any:
+    """Call a callback and await what it gives."""
+    result = callback() if context is None else callback(context)
+    if iscoroutine(result) or isawaitable(result):
+        return await Attempt(result, timeout, clock)
+    return result

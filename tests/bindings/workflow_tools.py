@@ -1,0 +1,39 @@
+"""Workflows for tests: a function is the code."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar
+
+import bunflare
+from bunflare.store import workflow_log as log
+from bunflare.store import workflows as store
+
+Code = Callable[[Any, Any], Awaitable[Any]]
+
+
+class Program(bunflare.WorkflowEntrypoint):
+    code: ClassVar[Code]
+
+    async def run(self, event: Any, step: Any) -> Any:
+        return await type(self).code(event, step)
+
+
+def workflow(state: bunflare.State, run: Code, **options: Any) -> bunflare.Workflow:
+    """The workflow `Program` with that code, also where it had another before."""
+    Program.code = staticmethod(run)
+    host = state._services.workflows.get("Program")
+    if host is not None:
+        host.replace(Program, None)
+    return state.workflow(Program, **options)
+
+
+def rows(state: bunflare.State, sql: str) -> list[Any]:
+    return state.database.view.all(sql)
+
+
+def entries(state: bunflare.State, instance: str) -> list[tuple[str, str, int]]:
+    """``(kind, name, count)`` of all entries of an instance's log."""
+    key = store.row_id(state.database.view, "Program", instance)
+    assert key is not None
+    return [(row[1], row[2], row[3]) for row in log.entries(state.database.view, key)]
