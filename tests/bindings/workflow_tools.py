@@ -37,3 +37,13 @@ def entries(state: bunflare.State, instance: str) -> list[tuple[str, str, int]]:
     key = store.row_id(state.database.view, "Program", instance)
     assert key is not None
     return [(row[1], row[2], row[3]) for row in log.entries(state.database.view, key)]
+
+
+def forget_runs(state: bunflare.State) -> None:
+    """Drop everything from memory that has a row to come back from, as the end of the process does.
+
+    What sleeps or waits does so in its row; what is under way is left alone.
+    """
+    for run in list(state._services.workflows["Program"].runs.values()):
+        if run.row_parked is not None:
+            run.drop()

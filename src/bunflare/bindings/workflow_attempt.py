@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator
-from inspect import isawaitable, iscoroutine
+from inspect import isawaitable, iscoroutine, signature
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import WorkflowTimeoutError
-from .rpc import takes
 
 if TYPE_CHECKING:
     from ..clock import Clock
 
 
 def wants_context(callback: Callable[..., Any]) -> bool:
-    """Whether a callback takes the step's context."""
+    """Whether a callback takes the step's context: it has to be given something.
+
+    An argument with a default is the callback's own (``lambda n=n: …``), unless its name is ctx.
+    """
     if type(callback) is FunctionType:
         # Nearly always a closure made just now, of which `signature` would know nothing yet.
         code = callback.__code__
-        if not code.co_flags & 0x04:
-            return code.co_argcount > 0
+        count = code.co_argcount
+        return count > len(callback.__defaults__ or ()) or (
+            count > 0 and code.co_varnames[0] == "ctx"
+        )
     try:
-        return takes(callback) > 0
+        parameters = signature(callback).parameters.values()
     except (TypeError, ValueError):
         return False
+    return any(
+        one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+        and (one.default is one.empty or one.name == "ctx")
+        for one in parameters
+    )
 
 
 class Attempt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
@@ -79,7 +79,7 @@ async def do(
     if record is not None and record.row is not None:
         row = record.row
         if row[1] == "step_errored":
-            raise revive(row[9], run.host.names)
+            raise revive(row[9], _names(run, callback))
         output = _output(run, row[9], path)
         if undo is not None:
             undo.output, undo.attempt = output, row[5]
@@ -100,6 +100,12 @@ def _output(run: Run, text: str | None, path: str) -> Any:
     if text is None:
         return WorkflowStream(run.database, run.id, path)
     return loads(text)
+
+
+def _names(run: Run, callback: Callable[..., Any]) -> Mapping[str, Any]:
+    """Where the classes of a step's errors are looked for."""
+    function = getattr(callback, "__wrapped__", callback)
+    return {**run.host.names, **getattr(function, "__globals__", {})}
 
 
 async def attempts(
@@ -165,7 +171,7 @@ async def attempts(
                 await run.record(entry)
                 return value if type(value) in _COPIED else _output(run, text, path)
             waiting = await _failed(
-                run, name, count, parent, attempt, started, config, error, kinds
+                run, name, count, parent, attempt, started, config, error, kinds, callback
             )
         finally:
             run.active -= 1
@@ -186,6 +192,7 @@ async def _failed(
     config: StepConfig,
     error: Exception,
     kinds: tuple[str, str, str],
+    callback: Callable[..., Any],
 ) -> int | None:
     """Record that an attempt has failed: until when to wait, or raises for good."""
     pause: float | None = None
@@ -210,7 +217,7 @@ async def _failed(
         )
     )
     if final:
-        raise revive(text, run.host.names) from error
+        raise revive(text, _names(run, callback)) from error
     return due if pause else None
 
 

@@ -246,6 +246,7 @@ class _Decorated:
             value = self._function(*[context if slot is None else next(results) for slot in slots])
             return await value if isawaitable(value) else value
 
+        callback.__wrapped__ = self._function  # type: ignore[attr-defined]
         step = self._step
         undo = USUAL
         if self._options["rollback_config"] is not None:
