@@ -164,11 +164,9 @@ async def attempts(
             except Exception as failed:
                 error = failed
             else:
-                entry = (
-                    *(run.id, run.number, kinds[0], name, count, parent, attempt, started),
-                    *(clock.now(), None, text, about(config)),
-                )
-                await run.record(entry)
+                entry = run.entry(kinds[0])
+                done = (name, count, parent, attempt, started, clock.now(), None, text)
+                await run.record((*entry, *done, about(config)))
                 return value if type(value) in _COPIED else _output(run, text, path)
             waiting = await _failed(
                 run, name, count, parent, attempt, started, config, error, kinds, callback
@@ -210,12 +208,9 @@ async def _failed(
     now = run.clock.now()
     text = text_of(error)
     due = None if pause is None else now + int(pause)
-    await run.record(
-        (
-            *(run.id, run.number, kinds[2] if final else kinds[1], name, count, parent),
-            *(attempt, started, now, due, text, about(config)),
-        )
-    )
+    entry = run.entry(kinds[2] if final else kinds[1])
+    failed = (name, count, parent, attempt, started, now, due, text, about(config))
+    await run.record((*entry, *failed))
     if final:
         raise revive(text, _names(run, callback)) from error
     return due if pause else None

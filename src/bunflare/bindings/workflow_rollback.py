@@ -36,7 +36,7 @@ async def roll_back(run: Run, error: Exception | None) -> None:
     if run.why is None:
         why = error or WorkflowError("the instance was terminated")
         run.why = text_of(why)
-        entry = (run.id, run.number, "rollback_started", *(None,) * 5, now)
+        entry = (*run.entry("rollback_started"), *(None,) * 5, now)
         ends = (run.id, run.number, ending, now)
         try:
             if not await run.database.submit(_begin_rollback, ends, (*entry, None, run.why, None)):
@@ -78,12 +78,12 @@ async def roll_back(run: Run, error: Exception | None) -> None:
             failed = True
     kind = "rollback_errored" if failed else "rollback_completed"
     now = run.clock.now()
-    await run.record((run.id, run.number, kind, *(None,) * 5, now, None, None, None))
+    await run.record((*run.entry(kind), *(None,) * 5, now, None, None, None))
     await run.end(ending, error=why if ending == "errored" else None)
 
 
 def _begin_rollback(tx: Any, ends: tuple[Any, ...], entry: tuple[object, ...]) -> bool:
-    return store.begin_rollback(tx, *ends) and log.record(tx, entry) is not None
+    return store.begin_rollback(tx, *ends) and log.record(tx, entry)
 
 
 def _told(undo: Rollback, why: Exception) -> WorkflowRollbackContext:

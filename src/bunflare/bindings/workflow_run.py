@@ -84,6 +84,7 @@ class Run:
         self.why: str | None = None
         self.rollbacks: list[Rollback] = []
         self._steps = 0
+        self._last = 0
         self.active = 0
         self.parked: dict[asyncio.Future[None], tuple[int, str]] = {}
         self._held: list[asyncio.Future[None]] = []
@@ -106,6 +107,8 @@ class Run:
         if row[2] == "rollingBack":
             self.blocked = self.halted = True
             self.ending = row[10] or "errored"
+        if rows:
+            self._last = rows[-1][0]
         if rows or self.blocked:
             replay = Replay(rows, self._replayed, self._is_changed)
             self.nested = replay.nested
@@ -233,10 +236,15 @@ class Run:
                 "changed in your worker configuration."
             )
 
+    def entry(self, kind: str) -> tuple[object, ...]:
+        """The beginning of the next entry of the log."""
+        self._last += 1
+        return self.id, self.number, self._last, kind
+
     async def record(self, entry: tuple[object, ...]) -> None:
         """Add to the log."""
         try:
-            if await self.database.submit(log.record, entry) is not None:
+            if await self.database.submit(log.record, entry):
                 return
         except (DatabaseError, StateError) as error:
             self.stall(error)

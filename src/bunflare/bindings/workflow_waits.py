@@ -29,12 +29,12 @@ async def sleep(run: Run, name: str, due: Callable[[int], int]) -> None:
         until = due(now)
         if run.modifiers is not None and run.modifiers.skips_sleep(name, count):
             until = now
-        started = (*(run.id, run.number, "sleep_started", name, count, parent),)
+        started = (*run.entry("sleep_started"), name, count, parent)
         await run.record((*started, None, now, now, until, None, None))
     else:
         until = record.due
     await run.until(until, "sleep")
-    ended = (*(run.id, run.number, "sleep_completed", name, count, parent),)
+    ended = (*run.entry("sleep_completed"), name, count, parent)
     await run.record((*ended, None, until, run.clock.now(), None, None, None))
 
 
@@ -49,7 +49,6 @@ async def wait_for_event(run: Run, name: str, type: str, timeout: int) -> Workfl
     if run.halted and not run.rolling:
         await run.go_on()
     now = run.clock.now()
-    head = (run.id, run.number)
     begun: tuple[object, ...] | None = None
     late: tuple[object, ...] | None
     if record is None or record.due is None:
@@ -58,16 +57,16 @@ async def wait_for_event(run: Run, name: str, type: str, timeout: int) -> Workfl
             due = now
         about_type = dumps({"type": type, "timeout": timeout})
         waited = (name, count, parent, None, now, now, due, None, about_type)
-        begun = (*head, "wait_started", *waited)
+        begun = (*run.entry("wait_started"), *waited)
     else:
         due = record.due
     while True:
         now = run.clock.now()
-        done = (*head, "wait_completed", name, count, parent, None, None, now)
+        done = (*run.entry("wait_completed"), name, count, parent, None, None, now)
         late = None
         if now >= due:
             missed = (name, count, parent, None, None, now, None, None, None)
-            late = (*head, "wait_timed_out", *missed)
+            late = (*run.entry("wait_timed_out"), *missed)
         try:
             got = await run.database.submit(
                 log.await_event, run.id, run.number, type, begun, done, late

@@ -48,10 +48,8 @@ CREATE TABLE IF NOT EXISTS bunflare_workflow_chunks (
 _RECORD = """
 INSERT INTO bunflare_workflow_log
   (instance, number, kind, name, count, parent, attempt, started_at, at, due, value, about)
-SELECT ?1, COALESCE((SELECT MAX(number) FROM bunflare_workflow_log WHERE instance = ?1), 0) + 1,
-  ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
+SELECT ?1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13
 FROM workflow_instances WHERE id = ?1 AND bunflare_run = ?2
-RETURNING number
 """
 _ENTRIES = """
 SELECT number, kind, name, count, parent, attempt, started_at, at, due, value, about
@@ -85,13 +83,15 @@ SELECT data FROM bunflare_workflow_chunks WHERE instance = ? AND stream = ? AND 
 _DROP_STREAM = "DELETE FROM bunflare_workflow_chunks WHERE instance = ? AND stream = ?"
 
 
-def record(tx: Transaction, entry: tuple[object, ...]) -> int | None:
-    """Add an entry; its number, or None if the run is over.
+def record(tx: Transaction, entry: tuple[object, ...]) -> bool:
+    """Add an entry; false if the run is over.
 
-    It is instance, run, kind, name, count, parent, attempt, started_at, at, due, value, about.
+    It is instance, run, number, kind, name, count, parent, attempt, started_at, at, due, value,
+    about. The run alone adds entries, so it numbers them itself.
     """
-    row = tx.one(_RECORD, entry)
-    return None if row is None else row[0]
+    before = tx.mark()
+    tx.run(_RECORD, entry)
+    return tx.changed_since(before)
 
 
 def entries(view: View, instance: str, after: int = 0, limit: int = -1) -> list[Row]:
@@ -123,18 +123,18 @@ def await_event(
     the entry for an event, ``late`` the entry for none in time. False: there is none yet; None: the
     run is over.
     """
-    if begun is not None and record(tx, begun) is None:
+    if begun is not None and not record(tx, begun):
         return None
     row = tx.one(_OLDEST, (instance, type))
     if row is not None:
         number, payload, at = row
-        if record(tx, (*done, at, payload, None)) is None:
+        if not record(tx, (*done, at, payload, None)):
             return None
         tx.run(_TAKE, (instance, number))
         return "wait_completed", payload, at
     if late is None:
         return False
-    return None if record(tx, late) is None else ("wait_timed_out", None, 0)
+    return ("wait_timed_out", None, 0) if record(tx, late) else None
 
 
 def buffered(view: View, instance: str) -> list[Row]:
