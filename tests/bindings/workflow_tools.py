@@ -47,3 +47,15 @@ def forget_runs(state: bunflare.State) -> None:
     for run in list(state._services.workflows["Program"].runs.values()):
         if run.row_parked is not None:
             run.drop()
+
+
+async def finish(
+    instance: bunflare.WorkflowInstance, clock: bunflare.ManualClock, seconds: float = 5
+) -> bunflare.InstanceStatus:
+    """Let time pass until an instance has come to its end."""
+    for _ in range(1000):
+        status = await instance.status()
+        if status.status in store.FINAL:
+            return status
+        await clock.advance(seconds=seconds)
+    raise AssertionError(f"it does not end: {status}")

@@ -140,9 +140,11 @@ UPDATE workflow_instances SET status = 'rollingBack', bunflare_ending = ?3, upda
 WHERE id = ?1 AND bunflare_run = ?2 AND status NOT IN ('complete', 'errored', 'terminated')
 RETURNING id
 """
-_ROLL_BACK_NOW = """
+_ROLL_BACK_NOW = f"""
 UPDATE workflow_instances SET status = 'rollingBack', bunflare_ending = 'terminated',
-  updated_at = ?2, bunflare_due = COALESCE(bunflare_due, ?2) WHERE id = ?1
+  updated_at = ?2,
+  bunflare_due = CASE WHEN bunflare_due = {RUNNING} THEN {RUNNING} ELSE ?2 END
+WHERE id = ?1
 """
 _READY_BY = """
 UPDATE workflow_instances SET bunflare_due = MIN(bunflare_due, ?2)
