@@ -1,9 +1,9 @@
 """Steps: results, retries, time-outs, sleeps, events, and what a later run sees of them."""
 
 from __future__ import annotations
+
 # The decorator as untyped code uses it.
 # mypy: disable-error-code="untyped-decorator"
-
 import asyncio
 import itertools
 from datetime import UTC, datetime, timedelta
