@@ -80,7 +80,7 @@ async def do(
         row = record.row
         if row[1] == "step_errored":
             raise revive(row[9], _names(run, callback))
-        output = _output(run, row[9], path)
+        output = run.host.shown(_output(run, row[9], path))
         if undo is not None:
             undo.output, undo.attempt = output, row[5]
         return output
@@ -167,7 +167,9 @@ async def attempts(
                 entry = run.entry(kinds[0])
                 done = (name, count, parent, attempt, started, clock.now(), None, text)
                 await run.record((*entry, *done, about(config)))
-                return value if type(value) in _COPIED else _output(run, text, path)
+                if type(value) in _COPIED:
+                    return value
+                return run.host.shown(_output(run, text, path))
             waiting = await _failed(
                 run, name, count, parent, attempt, started, config, error, kinds, callback
             )

@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from secrets import randbits
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from ..errors import WorkflowError, WorkflowTypeError, WorkflowValueError
 from ..store import workflow_log as log
 from ..store import workflows as store
-from ..values import loads
+from ..values import dumps, loads
 from .workflow_options import (
     MOST_IN_BATCH,
     check_id,
@@ -121,8 +122,8 @@ class Workflow:
         """Create an instance and begin to run it. It is on disk when this returns.
 
         ``id`` (100 characters of a-z, A-Z, 0-9, _ and -; by default a random one) must be new to
-        the workflow, else `WorkflowError`. ``params`` of 1 MiB at most are the event's payload.
-        ``retention`` says how long it is kept after its end: a dict with ``success_retention`` and
+        the workflow, else `WorkflowError`. ``params`` of 1 MiB at most are the event's payload, by
+        default an empty dict. ``retention`` says how long it is kept after its end: a dict with ``success_retention`` and
         ``error_retention``, by default 30 days each. The location hint changes nothing here.
         """
         item = self._item(id, params, retention)
@@ -171,7 +172,7 @@ class Workflow:
     ) -> tuple[str, str, int | None, int | None]:
         instance = str(uuid.uuid4()) if id is None else check_id(id)
         kept = _retention(retention, self._host.unit)
-        return instance, payload(params, "the params"), *kept
+        return instance, payload({} if params is None else params, "the params"), *kept
 
     async def _create(
         self,
@@ -188,6 +189,12 @@ class Workflow:
         return await self._session.write(
             _create, host, items, host.clock.now(), min(free, len(items)), schedule
         )
+
+    async def create_scheduled(self, cron: str, time: int) -> WorkflowInstance | None:
+        """Create the instance of a cron expression for a time in epoch milliseconds, once."""
+        instance = f"cron-{crc32(cron.encode()):08x}-{time}"
+        (key,) = await self._create([self._item(instance)], dumps([cron, time]))
+        return None if key is None else WorkflowInstance(self._host, self._session, instance)
 
     async def get(self, id: str) -> WorkflowInstance:
         """An instance that exists; raises `WorkflowError` (instance.not_found) if it does not."""
