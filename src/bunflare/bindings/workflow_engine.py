@@ -144,8 +144,10 @@ class WorkflowHost:
 
     @property
     def class_name(self) -> str:
-        made = getattr(self.made, "made", self.made)
-        return getattr(made, "__name__", self.name)
+        if self.made is None:
+            # Another process has it.
+            return store.class_name(self.database.view, self.name) or self.name
+        return str(getattr(getattr(self.made, "made", self.made), "__name__", self.name))
 
     @property
     def names(self) -> Mapping[str, Any]:

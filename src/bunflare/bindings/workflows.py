@@ -123,8 +123,9 @@ class Workflow:
 
         ``id`` (100 characters of a-z, A-Z, 0-9, _ and -; by default a random one) must be new to
         the workflow, else `WorkflowError`. ``params`` of 1 MiB at most are the event's payload, by
-        default an empty dict. ``retention`` says how long it is kept after its end: a dict with ``success_retention`` and
-        ``error_retention``, by default 30 days each. The location hint changes nothing here.
+        default an empty dict. ``retention`` says how long it is kept after its end: a dict with
+        ``success_retention`` and ``error_retention``, by default 30 days each. The location hint
+        changes nothing here.
         """
         item = self._item(id, params, retention)
         (key,) = await self._create([item])
