@@ -268,10 +268,11 @@ class WorkflowInstance:
                 if host.owner:
                     await host.waiter(key)
                 else:
-                    await host.database.watch.wait(partial(self._moved, key, row[2]))
+                    await host.database.watch.wait(partial(self._over, key))
 
-    def _moved(self, key: str, status: str) -> bool:
-        return self._host.owner or store.status(self._session.view, key) != status
+    def _over(self, key: str) -> bool:
+        status = store.status(self._session.view, key)
+        return self._host.owner or status is None or status in store.FINAL
 
     async def _change(self, verb: Any, *args: Any) -> str:
         """What a verb of the store found, once it is on disk and those whom it concerns know."""
