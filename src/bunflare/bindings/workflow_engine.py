@@ -171,6 +171,15 @@ class WorkflowHost:
             return None
         return self.modifiers.get(instance) or self.modifiers.get(None)
 
+    def modify(self, instance: str | None, modifiers: Modifiers | None) -> None:
+        """Have an instance, or all of them, meet what a test says."""
+        if modifiers is None:
+            self.modifiers.pop(instance, None)
+        else:
+            self.modifiers[instance] = modifiers
+        for run in self.runs.values():
+            run.modifiers = self.modifiers_of(run.instance)
+
     # -- ownership -------------------------------------------------------------------------
 
     async def settled(self) -> None:

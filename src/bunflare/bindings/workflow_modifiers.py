@@ -27,6 +27,9 @@ class Modifiers:
         self.errors: dict[Which, tuple[Exception, int | None]] = {}
         self.late: dict[Which, int | None] = {}
         self.no_events: set[Which] = set()
+        #: Types and payloads that each instance finds when it first waits for one.
+        self.events: list[tuple[str, Any]] = []
+        self._found: set[tuple[str, int]] = set()
 
     def skips_sleep(self, name: str, count: int) -> bool:
         return self.sleeps is None or _find(self.sleeps, name, count) is not None
@@ -37,6 +40,14 @@ class Modifiers:
     def times_out(self, name: str, count: int) -> bool:
         """Whether the waiting for an event is over at once, if there is none."""
         return _find(self.no_events, name, count) is not None
+
+    def event(self, instance: str, type: str) -> list[Any]:
+        """The payload of an event that an instance is to find, if there is one."""
+        for number, (kind, payload) in enumerate(self.events):
+            if kind == type and (instance, number) not in self._found:
+                self._found.add((instance, number))
+                return [payload]
+        return []
 
     async def call(
         self,

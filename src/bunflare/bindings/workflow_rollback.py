@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DatabaseError, StateError, WorkflowError
+from ..errors import WorkflowError
 from ..store import workflow_log as log
 from ..store import workflows as store
 from .workflow_do import Rollback, attempts, context_of
@@ -38,13 +38,7 @@ async def roll_back(run: Run, error: Exception | None) -> None:
         run.why = text_of(why)
         entry = (*run.entry("rollback_started"), *(None,) * 5, now)
         ends = (run.id, run.number, ending, now)
-        try:
-            if not await run.database.submit(_begin_rollback, ends, (*entry, None, run.why, None)):
-                run.drop()
-                return
-        except (DatabaseError, StateError) as failure:
-            run.stall(failure)
-            return
+        await run.write(_begin_rollback, ends, (*entry, None, run.why, None))
     why = revive(run.why, run.host.names)
     run.rolling = True
     run.blocked = run.halted = run.pausing = run.outdated = False

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import (
     DatabaseError,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from .workflow_modifiers import Modifiers
 
 _log = logging.getLogger("bunflare")
+
+T = TypeVar("T")
 
 # Turns of the event loop after which code that goes on has begun its next step.
 _TURNS = 2
@@ -243,11 +246,21 @@ class Run:
 
     async def record(self, entry: tuple[object, ...]) -> None:
         """Add to the log."""
+        await self.write(log.record, entry)
+
+    async def write(self, verb: Callable[..., T | None], *args: object) -> T:
+        """What a verb on the log gives; if that is nothing, the run is over."""
+        self.active += 1
         try:
-            if await self.database.submit(log.record, entry):
-                return
+            given = await self.database.submit(verb, *args)
+            if given:
+                return given
         except (DatabaseError, StateError) as error:
             self.stall(error)
+        finally:
+            self.active -= 1
+            if self.parked or self.halted:
+                self.consider()
         self.drop()
         raise asyncio.CancelledError
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ..errors import DatabaseError, StateError, WorkflowTimeoutError
+from ..errors import WorkflowTimeoutError
 from ..store import workflow_log as log
 from ..values import dumps, loads
 from .workflow_types import WorkflowStepEvent
@@ -60,6 +59,9 @@ async def wait_for_event(run: Run, name: str, type: str, timeout: int) -> Workfl
         begun = (*run.entry("wait_started"), *waited)
     else:
         due = record.due
+    if run.modifiers is not None:
+        for payload in run.modifiers.event(run.instance, type):
+            await run.database.submit(log.send, run.id, type, dumps(payload), now)
     while True:
         now = run.clock.now()
         done = (*run.entry("wait_completed"), name, count, parent, None, None, now)
@@ -67,18 +69,8 @@ async def wait_for_event(run: Run, name: str, type: str, timeout: int) -> Workfl
         if now >= due:
             missed = (name, count, parent, None, None, now, None, None, None)
             late = (*run.entry("wait_timed_out"), *missed)
-        try:
-            got = await run.database.submit(
-                log.await_event, run.id, run.number, type, begun, done, late
-            )
-        except (DatabaseError, StateError) as error:
-            run.stall(error)
-            got = None
-        if got is None:
-            run.drop()
-            raise asyncio.CancelledError
-        if got is not False and got is not True:
-            kind, text, at = got
+        kind, text, at = await run.write(log.await_event, run.id, type, begun, done, late)
+        if kind is not None:
             return _event(kind, type, text, at, timeout)
         begun = None
         await run.until(due, "wait")

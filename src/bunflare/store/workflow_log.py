@@ -111,17 +111,15 @@ def send(tx: Transaction, instance: str, type: str, payload: str | None, now: in
 def await_event(
     tx: Transaction,
     instance: str,
-    run: int,
     type: str,
     begun: tuple[object, ...] | None,
     done: tuple[object, ...],
     late: tuple[object, ...] | None,
-) -> tuple[str, str | None, int] | bool | None:
-    """Take the oldest event of a type: ``(kind, payload, at)``.
+) -> tuple[str | None, str | None, int] | None:
+    """Take the oldest event of a type: ``(kind, payload, at)``; no kind if there is none yet.
 
     ``begun`` is the entry that says that it is waited for from now on, ``done`` the beginning of
-    the entry for an event, ``late`` the entry for none in time. False: there is none yet; None: the
-    run is over.
+    the entry for an event, ``late`` the entry for none in time. None: the run is over.
     """
     if begun is not None and not record(tx, begun):
         return None
@@ -133,7 +131,7 @@ def await_event(
         tx.run(_TAKE, (instance, number))
         return "wait_completed", payload, at
     if late is None:
-        return False
+        return None, None, 0
     return ("wait_timed_out", None, 0) if record(tx, late) else None
 
 
