@@ -4,6 +4,7 @@ end as a reference model says, and no step that was recorded runs again."""
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections import Counter
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ class Nested:
 class Gather:
     lanes: tuple[tuple[Any, ...], ...]
 
+
+LONG = os.environ.get("BUNFLARE_CRASH") == "long"
 
 names = st.sampled_from("abc")
 leaves = st.one_of(
@@ -144,7 +147,7 @@ class Runner:
             return "failed"
 
 
-@settings(max_examples=60)
+@settings(max_examples=600 if LONG else 25)
 @given(program=programs, chance=st.integers(0, 2**32))
 def test_a_program_ends_as_the_model_says(
     program: tuple[Any, ...], chance: int, tmp_path_factory: Any
