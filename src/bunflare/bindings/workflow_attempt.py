@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
-from inspect import isawaitable, iscoroutine, signature
-from types import FunctionType
+from collections.abc import Callable, Coroutine, Generator
+from inspect import isawaitable, signature
+from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import WorkflowTimeoutError
@@ -38,15 +38,18 @@ def wants_context(callback: Callable[..., Any]) -> bool:
 
 
 class Attempt:
-    """Awaits a coroutine in the running task, for ``timeout`` milliseconds at most.
+    """The rest of a coroutine that waits for something, for ``timeout`` milliseconds at most.
 
-    Nothing watches the time before the coroutine first has to wait for something.
+    It is awaited in the running task. What ends without waiting needs nobody to watch the time.
     """
 
-    __slots__ = ("_clock", "_coroutine", "_expired", "_task", "_timeout")
+    __slots__ = ("_clock", "_coroutine", "_expired", "_task", "_timeout", "_waiting")
 
-    def __init__(self, coroutine: Any, timeout: float, clock: Clock) -> None:
-        self._coroutine = coroutine if iscoroutine(coroutine) else _awaited(coroutine)
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, Any], waiting: Any, timeout: float, clock: Clock
+    ) -> None:
+        self._coroutine = coroutine
+        self._waiting = waiting
         self._timeout = timeout
         self._clock = clock
         self._expired = False
@@ -54,10 +57,7 @@ class Attempt:
 
     def __await__(self) -> Generator[Any, Any, Any]:
         coroutine = self._coroutine
-        try:
-            waiting = coroutine.send(None)
-        except StopIteration as stop:
-            return stop.value
+        waiting = self._waiting
         task = self._task = asyncio.current_task()
         clock = self._clock
         timer = clock.call_at(clock.now() + int(self._timeout), self._expire)
@@ -100,6 +100,12 @@ async def _awaited(awaitable: Any) -> Any:
 async def call(callback: Callable[..., Any], context: Any, timeout: float, clock: Clock) -> Any:
     """Call a callback and await what it gives."""
     result = callback() if context is None else callback(context)
-    if iscoroutine(result) or isawaitable(result):
-        return await Attempt(result, timeout, clock)
-    return result
+    if result.__class__ is not CoroutineType:
+        if not isawaitable(result):
+            return result
+        result = _awaited(result)
+    try:
+        waiting = result.send(None)
+    except StopIteration as stop:
+        return stop.value
+    return await Attempt(result, waiting, timeout, clock)

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import contextvars
 import logging
-from collections.abc import Callable, Mapping
+from asyncio import CancelledError, current_task
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NonRetryableError, ValueNotSerializable, WorkflowFatalError
+from ..errors import (
+    DatabaseError,
+    NonRetryableError,
+    StateError,
+    ValueNotSerializable,
+    WorkflowFatalError,
+)
+from ..store import workflow_log as log
 from ..values import dumps, loads
 from .workflow_attempt import call, wants_context
 from .workflow_errors import revive, text_of
-from .workflow_options import LARGEST, StepConfig, about, milliseconds
+from .workflow_options import LARGEST, USUAL, StepConfig, about, milliseconds
 from .workflow_replay import Record
 from .workflow_streams import WorkflowStream, is_stream, keep_stream
 from .workflow_types import WorkflowStepContext, WorkflowStepInfo
@@ -59,18 +67,35 @@ class Rollback:
     attempt: int = 1
 
 
-async def do(
+def do(
     run: Run,
     name: str,
     callback: Callable[..., Any],
     config: StepConfig,
     rollback: Callable[..., Any] | None,
     rollback_config: StepConfig,
-) -> Any:
+) -> Coroutine[Any, Any, Any]:
     """A step: its result, from the log or from its callback."""
     run.count_step()
     key, count, parent = run.use("do", name)
-    record = await run.recall(key, parent)
+    if run.replay is None and parent is None and rollback is None:
+        return attempts(run, name, count, None, key, config, callback, None, _STEP)
+    return _do(run, name, key, count, parent, config, callback, rollback, rollback_config)
+
+
+async def _do(
+    run: Run,
+    name: str,
+    key: str,
+    count: int,
+    parent: str | None,
+    config: StepConfig,
+    callback: Callable[..., Any],
+    rollback: Callable[..., Any] | None,
+    rollback_config: StepConfig,
+) -> Any:
+    """`do`, for a step that the log may have, or that others are about."""
+    record = await run.recall(key, parent) if run.recalls(parent) else None
     path = key if parent is None else f"{parent}/{key}"
     undo = None
     if rollback is not None:
@@ -122,12 +147,15 @@ async def attempts(
     context: Callable[[int], Any] | None = None,
 ) -> Any:
     """Try a callback until it succeeds, or has failed for good."""
+    if current_task(run.host.loop) is not run.task:
+        run.join()
     attempt = 1
     if record is not None:
         attempt += record.attempts
         if record.due is not None:
             await run.until(record.due, "retry")
     clock = run.clock
+    submit = run.database.submit
     wants = wants_context(callback)
     while True:
         if run.halted and not run.rolling:
@@ -156,7 +184,7 @@ async def attempts(
                         )
                 finally:
                     inside.reset(token)
-                if is_stream(value):
+                if value.__class__ not in _COPIED and is_stream(value):
                     await keep_stream(run.database, run.id, path, value)
                     text = None
                 else:
@@ -166,7 +194,15 @@ async def attempts(
             else:
                 entry = run.entry(kinds[0])
                 done = (name, count, parent, attempt, started, clock.now(), None, text)
-                await run.record((*entry, *done, about(config)))
+                told_of = None if config is USUAL else about(config)
+                try:
+                    kept = await submit(log.record, (*entry, *done, told_of))
+                except (DatabaseError, StateError) as failed:
+                    run.stall(failed)
+                    kept = False
+                if not kept:
+                    run.drop()
+                    raise CancelledError
                 if type(value) in _COPIED:
                     return value
                 return run.host.shown(_output(run, text, path))

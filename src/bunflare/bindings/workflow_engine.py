@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import logging
 import secrets
 from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ from ..errors import StateError, WorkflowTypeError
 from ..store import loops
 from ..store import workflows as store
 from ..timer import Chore
+from .workflow_context import WorkflowContext
 from .workflow_options import MOST_STEPS, RETENTION_MS, check_workflow_name
 from .workflow_run import Run
 from .workflow_steps import WorkflowStep
@@ -109,6 +111,7 @@ class WorkflowHost:
         self._backlog = False
         self._asleep: dict[str, Run] = {}
         self._token = secrets.token_hex(8)
+        self._numbers = itertools.count(secrets.randbits(47))
         self._settling: asyncio.Task[None] | None = None
         self._pulling: asyncio.Task[None] | None = None
         self._forget_ends: Callable[[], None] | None = None
@@ -157,11 +160,10 @@ class WorkflowHost:
 
     def make(self) -> Any:
         """An instance of the workflow's class."""
-        if isinstance(self.made, type):
-            from .workflows import WorkflowContext
-
-            return self.made(WorkflowContext(), self._env)
-        return self.made(self._env)
+        made = self.made
+        if isinstance(made, type):
+            return made(WorkflowContext(), self._env)
+        return made(self._env)
 
     def step_of(self, run: Run) -> Any:
         return WorkflowStep(run, self.unit)
@@ -271,6 +273,10 @@ class WorkflowHost:
     def free(self) -> int:
         """How many more instances may run."""
         return self.concurrency - self._active
+
+    def next_number(self) -> int:
+        """The number of a new run, which no other run has."""
+        return next(self._numbers)
 
     def begin(
         self, id: str, number: int, params: str | None, created: int, schedule: str | None

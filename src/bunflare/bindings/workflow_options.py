@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from ..errors import ValueNotSerializable, WorkflowFatalError, WorkflowTypeError, WorkflowValueError
@@ -136,6 +137,7 @@ def check_workflow_name(name: object) -> str:
     return name
 
 
+@lru_cache(maxsize=4096)
 def check_step_name(name: object) -> str:
     if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or not _is_clean(name):
         raise WorkflowFatalError(

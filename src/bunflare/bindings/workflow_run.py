@@ -202,15 +202,19 @@ class Run:
         count = counts[slot] = counts.get(slot, 0) + 1
         return f"{kind}:{count}:{name}", count, None if within is None else within.path
 
+    def recalls(self, parent: str | None) -> bool:
+        """Whether `recall` is to be asked: the log may have the step."""
+        if asyncio.current_task(self.host.loop) is not self.task:
+            self.join()
+        return self.replay is not None or parent is not None
+
     async def recall(self, key: str, parent: str | None) -> Record | None:
         """What the log has of a step."""
-        if asyncio.current_task() is not self.task:
-            self._join()
         if parent is not None:
             return self.nested[parent].get(key) if parent in self.nested else None
         return None if self.replay is None else await self.replay.reach(key)
 
-    def _join(self) -> None:
+    def join(self) -> None:
         """Steps are asked for in more than one task."""
         task = asyncio.current_task()
         assert task is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from inspect import Parameter, isawaitable, signature
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import WorkflowTypeError, WorkflowValueError
@@ -75,6 +76,11 @@ class WorkflowStep:
         sets and so on, of 1 MiB at most; an async iterator of bytes is stored in pieces. Raises
         what the last attempt raised.
         """
+        if callback.__class__ is FunctionType and not (
+            rest or config or retries or timeout or sensitive or rollback
+        ):
+            # The commonest form.
+            return do(self._run, check_step_name(name), callback, USUAL, None, USUAL)
         if isinstance(callback, Mapping):
             # As the platform has it: name, config, callback, rollback options.
             config, callback, *rest = callback, *rest, None  # type: ignore[assignment]

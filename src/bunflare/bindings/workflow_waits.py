@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 async def sleep(run: Run, name: str, due: Callable[[int], int]) -> None:
     """A sleep: until ``due(now)``, which is asked once for all runs."""
     key, count, parent = run.use("sleep", name)
-    record = await run.recall(key, parent)
+    record = await run.recall(key, parent) if run.recalls(parent) else None
     if record is not None and record.row is not None:
         return
     if run.halted and not run.rolling:
@@ -41,7 +41,7 @@ async def wait_for_event(run: Run, name: str, type: str, timeout: int) -> Workfl
     """The oldest event of a type that nobody has had, once there is one."""
     run.count_step()
     key, count, parent = run.use("wait", name)
-    record = await run.recall(key, parent)
+    record = await run.recall(key, parent) if run.recalls(parent) else None
     if record is not None and record.row is not None:
         row = record.row
         return _event(row[1], type, row[9], row[8], timeout)

@@ -6,10 +6,9 @@ https://developers.cloudflare.com/workflows/build/workers-api/
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from secrets import randbits
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -43,19 +42,6 @@ if TYPE_CHECKING:
     from .workflow_types import WorkflowEvent
 
 
-class WorkflowContext:
-    """``self.ctx`` of a workflow outside of a Worker."""
-
-    def wait_until(self, work: Awaitable[Any]) -> None:
-        """Have ``work`` done beside the run."""
-        task = asyncio.ensure_future(work)
-        _background.add(task)
-        task.add_done_callback(_background.discard)
-
-
-_background: set[asyncio.Future[Any]] = set()
-
-
 class WorkflowEntrypoint:
     """Base of the classes that are workflows: their ``run(event, step)`` is the code."""
 
@@ -80,7 +66,7 @@ def _create(
     keys: list[str | None] = []
     queued = False
     for instance, params, success, error in items:
-        number = randbits(47)
+        number = host.next_number()
         runs = running > 0
         values = (
             *(host.class_name, params, "running" if runs else "queued", now, number),
@@ -131,7 +117,7 @@ class Workflow:
         (key,) = await self._create([item])
         if key is None:
             raise _exists(self.name, item[0])
-        return WorkflowInstance(self._host, self._session, item[0])
+        return WorkflowInstance(self._host, self._session, item[0], key)
 
     async def create_batch(self, batch: Any) -> Any:
         """Create up to 100 instances with one commit.
@@ -171,7 +157,7 @@ class Workflow:
         retention: object = None,
         location_hint: object = None,
     ) -> tuple[str, str, int | None, int | None]:
-        instance = str(uuid.uuid4()) if id is None else check_id(id)
+        instance = _random_id() if id is None else check_id(id)
         kept = _retention(retention, self._host.unit)
         return instance, payload({} if params is None else params, "the params"), *kept
 
@@ -225,11 +211,14 @@ class Workflow:
 class WorkflowInstance:
     """One instance of a workflow."""
 
-    __slots__ = ("_host", "_session", "id")
+    __slots__ = ("_created", "_host", "_session", "id")
 
-    def __init__(self, host: WorkflowHost, session: Session, id: str) -> None:
+    def __init__(
+        self, host: WorkflowHost, session: Session, id: str, created: str | None = None
+    ) -> None:
         self._host = host
         self._session = session
+        self._created = created
         self.id = id
 
     def __repr__(self) -> str:
@@ -256,19 +245,26 @@ class WorkflowInstance:
 
         Raises ``TimeoutError`` if that is not so after ``timeout`` seconds.
         """
-        key = self._key()
-        host = self._host
+        if timeout is None:
+            return await self._wait()
         async with asyncio.timeout(timeout):
-            while True:
-                row = store.read(self._session.view, key)
-                if row is None:
-                    raise _not_found(host.name, self.id)
-                if row[2] in store.FINAL:
-                    return _status(row)
-                if host.owner:
-                    await host.waiter(key)
-                else:
-                    await host.database.watch.wait(partial(self._over, key))
+            return await self._wait()
+
+    async def _wait(self) -> InstanceStatus:
+        host = self._host
+        if self._created is not None and self._created in host.runs:
+            await host.waiter(self._created)
+        key = self._key()
+        while True:
+            row = store.read(self._session.view, key)
+            if row is None:
+                raise _not_found(host.name, self.id)
+            if row[2] in store.FINAL:
+                return _status(row)
+            if host.owner:
+                await host.waiter(key)
+            else:
+                await host.database.watch.wait(partial(self._over, key))
 
     def _over(self, key: str) -> bool:
         status = store.status(self._session.view, key)
@@ -437,6 +433,12 @@ def _status(row: Row) -> InstanceStatus:
         error = WorkflowInstanceError(name or "Error", message or "")
     value = loads(output) if status == "complete" and output is not None else None
     return InstanceStatus(status, value, error)
+
+
+def _random_id() -> str:
+    """A UUID of version 4."""
+    digits = token_hex(16)
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
 
 # The arguments of that name hide the functions.
