@@ -158,12 +158,10 @@ async def _replay(report: Report, state: bunflare.State) -> None:
     await reached.wait()
     times = []
     for _ in range(15):
-        while (await instance.status()).status != "waiting":
-            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.1)
         await instance.pause()
-        while (await instance.status()).status != "paused":
-            await asyncio.sleep(0.001)
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)
+        assert (await instance.status()).status == "paused"
         reached.clear()
         started = time.perf_counter()
         await instance.resume()

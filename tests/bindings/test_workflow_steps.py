@@ -28,6 +28,11 @@ class Broken(Exception):
     """An error of the workflow's own module."""
 
 
+def noted(ran: list[str], name: str, value: Any) -> Any:
+    ran.append(name)
+    return value
+
+
 async def outcome(state: bunflare.State, run: Any, params: Any = None, **options: Any) -> Any:
     """The status of an instance at its end."""
     instance = await workflow(state, run, **options).create("a", params)
@@ -86,7 +91,7 @@ async def test_a_failed_step_is_tried_again_with_pauses(
     tried: list[tuple[int, int]] = []
 
     async def run(event: Any, step: Any) -> Any:
-        async def work(ctx: Any) -> int:
+        async def work(ctx: Any) -> Any:
             tried.append((ctx.attempt, clock.now()))
             if ctx.attempt < 4:
                 raise ValueError(ctx.attempt)
@@ -118,7 +123,7 @@ async def test_the_pause_may_be_a_function_and_nothing(
         return "1 minute"
 
     async def run(event: Any, step: Any) -> Any:
-        async def work(ctx: Any) -> int:
+        async def work(ctx: Any) -> Any:
             if ctx.attempt < 3:
                 raise ValueError("no")
             return ctx.attempt
@@ -263,6 +268,7 @@ async def test_there_are_only_so_many_steps(state: bunflare.State) -> None:
     made = workflow(state, run, max_steps=10)
     assert (await (await made.create(params=10)).wait(5)).status == "complete"
     status = await (await made.create(params=11)).wait(5)
+    assert status.error is not None
     assert "The limit of 10 steps has been reached" in status.error.message
 
 
@@ -273,7 +279,7 @@ async def test_steps_side_by_side(state: bunflare.State, clock: ManualClock) -> 
         async def chain(name: str, pause: int) -> list[str]:
             got = []
             for number in range(3):
-                got.append(await step.do(name, lambda: ran.append(name) or name))
+                got.append(await step.do(name, lambda: noted(ran, name, name)))
                 await step.sleep(f"{name} {number}", pause)
             return got
 
@@ -310,8 +316,8 @@ async def test_steps_within_a_step(state: bunflare.State, clock: ManualClock) ->
 
     async def run(event: Any, step: Any) -> Any:
         async def outer(ctx: Any) -> Any:
-            first = await step.do("inner", lambda: ran.append("inner") or 1)
-            second = await step.do("inner", lambda: ran.append("second") or 2)
+            first = await step.do("inner", lambda: noted(ran, "inner", 1))
+            second = await step.do("inner", lambda: noted(ran, "second", 2))
             if ctx.attempt == 1:
                 raise ValueError("once more")
             return [first, second, ctx.attempt]
@@ -484,8 +490,8 @@ async def test_a_stream_is_kept_in_pieces(state: bunflare.State, clock: ManualCl
 
 
 async def _nothing() -> Any:
-    for piece in ():
-        yield piece
+    return
+    yield b""
 
 
 async def test_code_that_cancels_what_it_asked_for(
