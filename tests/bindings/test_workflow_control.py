@@ -10,6 +10,7 @@ import pytest
 
 import bunflare
 from bunflare import ManualClock, NonRetryableError, WorkflowError
+from bunflare.store import workflow_log as log
 from tests.bindings.workflow_tools import entries, finish, forget_runs, rows, workflow
 
 
@@ -464,3 +465,113 @@ async def test_two_states_of_a_process_share_the_work(directory: Path) -> None:
     assert ran == ["a", "b", "c"]
     async with bunflare.open(directory) as third:
         assert rows(third, "SELECT * FROM bunflare_workflow_owners") == []
+
+
+# -- adversity -----------------------------------------------------------------------------
+
+
+async def test_only_so_many_that_sleep_stay_in_memory(
+    state: bunflare.State, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bunflare.bindings.workflow_engine._MOST_ASLEEP", 3)
+    made = workflow(state, three)
+    instances = [await made.create(f"i{number}") for number in range(20)]
+    await clock.advance(seconds=1)
+    assert len(made._host.runs) == 3
+    await clock.advance(minutes=2)
+    assert [(await one.wait(5)).output for one in instances] == [["a", "b", "c"]] * 20
+    assert made._host.runs == {}
+
+
+async def test_what_cannot_be_written_is_gone_on_with_later(
+    state: bunflare.State, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, ran, full = log.record, [], [True]
+
+    def refuse(tx: Any, entry: Any) -> bool:
+        if full[0] and entry[4] == "b":
+            raise bunflare.DatabaseFull("the disk is full")
+        return record(tx, entry)
+
+    async def run(event: Any, step: Any) -> Any:
+        return [await step.do(name, lambda name=name: ran.append(name)) for name in "abc"]
+
+    monkeypatch.setattr(log, "record", refuse)
+    instance = await workflow(state, run).create("a")
+    await clock.advance(seconds=30)
+    assert (await instance.status()).status == "running"
+    full[0] = False
+    await clock.advance(seconds=40)
+    assert (await instance.wait(5)).status == "complete"
+    assert ran == ["a", "b", "b", "c"]
+
+
+@pytest.mark.parametrize("output", [object(), "x" * 2**21])
+async def test_an_output_that_cannot_be_kept_is_an_error(
+    state: bunflare.State, output: Any
+) -> None:
+    async def run(event: Any, step: Any) -> Any:
+        return output
+
+    status = await (await workflow(state, run).create("a")).wait(5)
+    assert status.status == "errored"
+    assert status.error is not None
+    assert "the output" in status.error.message
+
+
+async def test_a_durable_object_creates_an_instance_when_its_writes_are_on_disk(
+    state: bunflare.State,
+) -> None:
+    async def run(event: Any, step: Any) -> Any:
+        return await step.do("a", lambda: event.payload)
+
+    made = workflow(state, run)
+
+    class Maker(bunflare.DurableObject):
+        async def make(self) -> None:
+            await self.ctx.storage.put("made", True)
+            await self.env.create("a", "from an object")
+
+    await state.durable_objects(Maker, env=made).get_by_name("x").make()
+    assert (await (await made.get("a")).wait(5)).output == "from an object"
+
+
+async def test_a_newer_class_takes_over_after_the_step_under_way(
+    state: bunflare.State, clock: ManualClock
+) -> None:
+    going, seen = asyncio.Event(), []
+
+    def version(number: int) -> Any:
+        async def run(event: Any, step: Any) -> Any:
+            await step.do("hold", going.wait)
+            seen.append(number)
+            return await step.do("which", lambda: number)
+
+        return run
+
+    instance = await workflow(state, version(1)).create("a")
+    await clock.advance(seconds=1)
+    workflow(state, version(2))
+    going.set()
+    await clock.advance(seconds=1)
+    assert (await instance.wait(5)).output == 2
+    assert entries(state, "a") == [
+        ("step_completed", "hold", 1),
+        ("step_completed", "which", 1),
+    ]
+
+
+async def test_a_long_log_is_followed_through_a_filter(
+    state: bunflare.State, clock: ManualClock
+) -> None:
+    async def run(event: Any, step: Any) -> Any:
+        for _ in range(600):
+            await step.do("many", lambda: None)
+        await step.sleep("last", 1)
+
+    instance = await workflow(state, run).create("a")
+    await finish(instance, clock)
+    following = await instance.subscribe(filter=["sleep_completed"])
+    assert [one.type async for one in following] == ["sleep_completed"]
+    everything = [one.event_id async for one in await instance.subscribe()]
+    assert len(everything) == len(set(everything)) == 2 + 600 * 4 + 2 + 1

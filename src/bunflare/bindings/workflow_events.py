@@ -130,9 +130,11 @@ class WorkflowInstanceSubscription:
     async def next(self) -> WorkflowInstanceEvent | None:
         """The next event, once there is one; None if there will be none."""
         while not self._waiting:
-            if self._closed or (not self._read() and self._is_over()):
+            if self._closed:
                 return None
-            if not self._waiting:
+            if not self._read():
+                if self._is_over():
+                    return None
                 await self._more()
         return self._waiting.pop(0)
 

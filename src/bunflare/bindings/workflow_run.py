@@ -375,9 +375,14 @@ class Run:
     def drop(self) -> None:
         """Leave memory. Somebody else, or a later run, goes on."""
         if not self.over:
-            self.over = self.halted = True
+            self._leave()
             self.host.gone(self)
             self._cancel()
+
+    def _leave(self) -> None:
+        self.over = self.halted = True
+        if self._alarm is not None:
+            self._alarm[1].cancel()
 
     def stall(self, error: Exception) -> None:
         """What has happened cannot be written: go on later, from what was."""
@@ -417,7 +422,7 @@ class Run:
                 "the workflow %s %s has failed", self.host.name, self.instance, exc_info=error
             )
         if not self.over:
-            self.over = True
+            self._leave()
             self.host.ended(self, ended)
             for task in list(self.tasks):
                 task.cancel()
