@@ -23,6 +23,9 @@ _TYPES = ("step", "sleep", "waitForEvent")
 def _bare(workflow: Any) -> Workflow:
     """The workflow itself, of what a Worker has in ``env``."""
     found = getattr(workflow, "_binding", workflow)
+    if callable(found):
+        # What a module took from `env` when it was imported.
+        found = getattr(found(), "_binding", None)
     if not isinstance(found, Workflow):
         raise TypeError(f"a workflow is needed, not {type(workflow).__name__}")
     return found
