@@ -16,7 +16,7 @@ from .bindings.kv import KVNamespace, kv_chore
 from .bindings.queue_chores import Retention
 from .bindings.r2_chores import recovery_chore, uploads_chore
 from .bindings.workflow_chores import workflow_chore
-from .clock import Clock, SystemClock
+from .clock import Clock, ManualClock, SystemClock
 from .errors import StateError
 from .store.database import Database, open_database
 from .store.directory import DIRECTORY_NAME, ENVIRONMENT_VARIABLE, project_root
@@ -202,6 +202,10 @@ class State(_Systems, StateCare):
         self._d1: dict[str, D1File] = {}
         self._objects: dict[str, ObjectHost] = {}
         self._closed = False
+        self._unheeded: Callable[[], None] | None = None
+        if isinstance(clock, ManualClock):
+            # Time that a test moves waits for what a disk takes.
+            self._unheeded = clock.heed(lambda: database.busy)
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -359,6 +363,8 @@ class State(_Systems, StateCare):
         if self._database.in_transaction:
             raise StateError("a state cannot be closed inside a transaction of its own")
         self._closed = True
+        if self._unheeded is not None:
+            self._unheeded()
         try:
             await self._services.end_consumers(_PATIENCE_SECONDS)
             for host in self._objects.values():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
@@ -23,35 +22,10 @@ class Program(bunflare.WorkflowEntrypoint):
 def workflow(state: bunflare.State, run: Code, **options: Any) -> bunflare.Workflow:
     """The workflow `Program` with that code, also where it had another before."""
     Program.code = staticmethod(run)
-    be_calm(state)
     host = state._services.workflows.get("Program")
     if host is not None:
         host.replace(Program, None)
     return state.workflow(Program, **options)
-
-
-async def calm(state: bunflare.State) -> None:
-    """Return when nothing moves any more by itself, on a slow disk too."""
-    quiet = 0
-    while quiet < 30:
-        await asyncio.sleep(0)
-        running = state.database._running
-        quiet = quiet + 1 if running is None or running.writer.idle else 0
-
-
-def be_calm(state: bunflare.State) -> None:
-    """Have the state's clock wait, before and after it is moved, until nothing moves by itself."""
-    clock: Any = state.clock
-    if not isinstance(clock, bunflare.ManualClock) or hasattr(clock, "calm"):
-        return
-    advance = clock.advance
-
-    async def calmly(*args: Any, **kwargs: Any) -> None:
-        await calm(state)
-        await advance(*args, **kwargs)
-        await calm(state)
-
-    vars(clock).update(advance=calmly, calm=True)
 
 
 def rows(state: bunflare.State, sql: str) -> list[Any]:

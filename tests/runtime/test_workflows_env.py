@@ -14,7 +14,7 @@ from bunflare.errors import WorkerError
 from bunflare.runtime.program import Program
 from bunflare.runtime.services import unknown
 from bunflare.runtime.worker import Worker
-from tests.bindings.workflow_tools import be_calm, finish
+from tests.bindings.workflow_tools import finish
 
 CONFIG = """
 name = "flows"
@@ -118,7 +118,6 @@ class Default(WorkerEntrypoint):
 
 
 def make(path: Path, state: bunflare.State, entry: str = ENTRY, config: str = CONFIG) -> Worker:
-    be_calm(state)
     (path / "entry.py").write_text(textwrap.dedent(entry))
     (path / "wrangler.toml").write_text(config)
     loaded = load_config(path / "wrangler.toml")
