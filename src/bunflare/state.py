@@ -145,7 +145,8 @@ class _Systems:
         Given a name in the place of the class, instances can be created and looked after that
         another process runs.
         """
-        from .bindings.workflow_engine import WorkflowHost, check_workflow
+        from .bindings.workflow_engine import WorkflowHost
+        from .bindings.workflow_options import check_workflow
         from .bindings.workflows import Workflow
 
         found, made = check_workflow(made, name)

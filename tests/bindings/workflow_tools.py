@@ -33,10 +33,11 @@ def rows(state: bunflare.State, sql: str) -> list[Any]:
 
 
 def entries(state: bunflare.State, instance: str) -> list[tuple[str, str, int]]:
-    """``(kind, name, count)`` of all entries of an instance's log."""
+    """``(kind, name, count)`` of the entries of an instance's log that are of steps."""
     key = store.row_id(state.database.view, "Program", instance)
     assert key is not None
-    return [(row[1], row[2], row[3]) for row in log.entries(state.database.view, key)]
+    found = log.entries(state.database.view, key)
+    return [(row[1], row[2], row[3]) for row in found if not row[1].startswith("workflow_")]
 
 
 def forget_runs(state: bunflare.State) -> None:

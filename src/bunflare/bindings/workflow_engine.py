@@ -20,12 +20,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..clock import SystemClock
-from ..errors import StateError, WorkflowTypeError
+from ..errors import StateError
 from ..store import loops
 from ..store import workflows as store
 from ..timer import Chore
 from .workflow_context import WorkflowContext
-from .workflow_options import MOST_STEPS, RETENTION_MS, check_workflow_name
+from .workflow_options import MOST_STEPS, RETENTION_MS
+from .workflow_owner import Ownership
 from .workflow_run import Run
 from .workflow_steps import WorkflowStep
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from ..clock import Clock
     from ..store.connection import Row
     from ..store.database import Database
-    from ..store.transaction import Transaction
     from ..timer import Timer
     from .workflow_modifiers import Modifiers
 
@@ -51,9 +51,6 @@ _TRY_AGAIN_MS = 60_000
 _GRACE = 5.0
 _PATIENCE = 0.5
 
-#: Parts of this process that run workflows.
-_tokens: set[str] = set()
-
 Maker = Callable[[], Any]
 
 
@@ -61,18 +58,7 @@ def itself(value: Any) -> Any:
     return value
 
 
-def check_workflow(made: Any, name: str | None) -> tuple[str, Any]:
-    """The name of a workflow, and what makes its instances, if that is known."""
-    if isinstance(made, str):
-        return check_workflow_name(made), None
-    if not callable(getattr(made, "run", None)):
-        raise WorkflowTypeError(
-            f"a workflow is a class with a method run(self, event, step), not {made!r:.100}"
-        )
-    return check_workflow_name(name or getattr(made, "__name__", None)), made
-
-
-class WorkflowHost:
+class WorkflowHost(Ownership):
     """One state's hold on a workflow."""
 
     def __init__(
@@ -86,9 +72,7 @@ class WorkflowHost:
         concurrency: int | None = None,
         most_steps: int | None = None,
     ) -> None:
-        self.database = database
-        self.name = name
-        self.clock = clock
+        super().__init__(database, name, clock)
         self.made = made
         self.concurrency = concurrency or MOST_AT_ONCE
         self.most_steps = most_steps or MOST_STEPS
@@ -98,23 +82,15 @@ class WorkflowHost:
         #: How plain values are shown to the workflow's code.
         self.shown: Callable[[Any], Any] = getattr(made, "shown", itself)
         self.runs: dict[str, Run] = {}
-        self.loop: asyncio.AbstractEventLoop
-        self.closing = False
-        #: Whether this is where the instances run.
-        self.owner = False
         #: What tests change, by instance; None for all of them.
         self.modifiers: dict[str | None, Modifiers] = {}
         self._env = env
         self._timer = timer
-        self._started = False
         self._active = 0
         self._backlog = False
         self._asleep: dict[str, Run] = {}
-        self._token = secrets.token_hex(8)
         self._numbers = itertools.count(secrets.randbits(47))
-        self._settling: asyncio.Task[None] | None = None
         self._pulling: asyncio.Task[None] | None = None
-        self._forget_ends: Callable[[], None] | None = None
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._chore = Chore(f"the workflow {name}", self._due, self._act)
 
@@ -182,61 +158,15 @@ class WorkflowHost:
         for run in self.runs.values():
             run.modifiers = self.modifiers_of(run.instance)
 
-    # -- ownership -------------------------------------------------------------------------
+    # -- what others do -------------------------------------------------------------------------
 
-    async def settled(self) -> None:
-        """Return once it is known where the instances run."""
-        if self.closing:
-            raise StateError("the state is closed")
-        if self._started and asyncio.get_running_loop() is not self.loop:
-            raise StateError(
-                "a workflow belongs to the event loop that used it first; open the directory once "
-                "more in this one"
-            )
-        self.settle()
-        if self._settling is not None:
-            await asyncio.wait([self._settling])
+    @property
+    def able(self) -> bool:
+        return self.made is not None
 
-    def settle(self) -> None:
-        """Become the owner, if there is none."""
-        if self.made is None or self.owner or self.closing or self._settling is not None:
-            return
-        if not self._started:
-            self.loop = asyncio.get_running_loop()
-            self._started = True
-            _tokens.add(self._token)
-            self._forget_ends = self.database.presence.subscribe(self._rung)
-        elif self._is_owned():
-            return
-        # Whoever asks first lends it nothing: no gate, no open transaction.
-        self._settling = self.loop.create_task(self._claim(), context=contextvars.Context())
-
-    def _is_owned(self) -> bool:
-        found = store.owner(self.database.view, self.name)
-        return found is not None and self._lives(found)
-
-    def _lives(self, owner: tuple[str, str]) -> bool:
-        presence = self.database.presence
-        return owner[1] in _tokens if owner[0] == presence.id else presence.alive(owner[0])
-
-    async def _claim(self) -> None:
-        try:
-            self.owner = await self.database.write(self._take)
-        except Exception as error:
-            if not self.closing:
-                _log.error("the workflow %s cannot be run: %s", self.name, error)
-        finally:
-            self._settling = None
-        if self.owner:
-            self._timer.add(self._chore)
-            self._pull()
-
-    def _take(self, tx: Transaction) -> bool:
-        found = store.owner(tx, self.name)
-        if found is not None and self._lives(found):
-            return False
-        store.own(tx, self.name, self.database.presence.id, self._token, self.clock.now())
-        return True
+    def _begin(self) -> None:
+        self._timer.add(self._chore)
+        self._pull()
 
     def _rung(self) -> None:
         """A process has ended, or has changed something."""
@@ -246,7 +176,7 @@ class WorkflowHost:
             self.settle()
             return
         if store.signalled(self.database.view, self.name):
-            self._quietly(self.database.submit(store.take_signals, self.name), self._signalled)
+            self.quietly(self.database.submit(store.take_signals, self.name), self._signalled)
         self._pull()
 
     def _signalled(self, ids: list[str]) -> None:
@@ -287,7 +217,7 @@ class WorkflowHost:
             loops.call_soon(self.loop, begin)
         elif self._active >= self.concurrency or not self.owner:
             self._backlog = True
-            self._quietly(self.database.submit(store.park, id, number, "queued", created, created))
+            self.quietly(self.database.submit(store.park, id, number, "queued", created, created))
         elif not self.closing:
             self._active += 1
             run = self.runs[id] = Run(self, id, number, params, created, schedule)
@@ -317,6 +247,8 @@ class WorkflowHost:
             return
         if run.row_parked is not None:
             self._active += 1
+            if run.row_parked[0] == "waiting":
+                run.tell_running()
             run.row_parked = None
         self._asleep.pop(key, None)
         run.woken(self.clock.now())
@@ -378,11 +310,11 @@ class WorkflowHost:
             else:
                 self.refresh(run.id)
 
-        self._set(run, status, due, parked)
+        self._set(run, status, due, "workflow_waiting" if status == "waiting" else None, parked)
         self._next()
 
-    def unpark(self, run: Run, status: str) -> None:
-        """A run goes on."""
+    def unpark(self, run: Run, status: str, waited: bool) -> None:
+        """A run goes on; ``waited`` says that it was told that it waits."""
         self._active += 1
         self._asleep.pop(run.id, None)
 
@@ -390,16 +322,23 @@ class WorkflowHost:
             if not still:
                 self.refresh(run.id)
 
-        self._set(run, status, store.RUNNING, unparked)
+        told = "workflow_running" if waited else None
+        self._set(run, status, store.RUNNING, told, unparked)
 
-    def _set(self, run: Run, status: str, due: int, then: Callable[[bool], object]) -> None:
+    def _set(
+        self, run: Run, status: str, due: int, told: str | None, then: Callable[[bool], object]
+    ) -> None:
         now = self.clock.now()
-        self._quietly(self.database.submit(store.park, run.id, run.number, status, due, now), then)
+        entry = None if told is None else run.event(told, now)
+        self.quietly(
+            self.database.submit(store.park, run.id, run.number, status, due, now, entry), then
+        )
 
     def pause_row(self, run: Run) -> None:
         """Nothing of a run that is to be paused is under way any more."""
         now = self.clock.now()
-        self._quietly(self.database.submit(store.paused, run.id, run.number, now))
+        entry = run.event("workflow_paused", now)
+        self.quietly(self.database.submit(store.paused, run.id, run.number, now, entry))
 
     def gone(self, run: Run) -> None:
         """A run has left memory."""
@@ -458,7 +397,7 @@ class WorkflowHost:
             if not waiting.done():
                 waiting.set_result(None)
 
-    def _quietly(
+    def quietly(
         self, written: asyncio.Future[Any], then: Callable[[Any], object] | None = None
     ) -> None:
         """Nobody waits for this write."""
@@ -481,11 +420,9 @@ class WorkflowHost:
             return
         self.closing = True
         self._timer.remove(self._chore)
-        if self._forget_ends is not None:
-            self._forget_ends()
-        for task in (self._settling, self._pulling):
-            if task is not None:
-                await asyncio.wait([task])
+        await self._stop_claiming()
+        if self._pulling is not None:
+            await asyncio.wait([self._pulling])
         tasks = []
         for run in list(self.runs.values()):
             run.drop()
@@ -498,9 +435,4 @@ class WorkflowHost:
                 if not waiting.done():
                     waiting.set_exception(StateError("the state was closed"))
         self._waiters.clear()
-        if self.owner:
-            self.owner = False
-            now = self.clock.now()
-            await self.database.write(store.disown, self.name, self._token, now)
-            self.database.presence.ring()
-        _tokens.discard(self._token)
+        await self._give_back()

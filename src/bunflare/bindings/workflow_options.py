@@ -137,6 +137,17 @@ def check_workflow_name(name: object) -> str:
     return name
 
 
+def check_workflow(made: Any, name: str | None) -> tuple[str, Any]:
+    """The name of a workflow, and what makes its instances, if that is known."""
+    if isinstance(made, str):
+        return check_workflow_name(made), None
+    if not callable(getattr(made, "run", None)):
+        raise WorkflowTypeError(
+            f"a workflow is a class with a method run(self, event, step), not {made!r:.100}"
+        )
+    return check_workflow_name(name or getattr(made, "__name__", None)), made
+
+
 @lru_cache(maxsize=4096)
 def check_step_name(name: object) -> str:
     if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or not _is_clean(name):

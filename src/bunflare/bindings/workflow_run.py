@@ -112,6 +112,8 @@ class Run:
             self.ending = row[10] or "errored"
         if rows:
             self._last = rows[-1][0]
+            if rows[-1][1] in ("workflow_waiting", "workflow_paused"):
+                self.tell_running()
         if rows or self.blocked:
             replay = Replay(rows, self._replayed, self._is_changed)
             self.nested = replay.nested
@@ -248,6 +250,15 @@ class Run:
         self._last += 1
         return self.id, self.number, self._last, kind
 
+    def event(self, kind: str, now: int) -> tuple[object, ...]:
+        """An entry that says how the instance stands; a replay passes over it."""
+        return *self.entry(kind), *(None,) * 5, now, None, None, None
+
+    def tell_running(self) -> None:
+        """Add to the log that the instance goes on; nobody waits for that."""
+        entry = self.event("workflow_running", self.clock.now())
+        self.host.quietly(self.database.submit(log.record, entry))
+
     async def record(self, entry: tuple[object, ...]) -> None:
         """Add to the log."""
         await self.write(log.record, entry)
@@ -342,8 +353,9 @@ class Run:
         self._alarm = due, self.clock.call_at(due, wake)
 
     def _unpark(self) -> None:
+        waited = self.row_parked is not None and self.row_parked[0] == "waiting"
         self.row_parked = None
-        self.host.unpark(self, "rollingBack" if self.rolling else "running")
+        self.host.unpark(self, "rollingBack" if self.rolling else "running", waited)
 
     # -- from outside ----------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from .records import Invariant, Records
 from .schema import Schema, add_columns
 from .session import View
 from .transaction import Transaction
-from .workflow_log import LOG, forget
+from .workflow_log import LOG, forget, record
 
 WORKFLOW_INSTANCES = """
 CREATE TABLE IF NOT EXISTS workflow_instances (
@@ -261,14 +261,30 @@ def wake(tx: Transaction, workflow: str, now: int, limit: int) -> list[Row]:
     return tx.all(_WAKE, (workflow, now, limit))
 
 
-def park(tx: Transaction, id: str, run: int, status: str, due: int | None, now: int) -> bool:
-    """A run has nothing to do until ``due``, or has again; false if it is another's by now."""
-    return tx.one(_PARK, (status, due, now, id, run)) is not None
+def park(
+    tx: Transaction,
+    id: str,
+    run: int,
+    status: str,
+    due: int | None,
+    now: int,
+    entry: tuple[object, ...] | None = None,
+) -> bool:
+    """A run has nothing to do until ``due``, or has again; false if it is another's by now.
+
+    ``entry`` says so in its log.
+    """
+    if tx.one(_PARK, (status, due, now, id, run)) is None:
+        return False
+    if entry is not None:
+        record(tx, entry)
+    return True
 
 
-def paused(tx: Transaction, id: str, run: int, now: int) -> bool:
+def paused(tx: Transaction, id: str, run: int, now: int, entry: tuple[object, ...]) -> None:
     """What was under way has ended."""
-    return tx.one(_SET, ("paused", None, now, id, run, "waitingForPause")) is not None
+    tx.one(_SET, ("paused", None, now, id, run, "waitingForPause"))
+    record(tx, entry)
 
 
 def finish(
