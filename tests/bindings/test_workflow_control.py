@@ -356,6 +356,33 @@ async def test_code_that_has_changed_is_said_plainly(
     assert ran == []
 
 
+async def test_changed_code_of_several_tasks_is_noticed_too(
+    state: bunflare.State, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bunflare.bindings.workflow_replay._PATIENCE", 0.05)
+
+    def code(names: str) -> Any:
+        async def run(event: Any, step: Any) -> Any:
+            async def lane(name: str) -> None:
+                # What is no step takes its time, too.
+                await asyncio.sleep(0.01)
+                await step.do(name, lambda: None)
+                await step.sleep(f"{name} nap", 60)
+
+            await asyncio.gather(*[lane(name) for name in names])
+
+        return run
+
+    instance = await workflow(state, code("abc")).create("a")
+    while len(entries(state, "a")) < 6:
+        await asyncio.sleep(0.01)
+    workflow(state, code("axc"))
+    await clock.advance(minutes=2)
+    status = await instance.wait(5)
+    assert status.error is not None
+    assert 'it asks for step "x" where step "b" had been recorded' in status.error.message
+
+
 async def test_code_that_goes_on_further_may_change(
     state: bunflare.State, clock: ManualClock
 ) -> None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # Turns of the event loop in which code that only waits for steps has asked for its next one.
 _TURNS = 12
-# What code that waits for other things too may take for that, in seconds.
-_PATIENCE = 1.0
+# What code of several tasks, which may wait for other things too, may take for that, in seconds.
+_PATIENCE = 30.0
 
 #: What an entry is of, and whether it is the end of it.
 _KINDS = {
@@ -182,7 +182,10 @@ class Replay:
         elif self.parallel and patient:
             loop.call_later(_PATIENCE, self._turn, 0, progress, False)
         else:
-            asked = next(iter(self._asking), None) or self._held[0][0]
+            held = [key for key, _ in self._held]
+            new = [key for key in held if key not in self._records]
+            # What the log does not have says most.
+            asked = [*new, *self._asking, *held][0]
             self._changed(
                 f"it asks for {spoken(asked)} where {spoken(self._next())} had been recorded"
             )

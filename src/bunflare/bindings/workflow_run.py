@@ -71,7 +71,7 @@ class Run:
         self.pausing = False
         #: Whether its code is an older version.
         self.outdated = False
-        #: Whether one of these is so, or `_blocked`: then no step begins.
+        #: Whether one of these is so, or `blocked`: then no step begins.
         self.halted = False
         #: The status that rolling back ends with.
         self.ending: str | None = None
