@@ -336,6 +336,29 @@ async def test_steps_within_a_step(state: bunflare.State, clock: ManualClock) ->
     assert ran == ["inner", "second"]
 
 
+@pytest.mark.parametrize("forgotten", [False, True])
+async def test_a_step_within_a_step_that_has_failed_is_tried_again_with_it(
+    state: bunflare.State, clock: ManualClock, forgotten: bool
+) -> None:
+    async def run(event: Any, step: Any) -> Any:
+        async def outer(ctx: Any) -> Any:
+            async def inner() -> int:
+                if ctx.attempt == 1:
+                    raise ValueError("not yet")
+                return int(ctx.attempt)
+
+            return await step.do("inner", inner, retries={"limit": 0})
+
+        return await step.do("outer", outer, retries={"delay": 60})
+
+    instance = await workflow(state, run).create("a")
+    await clock.advance(seconds=30)
+    if forgotten:
+        forget_runs(state)
+    await clock.advance(seconds=31)
+    assert (await instance.wait(5)).output == 2
+
+
 async def test_sleeps_end_in_time_however_long(state: bunflare.State, clock: ManualClock) -> None:
     times: list[int] = []
 

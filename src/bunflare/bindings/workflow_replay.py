@@ -113,6 +113,10 @@ class Replay:
                 key = key if parent is None else f"{parent}/{key}"
             else:
                 into = records if parent is None else self.nested.setdefault(parent, {})
+            if parent is not None and row[1] == "step_errored":
+                # It is tried again with the step around it.
+                into.pop(key, None)
+                continue
             record = into.get(key)
             if record is None:
                 record = into[key] = Record()
