@@ -22,7 +22,7 @@ async def test_killed_again_and_again_workflows_end_as_if_nothing_had_happened(
     tmp_path: Path, processes: int
 ) -> None:
     killed = 0
-    for turn in range(200 if LONG else 2):
+    for turn in range(40 if LONG else 2):
         directory = tmp_path / str(turn)
         directory.mkdir()
         module = "tests.crash.workflow_workload"
