@@ -604,3 +604,49 @@ async def test_a_long_log_is_followed_through_a_filter(
     everything = [one async for one in await instance.subscribe()]
     assert len({one.event_id for one in everything}) == len(everything)
     assert sum(not one.type.startswith("workflow_") for one in everything) == 600 * 4 + 2
+
+
+async def test_what_runs_and_what_sleeps_is_counted_right(
+    state: bunflare.State, clock: ManualClock
+) -> None:
+    """Steps that begin while others sleep already, at times that are not those of steps."""
+    going = asyncio.Event()
+
+    async def run(event: Any, step: Any) -> Any:
+        async def later(turns: int) -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await step.sleep(f"nap {turns}", 60)
+            await step.do("hold", going.wait)
+
+        await asyncio.gather(step.sleep("first", 30), *[later(turns) for turns in (20, 60, 90)])
+
+    made = workflow(state, run, concurrency=1)
+    instance = await made.create("a")
+    await clock.advance(seconds=1)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    await clock.advance(seconds=1)
+    assert made._host.free == 1
+    assert (await instance.status()).status == "waiting"
+    await clock.advance(seconds=70)
+    assert made._host.free == 0
+    assert (await instance.status()).status == "running"
+    going.set()
+    await finish(instance, clock, 60)
+    assert made._host.free == 1
+
+
+async def test_a_termination_with_rollback_is_one_whatever_the_code_makes_of_it(
+    state: bunflare.State, clock: ManualClock
+) -> None:
+    async def run(event: Any, step: Any) -> Any:
+        try:
+            await step.sleep("s", 60)
+        except asyncio.CancelledError:
+            raise ValueError("stopped") from None
+
+    instance = await workflow(state, run).create("a")
+    await clock.advance(seconds=1)
+    await instance.terminate(rollback=True)
+    assert (await instance.wait(5)).status == "terminated"

@@ -160,6 +160,8 @@ async def attempts(
     while True:
         if run.halted and not run.rolling:
             await run.go_on()
+        if run.row_parked is not None:
+            run.unpark()
         if undo is not None:
             undo.attempt = attempt
         run.active += 1

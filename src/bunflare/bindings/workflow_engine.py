@@ -297,9 +297,10 @@ class WorkflowHost(Ownership):
                 return
             await asyncio.sleep(0)
 
-    def park(self, run: Run, status: str, due: int) -> None:
-        """A run sleeps or waits until then."""
-        self._active -= 1
+    def park(self, run: Run, status: str, due: int, again: bool) -> None:
+        """A run sleeps or waits until then; ``again``: until another time than it did."""
+        if not again:
+            self._active -= 1
         self._asleep[run.id] = run
         if len(self._asleep) > _MOST_ASLEEP:
             self._asleep[next(iter(self._asleep))].drop()
@@ -310,7 +311,13 @@ class WorkflowHost(Ownership):
             else:
                 self.refresh(run.id)
 
-        self._set(run, status, due, "workflow_waiting" if status == "waiting" else None, parked)
+        self._set(
+            run,
+            status,
+            due,
+            "workflow_waiting" if status == "waiting" and not again else None,
+            parked,
+        )
         self._next()
 
     def unpark(self, run: Run, status: str, waited: bool) -> None:

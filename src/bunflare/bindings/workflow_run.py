@@ -175,7 +175,7 @@ class Run:
         except Exception as failed:
             error = failed
         try:
-            if self.rollbacks and self._changed is None:
+            if (self.rollbacks or self.blocked) and self._changed is None:
                 await roll_back(self, error)
             else:
                 await self.end("errored", error=error)
@@ -293,7 +293,7 @@ class Run:
         finally:
             del self.parked[waiting]
             if self.row_parked is not None and not self.over:
-                self._unpark()
+                self.unpark()
 
     def woken(self, now: int) -> None:
         """The instance's time has come, or an event."""
@@ -336,8 +336,9 @@ class Run:
             asleep = all(kind != "retry" for _, kind in self.parked.values())
             status = "rollingBack" if self.rolling else "waiting" if asleep else "running"
             if self.row_parked != (status, due):
+                again = self.row_parked is not None
                 self.row_parked = (status, due)
-                self.host.park(self, status, due)
+                self.host.park(self, status, due, again)
 
     def _wake_at(self, due: int) -> None:
         if self._alarm is not None:
@@ -352,7 +353,8 @@ class Run:
 
         self._alarm = due, self.clock.call_at(due, wake)
 
-    def _unpark(self) -> None:
+    def unpark(self) -> None:
+        """Something is under way again."""
         waited = self.row_parked is not None and self.row_parked[0] == "waiting"
         self.row_parked = None
         self.host.unpark(self, "rollingBack" if self.rolling else "running", waited)
