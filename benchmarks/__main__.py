@@ -26,6 +26,7 @@ GROUPS = {
     "d1": "d1",
     "do": "objects",
     "queues": "queues",
+    "workflows": "workflows",
     "cache": "cache",
     "state": "state",
     "http": "serving",

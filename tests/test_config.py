@@ -113,7 +113,7 @@ def test_every_table_is_read(tmp_path: Path) -> None:
     assert config.dev.port == 8000
     assert config.other_bindings == (("AI", "ai"), ("MAIL", "send_email"))
     assert [name for name, _ in config.bindings()] == [
-        *("KV", "OTHER", "BUCKET", "DB", "COUNTER", "SERVICE", "ASSETS", "QUEUE", "FLOW"),
+        *("KV", "OTHER", "BUCKET", "DB", "COUNTER", "FLOW", "SERVICE", "ASSETS", "QUEUE"),
         *("AI", "MAIL"),
     ]
 

@@ -97,6 +97,7 @@ class ManualClock:
         self._now = start
         self._heap: list[tuple[int, int, _ManualTimer]] = []
         self._sequence = 0
+        self._busy: list[Callable[[], bool]] = []
 
     def now(self) -> int:
         return self._now
@@ -144,9 +145,19 @@ class ManualClock:
         self._now = max(self._now, target)
         await self.settled()
 
+    def heed(self, busy: Callable[[], bool]) -> Callable[[], None]:
+        """Do not move on while ``busy()``, for a second at most. Returns what ends that."""
+        self._busy.append(busy)
+        return lambda: self._busy.remove(busy)
+
     async def settled(self) -> None:
         """Wait until what was fired has taken effect."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
         await settle()
+        while any(busy() for busy in self._busy) and time.monotonic() < deadline:
+            await asyncio.sleep(0)
+            if not any(busy() for busy in self._busy):
+                await settle()
 
 
 class _ManualTimer:

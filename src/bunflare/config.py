@@ -239,6 +239,7 @@ class Config:
             for one in self.durable_objects.bindings
             if one.script_name in (None, self.name)
         )
+        yield from ((one.binding, "workflows") for one in self.workflows)
         yield from self.own_bindings()
         yield from ((one.binding, "queues") for one in self.queues.producers)
         yield from self.bindings_elsewhere()
@@ -259,7 +260,6 @@ class Config:
             for one in self.durable_objects.bindings
             if one.script_name not in (None, self.name)
         )
-        yield from ((one.binding, "workflows") for one in self.workflows)
         yield from self.other_bindings
 
 

@@ -219,3 +219,38 @@ class DurableObjectReset(DurableObjectError):
 class DurableObjectAbort(BaseException):
     """Ends the code of an object that has called ``ctx.abort()``; no ``except Exception`` stops
     it."""
+
+
+class WorkflowError(BunflareError):
+    """Workflows refused an operation.
+
+    ``code`` is the platform's name of the error, if it has one.
+    """
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message if code is None else f"({code}) {message}")
+        self.code = code
+
+
+class WorkflowTypeError(WorkflowError, TypeError):
+    """An argument of a Workflows operation has a wrong type."""
+
+
+class WorkflowValueError(WorkflowError, ValueError):
+    """An argument of a Workflows operation is outside the platform's limits."""
+
+
+class WorkflowTimeoutError(WorkflowError, TimeoutError):
+    """A step, or the waiting for an event, has taken too long."""
+
+
+class WorkflowFatalError(WorkflowError):
+    """A step is wrong in a way that no retry changes."""
+
+
+class WorkflowChangedError(WorkflowError):
+    """The code of a workflow does not ask for the steps that its instance has behind it."""
+
+
+class NonRetryableError(WorkflowError):
+    """Raised by a step: it has failed for good, whatever retries it was given."""

@@ -15,7 +15,8 @@ from .bindings.care import StateCare
 from .bindings.kv import KVNamespace, kv_chore
 from .bindings.queue_chores import Retention
 from .bindings.r2_chores import recovery_chore, uploads_chore
-from .clock import Clock, SystemClock
+from .bindings.workflow_chores import workflow_chore
+from .clock import Clock, ManualClock, SystemClock
 from .errors import StateError
 from .store.database import Database, open_database
 from .store.directory import DIRECTORY_NAME, ENVIRONMENT_VARIABLE, project_root
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from .bindings.queue_consumer import Consumer, Handler
     from .bindings.queues import Queue
     from .bindings.r2 import R2Bucket
+    from .bindings.workflow_engine import WorkflowHost
+    from .bindings.workflows import Workflow
     from .store.d1 import D1File
     from .store.r2_settle import Settler
 
@@ -47,9 +50,10 @@ class _Services:
     """
 
     def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
+        self.database = database
         self._clock = clock
         self._settler: Settler | None = None
+        self.workflows: dict[str, WorkflowHost] = {}
         self._broker: Broker | None = None
         self.retention = Retention(database, clock)
         self.bodies = database.directory.cache_bodies
@@ -58,14 +62,14 @@ class _Services:
         if self._broker is None:
             from .bindings.queue_broker import Broker
 
-            self._broker = Broker(self._database, self._clock, timer, self.retention)
+            self._broker = Broker(self.database, self._clock, timer, self.retention)
         return self._broker
 
     def settler(self) -> Settler:
         if self._settler is None:
             from .store.r2_settle import Settler
 
-            self._settler = Settler(self._database)
+            self._settler = Settler(self.database)
         return self._settler
 
     async def drain(self) -> None:
@@ -78,6 +82,8 @@ class _Services:
             await self._broker.close(timeout)
 
     async def close(self) -> None:
+        for host in self.workflows.values():
+            await host.close()
         if self._settler is not None:
             await self._settler.close()
 
@@ -120,6 +126,50 @@ class _Systems:
 
         return CacheStorage(self._session, self._services.bodies, self._clock, self._timer)
 
+    def workflow(
+        self,
+        made: Any,
+        name: str | None = None,
+        env: Any = None,
+        *,
+        concurrency: int | None = None,
+        max_steps: int | None = None,
+        replace: bool = False,
+    ) -> Workflow:
+        """The workflow whose code is a class, a subclass of `bunflare.WorkflowEntrypoint`.
+
+        ``name`` names it, by default as the class is named; ``env`` is what its constructor is
+        given beside the context. Instances are run in the first process that has the class, at
+        most ``concurrency`` at a time (10,000; sleeping ones are not counted), each of
+        ``max_steps`` steps (10,000). ``replace`` says that the class may be another than before.
+        Given a name in the place of the class, instances can be created and looked after that
+        another process runs.
+        """
+        from .bindings.workflow_engine import WorkflowHost
+        from .bindings.workflow_options import check_workflow
+        from .bindings.workflows import Workflow
+
+        found, made = check_workflow(made, name)
+        host = self._services.workflows.get(found)
+        if host is None:
+            host = WorkflowHost(
+                self._services.database,
+                found,
+                made,
+                env,
+                self._clock,
+                self._timer,
+                concurrency,
+                max_steps,
+            )
+            self._services.workflows[found] = host
+            host.open()
+        elif made is not None and host.made is not made:
+            if host.made is not None and not replace:
+                raise StateError(f"the workflow {found!r} is of another class already")
+            host.replace(made, env, concurrency, max_steps)
+        return Workflow(host, self._session)
+
 
 class StateTransaction(_Systems):
     """Bindings inside one transaction: their writes become visible together, or not at all."""
@@ -145,6 +195,7 @@ class State(_Systems, StateCare):
             recovery_chore(database, services.settler),
             uploads_chore(database),
             services.retention.chore,
+            workflow_chore(database),
         )
         timer = Timer(clock, chores)
         super().__init__(database, services, clock, timer)
@@ -152,6 +203,10 @@ class State(_Systems, StateCare):
         self._d1: dict[str, D1File] = {}
         self._objects: dict[str, ObjectHost] = {}
         self._closed = False
+        self._unheeded: Callable[[], None] | None = None
+        if isinstance(clock, ManualClock):
+            # Time that a test moves waits for what a disk takes.
+            self._unheeded = clock.heed(lambda: database.busy)
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -311,6 +366,8 @@ class State(_Systems, StateCare):
         if self._database.in_transaction:
             raise StateError("a state cannot be closed inside a transaction of its own")
         self._closed = True
+        if self._unheeded is not None:
+            self._unheeded()
         try:
             await self._services.end_consumers(_PATIENCE_SECONDS)
             for host in self._objects.values():

@@ -284,9 +284,26 @@ async def test_commits_that_follow_each_other_closely_may_be_told_of_once(
 
 
 @linux
-async def test_without_commits_nothing_is_looked_at(fake: FakeDatabase) -> None:
+async def test_a_commit_that_was_written_before_the_subscription_is_reported(
+    fake: FakeDatabase,
+) -> None:
+    watch, told = Watch(fake), Told(fake)
+    fake.write()
+    watch.subscribe(told)
+    await asyncio.sleep(0.01)  # its write is reported to nobody
+    fake.commit()
+    await eventually(lambda: told.commits == [1])
+    watch.close()
+
+
+@linux
+async def test_without_commits_nothing_is_looked_at(
+    fake: FakeDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bunflare.store.watch._GIVE_UP_SECONDS", 0.01)
     watch, told = Watch(fake), Told(fake)
     unsubscribe = watch.subscribe(told)
+    await asyncio.sleep(0.05)  # until what may have been under way is not expected any more
     fake.looks = 0
     await asyncio.sleep(0.2)  # a stretch of real time in which nothing may happen
     assert fake.looks == 0

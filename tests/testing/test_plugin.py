@@ -364,3 +364,53 @@ def test_websockets_of_a_worker_are_talked_over(pytester: pytest.Pytester) -> No
         """
     )
     pytester.runpytest_subprocess("-W", "error").assert_outcomes(passed=2)
+
+
+def test_workflows_run_in_tests_without_waiting(pytester: pytest.Pytester) -> None:
+    pytester.makefile(
+        ".toml",
+        wrangler="""
+        name = "flows"
+        main = "entry.py"
+        workflows = [{ name = "order", binding = "ORDERS", class_name = "Order" }]
+        """,
+    )
+    pytester.makepyfile(
+        entry="""
+        from workers import WorkerEntrypoint, WorkflowEntrypoint
+
+        class Order(WorkflowEntrypoint):
+            async def run(self, event, step):
+                await step.sleep("a week", "1 week")
+                return await step.do("pay", lambda: 1 / 0)
+
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request): ...
+        """,
+        test_order="""
+        import pytest
+        from workers import env
+        from bunflare.testing import WorkflowIntrospector
+
+        ORDERS = env.ORDERS
+
+        @pytest.mark.asyncio
+        async def test_made_up(env):
+            for workflow in (env.ORDERS, ORDERS):
+                with WorkflowIntrospector(workflow) as test:
+                    test.disable_sleeps()
+                    test.mock_step_result("pay", "paid")
+                    order = await env.ORDERS.create()
+                    assert (await order.wait(10)).output == "paid"
+
+        @pytest.mark.asyncio
+        async def test_time(env, clock):
+            order = await env.ORDERS.create({"id": "a"})
+            await clock.advance(days=6)
+            assert (await order.status()).status == "waiting"
+            for _ in range(3):
+                await clock.advance(days=1)
+        """,
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=2)

@@ -23,6 +23,7 @@ _COMMANDS = {
     "queues": "Queues: their messages, consumers and dead letters.",
     "r2": "Put, get and list objects, and look after their files.",
     "state": "Count, check, back up, restore, compare and follow a whole state.",
+    "workflows": "Trigger workflows, look into them, pause and restart them.",
 }
 
 

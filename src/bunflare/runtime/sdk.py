@@ -14,7 +14,8 @@ from typing import Any
 from .. import web
 from ..bindings.durable_objects import DurableObject
 from ..bindings.rpc import RpcTarget
-from ..errors import DurableObjectAbort
+from ..bindings.workflows import WorkflowEntrypoint
+from ..errors import DurableObjectAbort, NonRetryableError
 from . import bridge_asgi, bridge_wsgi, fetching, js_values
 from .bridges import Bridge
 from .context import Background
@@ -62,6 +63,7 @@ def make_modules(
         "Response": web.Response,
         "RpcTarget": RpcTarget,
         "WorkerEntrypoint": WorkerEntrypoint,
+        "WorkflowEntrypoint": WorkflowEntrypoint,
         "env": env,
         "fetch": fetching.fetch,
         "handler": handler,
@@ -83,6 +85,9 @@ def make_modules(
         "workers": _module("workers", "What a Python Worker imports of the platform.", workers),
         "workers.asgi": _module("workers.asgi", "Runs ASGI applications.", asgi),
         "workers.wsgi": _module("workers.wsgi", "Runs WSGI ones.", bridge_wsgi.names(bridge)),
+        "workers.workflows": _module(
+            "workers.workflows", "Errors of workflows.", {"NonRetryableError": NonRetryableError}
+        ),
         "workers.rpc": _module("workers.rpc", "Values at the edge.", rpc),
         "js": _module("js", "JavaScript's globals.", js_names(fetching.fetch, caches)),
         "_cloudflare_compat_flags": _flags(flags),
@@ -103,7 +108,7 @@ def make_modules(
         "response": ("Responses.", ("FetchResponse", "Response")),
         "formdata": ("Forms.", ("FormData", "FormDataValue")),
         "blob": ("Blobs.", ("Blob", "BlobEnding", "BlobValue", "File")),
-        "entrypoints": ("Handlers.", ("WorkerEntrypoint", "handler")),
+        "entrypoints": ("Handlers.", ("WorkerEntrypoint", "WorkflowEntrypoint", "handler")),
         "utils": ("Helpers.", ("import_from_javascript", "patch_env")),
     }.items():
         submodule = _module(f"workers.{part}", kind, {name: workers[name] for name in names})

@@ -90,6 +90,13 @@ class Worker:
             from .objects import bind_objects
 
             await bind_objects(self.config, state, self.env, self.loaded.module, self.name)
+        if self.config.workflows:
+            from .workflows import bind_workflows
+
+            for chore in bind_workflows(
+                self.config, state, self.env, self.loaded.module, self.background
+            ):
+                self._timer.add(chore)
         if self.config.queues.consumers:
             self._consumers = await start_consumers(self.config, state, self)
 

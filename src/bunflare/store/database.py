@@ -96,6 +96,11 @@ class Database:
         await close()
 
     @property
+    def busy(self) -> bool:
+        """Whether something is being written."""
+        return self._running is not None and not self._running.writer.idle
+
+    @property
     def in_transaction(self) -> bool:
         """Whether the running task holds a transaction."""
         current = self._open_transaction.get()

@@ -110,6 +110,8 @@ class _LoopWatch:
         if reports.HAS_INOTIFY:
             self._reports = Reports(loop, self._reported)
             self.follow()
+            # A commit may have been written a moment ago that does not count yet.
+            self._expect_commit()
         else:
             self._timer = loop.call_later(_INTERVAL_SECONDS, self._tick)
 
@@ -121,10 +123,13 @@ class _LoopWatch:
             self._reports.follow(f"{self._database.path}-wal", Mask.MODIFY)
 
     def _reported(self) -> None:
+        self._expect_commit()
+        self._look()
+
+    def _expect_commit(self) -> None:
         self._pause = _FIRST_LOOK_SECONDS
         self._deadline = self._loop.time() + _GIVE_UP_SECONDS
         self._look_again()
-        self._look()
 
     def _look_again(self) -> None:
         if self._timer is not None:

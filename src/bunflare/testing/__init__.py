@@ -6,5 +6,6 @@ has a wrangler file.
 
 from .client import WorkerClient
 from .clock import WorkerClock
+from .workflows import WorkflowIntrospector
 
-__all__ = ["WorkerClient", "WorkerClock"]
+__all__ = ["WorkerClient", "WorkerClock", "WorkflowIntrospector"]

@@ -24,7 +24,7 @@ class WorkerClock(ManualClock):
         self._backgrounds.append(background)
 
     async def settled(self) -> None:
-        await settle()
+        await super().settled()
         for background in self._backgrounds:
             if tasks := background.tasks():
                 await asyncio.wait(tasks, timeout=_PATIENCE_SECONDS)

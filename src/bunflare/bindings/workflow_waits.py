@@ -1,0 +1,84 @@
+"""Sleeping, and waiting for an event. Both are over at a time that is on disk before they begin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ..errors import WorkflowTimeoutError
+from ..store import workflow_log as log
+from ..values import dumps, loads
+from .workflow_types import WorkflowStepEvent
+
+if TYPE_CHECKING:
+    from .workflow_run import Run
+
+
+async def sleep(run: Run, name: str, due: Callable[[int], int]) -> None:
+    """A sleep: until ``due(now)``, which is asked once for all runs."""
+    key, count, parent = run.use("sleep", name)
+    record = await run.recall(key, parent) if run.recalls(parent) else None
+    if record is not None and record.row is not None:
+        return
+    if run.halted and not run.rolling:
+        await run.go_on()
+    now = run.clock.now()
+    if record is None or record.due is None:
+        until = due(now)
+        if run.modifiers is not None and run.modifiers.skips_sleep(name, count):
+            until = now
+        started = (*run.entry("sleep_started"), name, count, parent)
+        await run.record((*started, None, now, now, until, None, None))
+    else:
+        until = record.due
+    await run.until(until, "sleep")
+    ended = (*run.entry("sleep_completed"), name, count, parent)
+    await run.record((*ended, None, until, run.clock.now(), None, None, None))
+
+
+async def wait_for_event(run: Run, name: str, type: str, timeout: int) -> WorkflowStepEvent:
+    """The oldest event of a type that nobody has had, once there is one."""
+    run.count_step()
+    key, count, parent = run.use("wait", name)
+    record = await run.recall(key, parent) if run.recalls(parent) else None
+    if record is not None and record.row is not None:
+        row = record.row
+        return _event(row[1], type, row[9], row[8], timeout)
+    if run.halted and not run.rolling:
+        await run.go_on()
+    now = run.clock.now()
+    begun: tuple[object, ...] | None = None
+    late: tuple[object, ...] | None
+    if record is None or record.due is None:
+        due = now + timeout
+        if run.modifiers is not None and run.modifiers.times_out(name, count):
+            due = now
+        about_type = dumps({"type": type, "timeout": timeout})
+        waited = (name, count, parent, None, now, now, due, None, about_type)
+        begun = (*run.entry("wait_started"), *waited)
+    else:
+        due = record.due
+    if run.modifiers is not None:
+        for payload in run.modifiers.event(run.instance, type):
+            await run.database.submit(log.send, run.id, type, dumps(payload), now)
+    while True:
+        now = run.clock.now()
+        done = (*run.entry("wait_completed"), name, count, parent, None, None, now)
+        late = None
+        if now >= due:
+            missed = (name, count, parent, None, None, now, None, None, None)
+            late = (*run.entry("wait_timed_out"), *missed)
+        kind, text, at = await run.write(log.await_event, run.id, type, begun, done, late)
+        if kind is not None:
+            return _event(kind, type, text, at, timeout)
+        begun = None
+        await run.until(due, "wait")
+
+
+def _event(kind: str, type: str, text: str | None, at: int, timeout: int) -> WorkflowStepEvent:
+    if kind == "wait_timed_out":
+        raise WorkflowTimeoutError(f"Execution timed out after {timeout}ms")
+    return WorkflowStepEvent(
+        None if text is None else loads(text), datetime.fromtimestamp(at / 1000, UTC), type
+    )

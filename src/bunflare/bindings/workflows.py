@@ -1,0 +1,486 @@
+"""Workflows: durable execution. Creating instances, and what can be done with them.
+
+https://developers.cloudflare.com/workflows/build/workers-api/
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import partial
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+from ..errors import WorkflowError, WorkflowTypeError, WorkflowValueError
+from ..store import workflow_log as log
+from ..store import workflows as store
+from ..values import dumps, loads
+from .workflow_options import (
+    MOST_IN_BATCH,
+    check_id,
+    check_type,
+    payload,
+    retention,
+)
+from .workflow_types import (
+    InstanceStatus,
+    WorkflowBatchCreateResult,
+    WorkflowBatchDeleteResult,
+    WorkflowBatchError,
+    WorkflowDeleted,
+    WorkflowInstanceError,
+)
+
+if TYPE_CHECKING:
+    from ..store.connection import Row
+    from ..store.session import Session
+    from ..store.transaction import Transaction
+    from .workflow_engine import WorkflowHost
+    from .workflow_events import WorkflowInstanceSubscription
+    from .workflow_steps import WorkflowStep
+    from .workflow_types import WorkflowEvent
+
+
+class WorkflowEntrypoint:
+    """Base of the classes that are workflows: their ``run(event, step)`` is the code."""
+
+    def __init__(self, ctx: Any, env: Any) -> None:
+        self.ctx = ctx
+        self.env = env
+
+    async def run(self, event: WorkflowEvent, step: WorkflowStep) -> Any:
+        """The workflow: what it does outside of steps is done again with every replay."""
+        raise NotImplementedError("a workflow needs a method run(self, event, step)")
+
+
+def _create(
+    tx: Transaction,
+    host: WorkflowHost,
+    items: list[tuple[str, str, int | None, int | None]],
+    now: int,
+    running: int,
+    schedule: str | None,
+) -> list[str | None]:
+    """Create instances, the first ``running`` of which are run here; their rows' keys."""
+    keys: list[str | None] = []
+    queued = False
+    for instance, params, success, error in items:
+        number = host.next_number()
+        runs = running > 0
+        values = (
+            *(host.class_name, params, "running" if runs else "queued", now, number),
+            *(store.RUNNING if runs else now, success, error, schedule),
+        )
+        key = store.create(tx, host.name, instance, values)
+        keys.append(key)
+        if key is None:
+            continue
+        if runs:
+            running -= 1
+            tx.after(partial(host.begin, key, number, params, now, schedule))
+        else:
+            queued = True
+    if queued:
+        tx.after(host.noticed)
+    return keys
+
+
+class Workflow:
+    """The instances of one workflow."""
+
+    def __init__(self, host: WorkflowHost, session: Session) -> None:
+        self._host = host
+        self._session = session
+
+    @property
+    def name(self) -> str:
+        return self._host.name
+
+    async def create(
+        self,
+        id: str | None = None,
+        params: Any = None,
+        retention: Mapping[str, Any] | None = None,
+        *,
+        location_hint: str | None = None,
+    ) -> WorkflowInstance:
+        """Create an instance and begin to run it. It is on disk when this returns.
+
+        ``id`` (100 characters of a-z, A-Z, 0-9, _ and -; by default a random one) must be new to
+        the workflow, else `WorkflowError`. ``params`` of 1 MiB at most are the event's payload, by
+        default an empty dict. ``retention`` says how long it is kept after its end: a dict with
+        ``success_retention`` and ``error_retention``, by default 30 days each. The location hint
+        changes nothing here.
+        """
+        item = self._item(id, params, retention)
+        (key,) = await self._create([item])
+        if key is None:
+            raise _exists(self.name, item[0])
+        return WorkflowInstance(self._host, self._session, item[0], key)
+
+    async def create_batch(self, batch: Any) -> Any:
+        """Create up to 100 instances with one commit.
+
+        ``batch`` is a list of dicts with the arguments of `create`; then the instances that were
+        created are returned, without those whose id was taken. Or it is a dict: with ``instances``,
+        such a list, or with ``count`` and arguments that they share; then a
+        `WorkflowBatchCreateResult` is returned, which has the refusals too.
+        """
+        told = isinstance(batch, Mapping)
+        if told:
+            batch = _spread(batch)
+        if not isinstance(batch, Sequence) or isinstance(batch, str | bytes):
+            raise WorkflowTypeError("create_batch takes a list, or a dict with one")
+        if not batch:
+            raise WorkflowValueError("WorkflowError: batchCreate should have at least 1 instance")
+        if len(batch) > MOST_IN_BATCH:
+            raise WorkflowValueError(
+                f"create_batch takes {MOST_IN_BATCH} instances at most, not {len(batch)}"
+            )
+        items = [self._item(**_arguments(one)) for one in batch]
+        keys = await self._create(items)
+        created: list[WorkflowInstance] = []
+        errors: list[WorkflowBatchError] = []
+        for index, (item, key) in enumerate(zip(items, keys, strict=True)):
+            if key is not None:
+                created.append(WorkflowInstance(self._host, self._session, item[0]))
+            else:
+                message = str(_exists(self.name, item[0]))
+                errors.append(WorkflowBatchError(409, message, item[0], index))
+        return WorkflowBatchCreateResult(created, errors) if told else created
+
+    def _item(
+        self,
+        id: object = None,
+        params: object = None,
+        retention: object = None,
+        location_hint: object = None,
+    ) -> tuple[str, str, int | None, int | None]:
+        instance = _random_id() if id is None else check_id(id)
+        kept = _retention(retention, self._host.unit)
+        return instance, payload({} if params is None else params, "the params"), *kept
+
+    async def _create(
+        self,
+        items: list[tuple[str, str, int | None, int | None]],
+        schedule: str | None = None,
+    ) -> list[str | None]:
+        host = self._host
+        free = 0
+        if self._session.immediate:
+            if not host.owner:
+                await host.settled()
+            if host.owner:
+                free = host.free
+        return await self._session.write(
+            _create, host, items, host.clock.now(), min(free, len(items)), schedule
+        )
+
+    async def create_scheduled(self, cron: str, time: int) -> WorkflowInstance | None:
+        """Create the instance of a cron expression for a time in epoch milliseconds, once."""
+        instance = f"cron-{crc32(cron.encode()):08x}-{time}"
+        (key,) = await self._create([self._item(instance)], dumps([cron, time]))
+        return None if key is None else WorkflowInstance(self._host, self._session, instance)
+
+    async def get(self, id: str) -> WorkflowInstance:
+        """An instance that exists; raises `WorkflowError` (instance.not_found) if it does not."""
+        instance = WorkflowInstance(self._host, self._session, check_id(id))
+        instance._key()
+        return instance
+
+    async def delete_batch(self, ids: Sequence[str]) -> WorkflowBatchDeleteResult:
+        """Delete up to 100 instances with all that belongs to them."""
+        if not isinstance(ids, Sequence) or isinstance(ids, str | bytes):
+            raise WorkflowTypeError("delete_batch takes a list of ids")
+        if len(ids) > MOST_IN_BATCH:
+            raise WorkflowValueError(
+                f"delete_batch takes {MOST_IN_BATCH} ids at most, not {len(ids)}"
+            )
+        wanted = [check_id(one) for one in ids]
+        found = await self._session.write(_delete, self._host, list(dict.fromkeys(wanted)))
+        deleted = [WorkflowDeleted(one) for one in wanted if one in found]
+        errors = [
+            WorkflowBatchError(404, str(_not_found(self.name, one)), one)
+            for one in wanted
+            if one not in found
+        ]
+        return WorkflowBatchDeleteResult(deleted, errors)
+
+
+class WorkflowInstance:
+    """One instance of a workflow."""
+
+    __slots__ = ("_created", "_host", "_session", "id")
+
+    def __init__(
+        self, host: WorkflowHost, session: Session, id: str, created: str | None = None
+    ) -> None:
+        self._host = host
+        self._session = session
+        self._created = created
+        self.id = id
+
+    def __repr__(self) -> str:
+        return f"<WorkflowInstance {self._host.name} {self.id}>"
+
+    def _key(self) -> str:
+        key = store.row_id(self._session.view, self._host.name, self.id)
+        if key is None:
+            raise _not_found(self._host.name, self.id)
+        return key
+
+    def _row(self) -> Row:
+        row = store.get(self._session.view, self._host.name, self._key())
+        if row is None:
+            raise _not_found(self._host.name, self.id)
+        return row
+
+    async def status(self) -> InstanceStatus:
+        """Where it stands; its output when it is complete, its error when it is errored."""
+        return _status(self._row())
+
+    async def wait(self, timeout: float | None = None) -> InstanceStatus:
+        """Its status when it has come to its end (complete, errored or terminated).
+
+        Raises ``TimeoutError`` if that is not so after ``timeout`` seconds.
+        """
+        if timeout is None:
+            return await self._wait()
+        async with asyncio.timeout(timeout):
+            return await self._wait()
+
+    async def _wait(self) -> InstanceStatus:
+        host = self._host
+        if self._created is not None and self._created in host.runs:
+            await host.waiter(self._created)
+        key = self._key()
+        while True:
+            row = store.read(self._session.view, key)
+            if row is None:
+                raise _not_found(host.name, self.id)
+            if row[2] in store.FINAL:
+                return _status(row)
+            if host.owner:
+                await host.waiter(key)
+            else:
+                await host.database.watch.wait(partial(self._over, key))
+
+    def _over(self, key: str) -> bool:
+        status = store.status(self._session.view, key)
+        return self._host.owner or status is None or status in store.FINAL
+
+    async def _change(self, verb: Any, *args: Any) -> str:
+        """What a verb of the store found, once it is on disk and those whom it concerns know."""
+        key = self._key()
+        found = await self._session.write(_change, self._host, key, verb, *args)
+        if found is None:
+            raise _not_found(self._host.name, self.id)
+        return found
+
+    async def pause(self) -> None:
+        """Stop when the steps under way have ended, and begin no other. `resume` goes on.
+
+        What sleeps or waits is paused at once; its time runs on.
+        """
+        found = await self._change(store.pause, self._host.clock.now())
+        if found in store.FINAL or found == "rollingBack":
+            raise _refused("pause", self.id, found)
+
+    async def resume(self) -> None:
+        """Go on after `pause`. Raises `WorkflowError` if it is not paused."""
+        found = await self._change(store.resume, self._host.clock.now())
+        if found not in ("paused", "waitingForPause"):
+            raise _refused("resume", self.id, found)
+
+    async def terminate(self, rollback: bool = False) -> None:
+        """End it. Raises `WorkflowError` if it has come to its end already.
+
+        ``rollback`` has the rollback handlers of its steps run before.
+        """
+        host = self._host
+        now = host.clock.now()
+        found = await self._change(store.terminate, now, bool(rollback), host.retention)
+        if found in store.FINAL or (rollback and found == "rollingBack"):
+            raise _refused("terminate", self.id, found)
+
+    async def restart(self, from_: Mapping[str, Any] | str | None = None) -> None:
+        """Run it once more, from its beginning or from a step.
+
+        ``from_`` is a step's name, or a dict with ``name``, ``count`` (1) and ``type`` ("do",
+        "sleep" or "waitForEvent"); what steps before it gave is kept.
+        """
+        if from_ is None:
+            await self._change(_restart, self._host.clock.now(), None)
+            return
+        if isinstance(from_, str):
+            from_ = {"name": from_}
+        if not isinstance(from_, Mapping) or not isinstance(from_.get("name"), str):
+            raise WorkflowTypeError("restart: from_ is a step's name, or a dict with it")
+        count = from_.get("count", 1)
+        kind = from_.get("type")
+        if not isinstance(count, int) or count < 1:
+            raise WorkflowValueError("restart: count is 1 for the first use of the name")
+        if kind not in (None, "do", "sleep", "waitForEvent"):
+            raise WorkflowValueError('restart: type is "do", "sleep" or "waitForEvent"')
+        await self._change(_restart, self._host.clock.now(), (from_["name"], count, kind))
+
+    async def delete(self) -> None:
+        """Remove it with all that belongs to it, whatever it is doing."""
+        found = await self._session.write(_delete, self._host, [self.id])
+        if not found:
+            raise _not_found(self._host.name, self.id)
+
+    async def send_event(self, type: str, payload: Any = None) -> None:
+        """Send it an event of 1 MiB at most, for `step.wait_for_event`, now or later.
+
+        Events of a type are taken in their order, each once. Raises `WorkflowError` if the instance
+        has come to its end.
+        """
+        check_type(type)
+        text = _payload(payload)
+        found = await self._change(_send, type, text, self._host.clock.now())
+        if found in store.FINAL:
+            raise _refused("send an event to", self.id, found)
+
+    async def subscribe(
+        self, cursor: int | None = None, filter: Sequence[str] | None = None
+    ) -> WorkflowInstanceSubscription:
+        """What happens to it, from its beginning or behind ``cursor`` (an ``event_id``), until its
+        end; ``filter`` names the types of events."""
+        from .workflow_events import WorkflowInstanceSubscription
+
+        return WorkflowInstanceSubscription(
+            self._host, self._session, self._key(), self.id, cursor, filter
+        )
+
+
+def _change(tx: Transaction, host: WorkflowHost, key: str, verb: Any, *args: Any) -> str | None:
+    found: str | None = verb(tx, key, *args)
+    if found is not None:
+        if not host.owner:
+            store.signal(tx, host.name, key)
+        tx.after(partial(host.noticed, key))
+    return found
+
+
+def _send(tx: Transaction, key: str, type: str, text: str, now: int) -> str | None:
+    found = store.status(tx, key)
+    if found is not None and found not in store.FINAL:
+        log.send(tx, key, type, text, now)
+        if found == "waiting":
+            store.make_ready(tx, key, now)
+    return found
+
+
+_TYPES = {"do": "do", "sleep": "sleep", "waitForEvent": "wait"}
+
+
+def _restart(
+    tx: Transaction, key: str, now: int, start: tuple[str, int, str | None] | None
+) -> str | None:
+    found = store.status(tx, key)
+    if found is None:
+        return None
+    if start is None:
+        log.forget(tx, key)
+    else:
+        log.cut(tx, key, _first(tx, key, *start))
+    store.restart(tx, key, now)
+    return found
+
+
+def _first(tx: Transaction, key: str, name: str, count: int, type: str | None) -> int:
+    """The first entry of a step, or of what is within it."""
+    from .workflow_replay import kind_of
+
+    wanted = None if type is None else _TYPES[type]
+    rows = log.entries(tx, key)
+    for row in rows:
+        kind = kind_of(row[1])
+        if (
+            row[2] == name
+            and row[3] == count
+            and row[4] is None
+            and (kind == wanted if wanted else kind in _TYPES_OF)
+        ):
+            path = f"{kind}:{count}:{name}"
+            inner: list[int] = [one[0] for one in rows if f"{one[4]}/".startswith(f"{path}/")]
+            return min([int(row[0]), *inner])
+    raise WorkflowError(f'Step "{name}" not found in execution history', "instance.cannot_restart")
+
+
+_TYPES_OF = tuple(_TYPES.values())
+
+
+def _delete(tx: Transaction, host: WorkflowHost, ids: list[str]) -> set[str]:
+    found = set()
+    for one in ids:
+        key = store.row_id(tx, host.name, one)
+        if key is not None:
+            found.add(one)
+            store.delete(tx, key)
+            if not host.owner:
+                store.signal(tx, host.name, key)
+            tx.after(partial(host.noticed, key))
+    return found
+
+
+def _status(row: Row) -> InstanceStatus:
+    status, output, message, name = row[2:6]
+    error = None
+    if status == "errored":
+        error = WorkflowInstanceError(name or "Error", message or "")
+    value = loads(output) if status == "complete" and output is not None else None
+    return InstanceStatus(status, value, error)
+
+
+def _random_id() -> str:
+    """A UUID of version 4."""
+    digits = token_hex(16)
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+
+
+# The arguments of that name hide the functions.
+_retention = retention
+_payload = partial(payload, what="the payload")
+
+
+def _spread(batch: Mapping[str, Any]) -> Any:
+    """The list that a batch's dict stands for."""
+    if "instances" in batch:
+        if len(batch) > 1:
+            raise WorkflowTypeError("create_batch: beside `instances` there is nothing else")
+        return batch["instances"]
+    count = batch.get("count")
+    if not isinstance(count, int) or isinstance(count, bool):
+        raise WorkflowTypeError("create_batch: a dict has `instances`, or `count`")
+    if count > MOST_IN_BATCH:
+        raise WorkflowValueError(f"create_batch takes {MOST_IN_BATCH} instances at most")
+    shared = {key: value for key, value in batch.items() if key != "count"}
+    return [shared] * count
+
+
+def _arguments(item: object) -> dict[str, Any]:
+    if not isinstance(item, Mapping):
+        raise WorkflowTypeError(f"create_batch takes dicts, not {type(item).__name__}")
+    renamed: dict[str, str] = {"locationHint": "location_hint"}
+    given: dict[str, Any] = {renamed.get(str(key), str(key)): value for key, value in item.items()}
+    if unknown := given.keys() - {"id", "params", "retention", "location_hint"}:
+        raise WorkflowTypeError(f"an instance has no option {sorted(unknown)[0]!r}")
+    return given
+
+
+def _not_found(workflow: str, id: str) -> WorkflowError:
+    return WorkflowError(f'the workflow "{workflow}" has no instance "{id}"', "instance.not_found")
+
+
+def _exists(workflow: str, id: str) -> WorkflowError:
+    return WorkflowError(
+        f'the workflow "{workflow}" has an instance "{id}", which already exists',
+        "instance.already_exists",
+    )
+
+
+def _refused(what: str, id: str, status: str) -> WorkflowError:
+    return WorkflowError(f'cannot {what} the instance "{id}": it is {status}', "instance.invalid")
