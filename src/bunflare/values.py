@@ -60,8 +60,20 @@ _DEEPEST = 400
 _MOST_DECIMAL_BITS = 2048
 _TOO_DEEP = "it is nested too deeply"
 
-# Circles are found before, so that looking for them again would only cost time.
-_readable = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+
+def _make_encode() -> Callable[[Any], str]:
+    """`json.JSONEncoder.encode`, without what that makes anew for each text."""
+    # Circles are found before, so that looking for them again would only cost time.
+    encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
+    make = vars(json.encoder).get("c_make_encoder")
+    if make is None:
+        return encoder.encode
+    quote = json.encoder.encode_basestring
+    chunks = make(None, encoder.default, quote, None, ":", ",", False, False, True)
+    return lambda value: "".join(chunks(value, 0))
+
+
+_readable = _make_encode()
 _ascii = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 # What `json.loads` comes to in the end.
 _scan: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_once"]

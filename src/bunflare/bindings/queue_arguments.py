@@ -136,8 +136,8 @@ def check_size(size: int, limits: QueueLimits) -> None:
         )
 
 
-def check_sizes(sizes: list[int], limits: QueueLimits) -> None:
-    """The sizes of the messages of a batch."""
+def check_sizes(sizes: list[int], limits: QueueLimits) -> int:
+    """The size of a batch, by those of its messages."""
     if not sizes:
         raise QueueTypeError("sendBatch() requires at least one message")
     if len(sizes) > limits.batch_count:
@@ -160,6 +160,7 @@ def check_sizes(sizes: list[int], limits: QueueLimits) -> None:
             f"{limits.batch_size}",
             413,
         )
+    return whole
 
 
 # -- requests ----------------------------------------------------------------------------------
@@ -175,10 +176,15 @@ _REQUEST = {
 
 def request_of(message: object) -> MessageSendRequest:
     """What `send_batch` was given for one message: a request, a dict like one, or a body."""
+    kind = message.__class__
+    if kind is str or kind is int:
+        return MessageSendRequest(message)
     if isinstance(message, MessageSendRequest):
         return message
-    if isinstance(message, Mapping) and "body" in message and message.keys() <= _REQUEST.keys():
-        return MessageSendRequest(**{_REQUEST[key]: value for key, value in message.items()})
+    if kind is dict or isinstance(message, Mapping):
+        assert isinstance(message, Mapping)
+        if "body" in message and message.keys() <= _REQUEST.keys():
+            return MessageSendRequest(**{_REQUEST[key]: value for key, value in message.items()})
     return MessageSendRequest(message)
 
 

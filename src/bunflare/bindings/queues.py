@@ -119,8 +119,7 @@ class _Ids:
         self._count = itertools.count(1)
 
     def new(self, now: int) -> str:
-        number = next(self._count)
-        return f"{now & 0xFFFFFFFFFFFF:012x}{number & 0xFFFFFFFF:08x}{self._process}"
+        return f"{now:012x}{next(self._count) & 0xFFFFFFFF:08x}{self._process}"
 
 
 _ids = _Ids()
@@ -210,15 +209,21 @@ class Queue:
         now = self._clock.now()
         rows: list[store.Sent] = []
         sizes: list[int] = []
+        new, queue, visible = _ids.new, self._queue, now + default
         for message in messages:
-            request = request_of(message)
-            text, kind, size = encode(request.body, request.content_type)
+            # Most are plain bodies.
+            if message.__class__ is dict and "body" not in message:
+                text, kind, size = encode(message, "json")
+                delay = None
+            else:
+                request = request_of(message)
+                text, kind, size = encode(request.body, request.content_type)
+                delay = request.delay_seconds
             sizes.append(size)
-            delay = request.delay_seconds
-            visible = now + (default if delay is None else delay_ms(delay, call, self._limits))
-            rows.append((_ids.new(now), self._queue, text, kind, visible, now))
-        check_sizes(sizes, self._limits)
-        await self._session.write(store.send_many, rows)
+            due = visible if delay is None else now + delay_ms(delay, call, self._limits)
+            rows.append((new(now), queue, text, kind, due, now))
+        size = check_sizes(sizes, self._limits)
+        await self._session.write(store.send_many, rows, size)
         await self._wake(self._queue)
         return self._response()
 

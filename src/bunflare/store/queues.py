@@ -78,7 +78,8 @@ _DISCOUNT = f"""
   WHERE queue = OLD.queue;"""
 
 _TRIGGERS = f"""
-CREATE TRIGGER IF NOT EXISTS bunflare_queue_sent AFTER INSERT ON queue_messages BEGIN{_COUNT}
+CREATE TRIGGER IF NOT EXISTS bunflare_queue_sent AFTER INSERT ON queue_messages
+WHEN NEW.bunflare_counted IS NULL BEGIN{_COUNT}
 END;
 CREATE TRIGGER IF NOT EXISTS bunflare_queue_gone AFTER DELETE ON queue_messages BEGIN{_DISCOUNT}
 END;
@@ -99,6 +100,8 @@ def _extend(tx: Transaction) -> None:
         # Of what was moved: where it came from, and until when it is kept (ms epoch).
         bunflare_origin="TEXT DEFAULT NULL",
         bunflare_expires="INTEGER DEFAULT NULL",
+        # 1 if whoever has put the message there has also counted it.
+        bunflare_counted="INTEGER DEFAULT NULL",
     )
     if any(row[1] == "completed_at" for row in tx.all("PRAGMA table_info(queue_messages)")):
         # A relative of the seed keeps what was acknowledged for some days.
@@ -163,6 +166,18 @@ INVARIANTS = (
 SEND = """
 INSERT INTO queue_messages (id, queue, body, content_type, visible_at, created_at)
 VALUES (?, ?, ?, ?, ?, ?)
+"""
+
+_SEND_MANY = """
+INSERT INTO queue_messages
+  (id, queue, body, content_type, visible_at, created_at, bunflare_counted)
+VALUES (?, ?, ?, ?, ?, ?, 1)
+"""
+
+_COUNT_MANY = """
+INSERT INTO bunflare_queue_counts (queue, messages, bytes) VALUES (?, ?, ?)
+ON CONFLICT (queue) DO UPDATE SET
+  messages = messages + excluded.messages, bytes = bytes + excluded.bytes
 """
 
 # A message that was never put off was sent when it became visible. So the oldest one is the first
@@ -258,11 +273,13 @@ def send(tx: Transaction, row: Sent) -> None:
     tx.forget(METRICS, (row[1],))
 
 
-def send_many(tx: Transaction, rows: list[Sent]) -> None:
-    """Several messages of one queue."""
-    for row in rows:
-        tx.run(SEND, row)
-    tx.forget(METRICS, (rows[0][1],))
+def send_many(tx: Transaction, rows: list[Sent], size: int) -> None:
+    """Several messages of one queue, whose bodies have ``size`` bytes together."""
+    queue = rows[0][1]
+    tx.many(_SEND_MANY, rows)
+    # Counting each of them would take a third of the time.
+    tx.run(_COUNT_MANY, (queue, len(rows), size))
+    tx.forget(METRICS, (queue,))
 
 
 def metrics(view: View, queue: str) -> Metrics:
