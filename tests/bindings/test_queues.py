@@ -224,9 +224,22 @@ async def test_metrics_of_an_empty_queue(queue: Queue) -> None:
     assert await queue.metrics() == bunflare.QueueMetrics(0, 0, None)
 
 
-async def test_sends_of_one_turn_each_are_told_what_their_commit_came_to(queue: Queue) -> None:
-    answers = await asyncio.gather(*[queue.send(number) for number in range(50)])
-    assert {answer.metadata.metrics.backlog_count for answer in answers} == {50}
+async def test_sends_of_one_turn_are_told_what_each_of_them_came_to(
+    state: State, queue: Queue
+) -> None:
+    answers = await asyncio.gather(
+        *[queue.send("x" * number, "text") for number in range(1, 51)],
+        state.queue("other").send(1),
+        queue.send_batch([1, 2]),
+        state.kv("KV").put("key", "value"),
+        queue.send(3),
+    )
+    told = [answer.metadata.metrics for answer in answers if answer is not None]
+    assert [one.backlog_count for one in told] == [*range(1, 51), 1, 52, 53]
+    assert told[49].backlog_bytes == sum(range(51))
+    assert await queue.metrics() == told[-1]
+    assert answers[0] == answers[0] != answers[1]
+    assert "backlog_count=1," in repr(answers[0])
 
 
 async def test_the_oldest_message_is_known_whatever_happens_to_it(

@@ -55,11 +55,30 @@ class QueueSendMetadata:
     metrics: QueueMetrics
 
 
-@dataclass(frozen=True, slots=True)
 class QueueSendResponse:
-    """The answer to `Queue.send` and `Queue.send_batch`."""
+    """The answer to `Queue.send` and `Queue.send_batch`: the queue's metrics, as of then."""
 
-    metadata: QueueSendMetadata
+    # Its parts are made when they are asked for, which most senders never do.
+    __slots__ = ("_metadata", "_row")
+
+    def __init__(self, row: store.Metrics) -> None:
+        self._row = row
+        self._metadata: QueueSendMetadata | None = None
+
+    @property
+    def metadata(self) -> QueueSendMetadata:
+        if self._metadata is None:
+            self._metadata = QueueSendMetadata(metrics_of(self._row))
+        return self._metadata
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, QueueSendResponse) and self._row == other._row
+
+    def __hash__(self) -> int:
+        return hash(self._row)
+
+    def __repr__(self) -> str:
+        return f"QueueSendResponse(metadata={self.metadata!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +148,6 @@ class Queue:
     """A queue. Made by `State.queue`."""
 
     __slots__ = (
-        "_answer",
-        "_answered",
         "_broker",
         "_clock",
         "_delay",
@@ -154,8 +171,6 @@ class Queue:
         self._clock = clock
         self._limits = limits
         self._delay = delay_ms(delivery_delay, "delivery_delay", limits)
-        self._answered: object = None
-        self._answer: QueueSendResponse | None = None
 
     @property
     def name(self) -> str:
@@ -181,12 +196,12 @@ class Queue:
         now = self._clock.now()
         visible = now + self._put_off(delay_seconds, "Queue send failed")
         row = (_ids.new(now), self._queue, text, kind, visible, now)
-        await self._session.write(store.send, row)
+        sent = await self._session.write(store.send, row, size)
         if self._session.immediate:
             self._broker.sent(self._queue)
         else:
             await self._wake(self._queue)
-        return self._response()
+        return QueueSendResponse(sent)
 
     async def send_batch(
         self,
@@ -223,9 +238,9 @@ class Queue:
             due = visible if delay is None else now + delay_ms(delay, call, self._limits)
             rows.append((new(now), queue, text, kind, due, now))
         size = check_sizes(sizes, self._limits)
-        await self._session.write(store.send_many, rows, size)
+        sent = await self._session.write(store.send_many, rows, size)
         await self._wake(self._queue)
-        return self._response()
+        return QueueSendResponse(sent)
 
     async def metrics(self) -> QueueMetrics:
         """How much waits."""
@@ -236,18 +251,10 @@ class Queue:
             return delay_ms(seconds, call, self._limits)
         if self._delay:
             return self._delay
-        return 1000 * (store.settings(self._session.view, self._queue).delivery_delay or 0)
+        return 1000 * store.delivery_delay(self._session.view, self._queue)
 
     def _metrics(self) -> QueueMetrics:
         return metrics_of(store.metrics(self._session.view, self._queue))
-
-    def _response(self) -> QueueSendResponse:
-        row = store.metrics(self._session.view, self._queue)
-        # What was sent in one commit gets one answer.
-        if row is not self._answered or self._answer is None:
-            self._answered = row
-            self._answer = QueueSendResponse(QueueSendMetadata(metrics_of(row)))
-        return self._answer
 
     # -- pulling ---------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ import apsw
 
 from ..errors import DatabaseError, StateError
 from .checkpoint import Checkpointer
-from .connection import BusyWait, Durability, connect, translate
+from .connection import BusyWait, Durability, connect, keep_plans, translate
 from .directory import MEMORY, Directory, locate, open_directory
 from .gate import output_gate, pass_output_gate
 from .reader import Reader
@@ -306,6 +306,7 @@ class Running:
 
     def prepare(self, connection: apsw.Connection, directory: Directory) -> None:
         """Make the file ready to be written to through this connection."""
+        keep_plans(connection)
         prepare(connection, directory, BUSY_TIMEOUT)
 
     def kept(self) -> AbstractContextManager[None]:
@@ -341,6 +342,7 @@ class Running:
         return reader
 
     def make_reader(self, connection: apsw.Connection) -> Reader:
+        keep_plans(connection)
         return Reader(connection, self.path, self.index)
 
     def only_used_by_this_thread(self) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from .records import Invariant, Records
 from .schema import Schema, add_columns
 from .session import View
-from .transaction import Transaction
+from .transaction import UNKNOWN, Transaction
 
 QUEUE_MESSAGES = """
 CREATE TABLE IF NOT EXISTS queue_messages (
@@ -47,17 +47,20 @@ CREATE TABLE IF NOT EXISTS bunflare_queue_counts (
 
 # Of a fresh message only the first has an entry; a claim moves that to the second. The others are
 # for what was put off or moved, since for all else the time of its sending is when it was visible.
+# Each has all columns that its condition names: SQLite then needs no rows, where those columns
+# stand behind the body.
 _INDEXES = """
-CREATE INDEX IF NOT EXISTS bunflare_queue_ready ON queue_messages (queue, visible_at, id)
-  WHERE bunflare_holder IS NULL;
+CREATE INDEX IF NOT EXISTS bunflare_queue_ready
+  ON queue_messages (queue, visible_at, id, bunflare_holder) WHERE bunflare_holder IS NULL;
 CREATE INDEX IF NOT EXISTS bunflare_queue_held
   ON queue_messages (queue, created_at, bunflare_holder) WHERE bunflare_holder IS NOT NULL;
-CREATE INDEX IF NOT EXISTS bunflare_queue_late ON queue_messages (queue, created_at)
+CREATE INDEX IF NOT EXISTS bunflare_queue_late
+  ON queue_messages (queue, created_at, visible_at, bunflare_holder, bunflare_expires)
   WHERE visible_at > created_at AND bunflare_holder IS NULL AND bunflare_expires IS NULL;
-CREATE INDEX IF NOT EXISTS bunflare_queue_moved ON queue_messages (queue, created_at)
-  WHERE bunflare_expires IS NOT NULL;
-CREATE INDEX IF NOT EXISTS bunflare_queue_expiring ON queue_messages (bunflare_expires)
-  WHERE bunflare_expires IS NOT NULL
+CREATE INDEX IF NOT EXISTS bunflare_queue_moved
+  ON queue_messages (queue, created_at, bunflare_expires) WHERE bunflare_expires IS NOT NULL;
+CREATE INDEX IF NOT EXISTS bunflare_queue_expiring
+  ON queue_messages (bunflare_expires, bunflare_holder) WHERE bunflare_expires IS NOT NULL
 """
 
 # Counting a million rows takes a while, so they are counted as they come and go: by triggers, which
@@ -268,18 +271,34 @@ _NOT_SET = Settings()
 # -- sending -----------------------------------------------------------------------------------
 
 
-def send(tx: Transaction, row: Sent) -> None:
+def send(tx: Transaction, row: Sent, size: int) -> Metrics:
+    """Add a message whose body has ``size`` bytes. The queue's metrics with it."""
     tx.run(SEND, row)
-    tx.forget(METRICS, (row[1],))
+    return _grown(tx, row[1], 1, size, row[5])
 
 
-def send_many(tx: Transaction, rows: list[Sent], size: int) -> None:
+def send_many(tx: Transaction, rows: list[Sent], size: int) -> Metrics:
     """Several messages of one queue, whose bodies have ``size`` bytes together."""
     queue = rows[0][1]
     tx.many(_SEND_MANY, rows)
     # Counting each of them would take a third of the time.
     tx.run(_COUNT_MANY, (queue, len(rows), size))
-    tx.forget(METRICS, (queue,))
+    return _grown(tx, queue, len(rows), size, rows[0][5])
+
+
+def _grown(tx: Transaction, queue: str, messages: int, size: int, now: int) -> Metrics:
+    """The metrics after something was sent, for its sender and for whoever reads them next."""
+    key = (queue,)
+    row: Metrics | None = None
+    if tx.stale:
+        # Mostly another send of the same turn was the last to change them.
+        (sql, parameters), known = tx.stale[-1]
+        if sql is METRICS and parameters == key and known is not None and known is not UNKNOWN:
+            row = known[0] + messages, known[1] + size, min(known[2], now)
+    if row is None:
+        row = tx.one(METRICS, key) or _NOTHING
+    tx.forget(METRICS, key, row)
+    return row
 
 
 def metrics(view: View, queue: str) -> Metrics:
@@ -293,6 +312,12 @@ def metrics(view: View, queue: str) -> Metrics:
 def settings(view: View, queue: str) -> Settings:
     row = view.hot(_SETTINGS, (queue,))
     return _NOT_SET if row is None else Settings(row[0], bool(row[1]), *row[2:])
+
+
+def delivery_delay(view: View, queue: str) -> int:
+    """The seconds that a message waits of which nothing else is said."""
+    row = view.hot(_SETTINGS, (queue,))
+    return 0 if row is None else row[2] or 0
 
 
 def queues(view: View) -> list[str]:
