@@ -29,7 +29,7 @@ from .session import View
 from .systems import prepare
 from .transaction import Stale, Transaction
 from .turnstile import Turnstile
-from .walindex import SUPPORTED, WalIndex
+from .walindex import SUPPORTED, WalIndex, counter
 from .watch import Watch
 from .writer import Writer
 
@@ -161,6 +161,14 @@ class Database:
         """What changes with every commit of any process."""
         index = self._start().index
         return self.view.one("PRAGMA data_version") if index is None else index.header()
+
+    def foreign(self) -> object:
+        """What changes with every commit of another process; None where that is not known now."""
+        running = self._start()
+        # A commit of ours counts in the file a moment before it does here.
+        if running.index is None or running.writer.active:
+            return None
+        return running.foreign_commits(running.index)
 
     @property
     def presence(self) -> Presence:
@@ -344,6 +352,10 @@ class Running:
     def make_reader(self, connection: apsw.Connection) -> Reader:
         keep_plans(connection)
         return Reader(connection, self.path, self.index)
+
+    def foreign_commits(self, index: WalIndex) -> int:
+        """How many commits were not ours, from some beginning on."""
+        return (counter(index.header()) - self._checkpointer.commits) & 0xFFFFFFFF
 
     def only_used_by_this_thread(self) -> bool:
         others = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
