@@ -312,3 +312,26 @@ async def test_two_queues_are_two(state: State) -> None:
     assert (await state.queue("b").metrics()).backlog_count == 0
     assert issubclass(QueueError, bunflare.BunflareError)
     assert json.dumps([one.body for one in await state.queue("a").peek()]) == "[1]"
+
+
+async def test_a_check_finds_what_is_wrong_with_queues_and_repair_mends_it(
+    state: State, queue: Queue
+) -> None:
+    await queue.send_batch([1, 22])
+    await queue.send(b"bytes", "bytes")
+    assert not (await state.check()).problems
+
+    def damage(tx: Any) -> None:
+        tx.run("UPDATE bunflare_queue_counts SET messages = 7 WHERE queue = 'jobs'")
+        tx.run("UPDATE queue_messages SET body = '{' WHERE body = '22'")
+
+    await state.database.write(damage)
+    found = (await state.check()).problems
+    assert sorted((one.system, one.kind) for one in found) == [
+        ("queues", "body"),
+        ("queues", "count"),
+    ]
+    await state.repair()
+    assert [one.kind for one in (await state.check()).problems] == ["body"]
+    view = state.database.view
+    assert view.all("SELECT messages, bytes FROM bunflare_queue_counts") == [(3, 1 + 1 + 5)]
