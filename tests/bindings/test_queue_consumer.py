@@ -214,6 +214,21 @@ async def test_without_a_dead_letter_queue_a_message_is_gone_in_the_end(state: S
     assert seen.attempts == [1]
 
 
+@pytest.mark.parametrize("kind", [SystemExit, asyncio.CancelledError, GeneratorExit])
+async def test_whatever_a_handler_raises_its_messages_come_again(
+    state: State, kind: type[BaseException]
+) -> None:
+    def act(batch: MessageBatch) -> None:
+        if batch.messages[0].attempts == 1:
+            raise kind
+
+    seen = Seen(act)
+    await state.queue("jobs").send(1)
+    async with state.consume("jobs", seen, max_batch_timeout=0):
+        await settled(state, "jobs", 0)
+    assert seen.attempts == [1, 2]
+
+
 async def test_what_was_said_before_an_exception_stands(state: State) -> None:
     def act(batch: MessageBatch) -> None:
         batch.messages[0].ack()

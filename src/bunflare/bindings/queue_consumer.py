@@ -290,13 +290,13 @@ class Consumer:
                 result = self._handler(batch)
                 if isawaitable(result):
                     await result
-            except asyncio.CancelledError:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                # Whatever it is, it is not to keep the messages from coming again.
                 failed = True
-                if not self._stopping:
-                    _log.exception("the consumer of %s was cancelled", self.queue)
-            except (Exception, SystemExit):
-                failed = True
-                _log.exception("the consumer of %s failed", self.queue)
+                if not (isinstance(error, asyncio.CancelledError) and self._stopping):
+                    _log.exception("the consumer of %s failed", self.queue)
         return outcome([*readable, *lost], failed, self._retry_delay)
 
     def _metadata(self) -> MessageBatchMetadata:
