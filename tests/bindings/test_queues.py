@@ -224,22 +224,60 @@ async def test_metrics_of_an_empty_queue(queue: Queue) -> None:
     assert await queue.metrics() == bunflare.QueueMetrics(0, 0, None)
 
 
-async def test_sends_of_one_turn_are_told_what_each_of_them_came_to(
+async def test_sends_of_one_turn_are_one_commit_and_are_told_what_it_came_to(
     state: State, queue: Queue
 ) -> None:
+    before = state.database.foreign()
+    commits = state.database.header()
     answers = await asyncio.gather(
         *[queue.send("x" * number, "text") for number in range(1, 51)],
         state.queue("other").send(1),
-        queue.send_batch([1, 2]),
         state.kv("KV").put("key", "value"),
-        queue.send(3),
     )
+    assert state.database.foreign() == before
+    assert state.database.header() != commits
     told = [answer.metadata.metrics for answer in answers if answer is not None]
-    assert [one.backlog_count for one in told] == [*range(1, 51), 1, 52, 53]
-    assert told[49].backlog_bytes == sum(range(51))
-    assert await queue.metrics() == told[-1]
-    assert answers[0] == answers[0] != answers[1]
-    assert "backlog_count=1," in repr(answers[0])
+    assert [one.backlog_count for one in told] == [50] * 50 + [1]
+    assert told[0].backlog_bytes == sum(range(51))
+    assert await queue.metrics() == told[0]
+    assert answers[0] == answers[1] != answers[50]
+    assert "backlog_count=50," in repr(answers[0])
+    assert [len(one.body) for one in await queue.peek(100)] == list(range(1, 51))
+
+
+async def test_more_sends_at_once_than_one_write_takes(queue: Queue) -> None:
+    await asyncio.gather(*[queue.send(number) for number in range(2500)])
+    assert [one.body for one in await queue.peek(2500)] == list(range(2500))
+
+
+async def test_a_send_that_is_given_up_before_it_began_sends_nothing(queue: Queue) -> None:
+    async def give_up(number: int) -> None:
+        task = asyncio.ensure_future(queue.send(number))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    await asyncio.gather(give_up(1), queue.send(2), give_up(3))
+    found = [one.body for one in await queue.peek()]
+    assert 2 in found
+    assert len(found) == (await queue.metrics()).backlog_count
+
+
+async def test_sends_that_fail_together_all_say_so(
+    state: State, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise bunflare.DatabaseFull("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bunflare.store.queues.send_gathered", refuse)
+        results = await asyncio.gather(
+            *[queue.send(number) for number in range(5)], return_exceptions=True
+        )
+    assert [type(one) for one in results] == [bunflare.DatabaseFull] * 5
+    await queue.send("again")
+    assert [one.body for one in await queue.peek()] == ["again"]
 
 
 async def test_the_oldest_message_is_known_whatever_happens_to_it(

@@ -23,6 +23,7 @@ from ..store import queue_delivery as store
 from ..store import queues
 from ..store.loops import call_soon
 from ..timer import Chore
+from .queue_outbox import Outbox
 
 if TYPE_CHECKING:
     from ..clock import Clock
@@ -57,6 +58,7 @@ class Broker:
         self.clock = clock
         self.timer = timer
         self._retention = retention
+        self._outbox = Outbox(database)
         self._consumers: dict[str, list[Consumer]] = {}
         self._holder: str | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -79,6 +81,13 @@ class Broker:
         if self._holder is None:
             self._holder = f"{self.database.presence.id}.{next(_numbers)}"
         return self._holder
+
+    # -- sending ---------------------------------------------------------------------------
+
+    async def send(self, row: queues.Sent, size: int) -> queues.Metrics:
+        """Store a message, together with whatever else is sent in this turn."""
+        await self.database.admit()
+        return await self._outbox.send(row, size)
 
     # -- being told ------------------------------------------------------------------------
 

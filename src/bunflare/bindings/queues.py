@@ -196,10 +196,11 @@ class Queue:
         now = self._clock.now()
         visible = now + self._put_off(delay_seconds, "Queue send failed")
         row = (_ids.new(now), self._queue, text, kind, visible, now)
-        sent = await self._session.write(store.send, row, size)
         if self._session.immediate:
+            sent = await self._broker.send(row, size)
             self._broker.sent(self._queue)
         else:
+            sent = await self._session.write(store.send_many, [row], size)
             await self._wake(self._queue)
         return QueueSendResponse(sent)
 

@@ -79,13 +79,17 @@ class Database:
         twice, and touches nothing but its transaction. Raises `DatabaseError` and its kinds.
         """
         if self.in_transaction:
-            raise StateError(
-                "a write beside an open transaction of the same task would wait for itself; "
-                "write through the transaction instead (tx.kv(…), tx.…)"
-            )
+            raise _beside_transaction()
         if output_gate.get() is not None:
             await pass_output_gate()
         return await self._start().writer.submit(function, args, heavy)
+
+    async def admit(self) -> None:
+        """What comes before each write, for those who use `submit`."""
+        if self.in_transaction:
+            raise _beside_transaction()
+        if output_gate.get() is not None:
+            await pass_output_gate()
 
     def submit(self, function: Callable[..., T], *args: object) -> asyncio.Future[T]:
         """`write`, whatever the running task holds or waits for. Not to be cancelled."""
@@ -260,6 +264,13 @@ class Database:
             _keep_for_ever(self._forking)
             self._running = None
             self._local = _Dormant(self)
+
+
+def _beside_transaction() -> StateError:
+    return StateError(
+        "a write beside an open transaction of the same task would wait for itself; "
+        "write through the transaction instead (tx.kv(…), tx.…)"
+    )
 
 
 class _OpenTransaction:

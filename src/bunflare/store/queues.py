@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from .records import Invariant, Records
 from .schema import Schema, add_columns
 from .session import View
-from .transaction import UNKNOWN, Transaction
+from .transaction import Transaction
 
 QUEUE_MESSAGES = """
 CREATE TABLE IF NOT EXISTS queue_messages (
@@ -166,18 +166,13 @@ INVARIANTS = (
     ),
 )
 
-SEND = """
-INSERT INTO queue_messages (id, queue, body, content_type, visible_at, created_at)
-VALUES (?, ?, ?, ?, ?, ?)
-"""
-
-_SEND_MANY = """
+_SEND = """
 INSERT INTO queue_messages
   (id, queue, body, content_type, visible_at, created_at, bunflare_counted)
 VALUES (?, ?, ?, ?, ?, ?, 1)
 """
 
-_COUNT_MANY = """
+_COUNT_SENT = """
 INSERT INTO bunflare_queue_counts (queue, messages, bytes) VALUES (?, ?, ?)
 ON CONFLICT (queue) DO UPDATE SET
   messages = messages + excluded.messages, bytes = bytes + excluded.bytes
@@ -271,33 +266,32 @@ _NOT_SET = Settings()
 # -- sending -----------------------------------------------------------------------------------
 
 
-def send(tx: Transaction, row: Sent, size: int) -> Metrics:
-    """Add a message whose body has ``size`` bytes. The queue's metrics with it."""
-    tx.run(SEND, row)
-    return _grown(tx, row[1], 1, size, row[5])
-
-
 def send_many(tx: Transaction, rows: list[Sent], size: int) -> Metrics:
     """Several messages of one queue, whose bodies have ``size`` bytes together."""
     queue = rows[0][1]
-    tx.many(_SEND_MANY, rows)
+    tx.many(_SEND, rows)
     # Counting each of them would take a third of the time.
-    tx.run(_COUNT_MANY, (queue, len(rows), size))
-    return _grown(tx, queue, len(rows), size, rows[0][5])
+    tx.run(_COUNT_SENT, (queue, len(rows), size))
+    return _grown(tx, queue)
 
 
-def _grown(tx: Transaction, queue: str, messages: int, size: int, now: int) -> Metrics:
+def send_gathered(tx: Transaction, rows: list[tuple[Sent, int]]) -> dict[str, Metrics]:
+    """Messages of any queues, each with the bytes of its body. The metrics of the queues then."""
+    tx.many(_SEND, [row for row, _ in rows])
+    counts: dict[str, tuple[int, int]] = {}
+    for row, size in rows:
+        queue = row[1]
+        count, whole = counts.get(queue, (0, 0))
+        counts[queue] = count + 1, whole + size
+    for queue, (count, whole) in counts.items():
+        tx.run(_COUNT_SENT, (queue, count, whole))
+    return {queue: _grown(tx, queue) for queue in counts}
+
+
+def _grown(tx: Transaction, queue: str) -> Metrics:
     """The metrics after something was sent, for its sender and for whoever reads them next."""
-    key = (queue,)
-    row: Metrics | None = None
-    if tx.stale:
-        # Mostly another send of the same turn was the last to change them.
-        (sql, parameters), known = tx.stale[-1]
-        if sql is METRICS and parameters == key and known is not None and known is not UNKNOWN:
-            row = known[0] + messages, known[1] + size, min(known[2], now)
-    if row is None:
-        row = tx.one(METRICS, key) or _NOTHING
-    tx.forget(METRICS, key, row)
+    row = tx.one(METRICS, (queue,)) or _NOTHING
+    tx.forget(METRICS, (queue,), row)
     return row
 
 
