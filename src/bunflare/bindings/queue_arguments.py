@@ -65,15 +65,14 @@ def encode(body: Any, content_type: object) -> tuple[str, str, int]:
 
     What is stored can be read: JSON, plain text, or base64 where the body is bytes.
     """
+    if content_type == "json":
+        # Nearly all are.
+        return _encode_value(body, "json")
     match content_type.lower() if isinstance(content_type, str) else content_type:
         case "json" | "v8" as kind:
-            try:
-                text = values.dumps(body)
-            except ValueNotSerializable as error:
-                raise QueueTypeError(str(error)) from error
-            return text, kind, utf8_length(text)
+            return _encode_value(body, kind)
         case None:
-            return encode(body, "json")
+            return _encode_value(body, "json")
         case "text":
             if not isinstance(body, str):
                 raise QueueTypeError(
@@ -92,6 +91,14 @@ def encode(body: Any, content_type: object) -> tuple[str, str, int]:
             return base64.b64encode(data).decode(), "bytes", len(data)
         case _:
             raise QueueTypeError(f"Unsupported queue message content type: {content_type}")
+
+
+def _encode_value(body: Any, kind: str) -> tuple[str, str, int]:
+    try:
+        text = values.dumps(body)
+    except ValueNotSerializable as error:
+        raise QueueTypeError(str(error)) from error
+    return text, kind, len(text) if text.isascii() else utf8_length(text)
 
 
 def decode(stored: str | bytes, content_type: str) -> Any:

@@ -16,7 +16,6 @@ import itertools
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 from ..errors import DatabaseError
 from ..store import queue_delivery as store
@@ -45,7 +44,7 @@ _SHARE = 10
 
 _numbers = itertools.count(1)
 #: The brokers that have consumers.
-_listening: WeakKeyDictionary[Database, tuple[Broker, ...]] = WeakKeyDictionary()
+_listening: dict[Database, tuple[Broker, ...]] = {}
 
 
 class Broker:
@@ -58,7 +57,7 @@ class Broker:
         self.clock = clock
         self.timer = timer
         self._retention = retention
-        self._outbox = Outbox(database)
+        self.outbox = Outbox(database)
         self._consumers: dict[str, list[Consumer]] = {}
         self._holder: str | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -81,13 +80,6 @@ class Broker:
         if self._holder is None:
             self._holder = f"{self.database.presence.id}.{next(_numbers)}"
         return self._holder
-
-    # -- sending ---------------------------------------------------------------------------
-
-    async def send(self, row: queues.Sent, size: int) -> queues.Metrics:
-        """Store a message, together with whatever else is sent in this turn."""
-        await self.database.admit()
-        return await self._outbox.send(row, size)
 
     # -- being told ------------------------------------------------------------------------
 
@@ -168,9 +160,9 @@ class Broker:
         for end in self._endings:
             end()
         self._endings = []
-        _listening[self.database] = tuple(
-            one for one in _listening.get(self.database, ()) if one is not self
-        )
+        others = tuple(one for one in _listening.pop(self.database, ()) if one is not self)
+        if others:
+            _listening[self.database] = others
         self.timer.remove(self._chore)
         if self._resting is not None:
             self._resting.cancel()

@@ -136,9 +136,14 @@ class _Ids:
     def renew(self) -> None:
         self._process = secrets.token_hex(6)
         self._count = itertools.count(1)
+        self._now = -1
+        self._prefix = ""
 
     def new(self, now: int) -> str:
-        return f"{now:012x}{next(self._count) & 0xFFFFFFFF:08x}{self._process}"
+        if now != self._now:
+            # Many are made within a millisecond.
+            self._now, self._prefix = now, f"{now:012x}"
+        return f"{self._prefix}{next(self._count) & 0xFFFFFFFF:08x}{self._process}"
 
 
 _ids = _Ids()
@@ -197,8 +202,11 @@ class Queue:
         visible = now + self._put_off(delay_seconds, "Queue send failed")
         row = (_ids.new(now), self._queue, text, kind, visible, now)
         if self._session.immediate:
-            sent = await self._broker.send(row, size)
-            self._broker.sent(self._queue)
+            broker = self._broker
+            if broker.database.hindered:
+                await broker.database.admit()
+            sent = await broker.outbox.send(row, size)
+            broker.sent(self._queue)
         else:
             sent = await self._session.write(store.send_many, [row], size)
             await self._wake(self._queue)

@@ -84,6 +84,11 @@ class Database:
             await pass_output_gate()
         return await self._start().writer.submit(function, args, heavy)
 
+    @property
+    def hindered(self) -> bool:
+        """Whether `admit` has anything to do."""
+        return self.in_transaction or output_gate.get() is not None
+
     async def admit(self) -> None:
         """What comes before each write, for those who use `submit`."""
         if self.in_transaction:
