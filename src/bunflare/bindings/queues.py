@@ -203,8 +203,7 @@ class Queue:
         row = (_ids.new(now), self._queue, text, kind, visible, now)
         if self._session.immediate:
             broker = self._broker
-            if broker.database.hindered:
-                await broker.database.admit()
+            await broker.database.admit()
             sent = await broker.outbox.send(row, size)
             broker.sent(self._queue)
         else:

@@ -78,23 +78,18 @@ class Database:
         It joins whatever else is waiting in one commit, and fails or succeeds alone. It may be run
         twice, and touches nothing but its transaction. Raises `DatabaseError` and its kinds.
         """
-        if self.in_transaction:
-            raise _beside_transaction()
-        if output_gate.get() is not None:
-            await pass_output_gate()
+        if self._open_transaction.get() is not None or output_gate.get() is not None:
+            await self.admit()
         return await self._start().writer.submit(function, args, heavy)
-
-    @property
-    def hindered(self) -> bool:
-        """Whether `admit` has anything to do."""
-        return self.in_transaction or output_gate.get() is not None
 
     async def admit(self) -> None:
         """What comes before each write, for those who use `submit`."""
         if self.in_transaction:
-            raise _beside_transaction()
-        if output_gate.get() is not None:
-            await pass_output_gate()
+            raise StateError(
+                "a write beside an open transaction of the same task would wait for itself; "
+                "write through the transaction instead (tx.kv(…), tx.…)"
+            )
+        await pass_output_gate()
 
     def submit(self, function: Callable[..., T], *args: object) -> asyncio.Future[T]:
         """`write`, whatever the running task holds or waits for. Not to be cancelled."""
@@ -177,7 +172,7 @@ class Database:
         # A commit of ours counts in the file a moment before it does here.
         if running.index is None or running.writer.active:
             return None
-        return running.foreign_commits(running.index)
+        return (counter(running.index.header()) - running._checkpointer.commits) & 0xFFFFFFFF
 
     @property
     def presence(self) -> Presence:
@@ -271,13 +266,6 @@ class Database:
             self._local = _Dormant(self)
 
 
-def _beside_transaction() -> StateError:
-    return StateError(
-        "a write beside an open transaction of the same task would wait for itself; "
-        "write through the transaction instead (tx.kv(…), tx.…)"
-    )
-
-
 class _OpenTransaction:
     __slots__ = ("ended",)
 
@@ -330,7 +318,6 @@ class Running:
 
     def prepare(self, connection: apsw.Connection, directory: Directory) -> None:
         """Make the file ready to be written to through this connection."""
-        keep_plans(connection)
         prepare(connection, directory, BUSY_TIMEOUT)
 
     def kept(self) -> AbstractContextManager[None]:
@@ -368,10 +355,6 @@ class Running:
     def make_reader(self, connection: apsw.Connection) -> Reader:
         keep_plans(connection)
         return Reader(connection, self.path, self.index)
-
-    def foreign_commits(self, index: WalIndex) -> int:
-        """How many commits were not ours, from some beginning on."""
-        return (counter(index.header()) - self._checkpointer.commits) & 0xFFFFFFFF
 
     def only_used_by_this_thread(self) -> bool:
         others = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
