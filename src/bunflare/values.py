@@ -49,6 +49,7 @@ from typing import Any, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from .errors import StoredError, ValueCorrupt, ValueNotSerializable
+from .quick_json import encode as readable
 
 TAG = "$bunflare"
 
@@ -60,20 +61,6 @@ _DEEPEST = 400
 _MOST_DECIMAL_BITS = 2048
 _TOO_DEEP = "it is nested too deeply"
 
-
-def _make_encode() -> Callable[[Any], str]:
-    """`json.JSONEncoder.encode`, without what that makes anew for each text."""
-    # Circles are found before, so that looking for them again would only cost time.
-    encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
-    make = vars(json.encoder).get("c_make_encoder")
-    if make is None:
-        return encoder.encode
-    quote = json.encoder.encode_basestring
-    chunks = make(None, encoder.default, quote, None, ":", ",", False, False, True)
-    return lambda value: "".join(chunks(value, 0))
-
-
-_readable = _make_encode()
 _ascii = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 # What `json.loads` comes to in the end.
 _scan: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_once"]
@@ -89,7 +76,7 @@ def dumps(value: Any) -> str:
     if type(value) is str and value.isascii():
         return _quoted(value)
     try:
-        text = _readable(value if _is_plain(value) else _Encoder().tree(value))
+        text = readable(value if _is_plain(value) else _Encoder().tree(value))
         if not text.isascii():
             try:
                 text.encode()
