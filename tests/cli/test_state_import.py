@@ -275,9 +275,9 @@ INSERT INTO do_instances VALUES ('Room', '%(blue)s', 'blue', '2026-01-02 03:04:0
 INSERT INTO do_storage VALUES ('Room', '%(blue)s', 'seat', '{"row":1}'),
   ('Room', '%(blue)s', 'bad', '{');
 INSERT INTO do_alarms VALUES ('Room', '%(blue)s', 9000000000000);
-INSERT INTO queue_messages VALUES ('m1', 'q', '{"n":1}', 'json', 1, 'pending', 5, 5, NULL),
-  ('m2', 'q', x'00ff', 'bytes', 0, 'pending', 5, 5, NULL),
-  ('m3', 'q', '1', 'json', 1, 'acked', 5, 5, 6);
+INSERT INTO queue_messages VALUES ('m1', 'q', '{"n":1}', 'json', 1, 'pending', 8e12, 8e12, NULL),
+  ('m2', 'q', x'00ff', 'bytes', 0, 'pending', 8e12, 8e12, NULL),
+  ('m3', 'q', '1', 'json', 1, 'acked', 8e12, 8e12, 6);
 INSERT INTO queue_leases VALUES ('l', 'm1', 'q', 9000000000000);
 INSERT INTO workflow_instances VALUES
   ('done', 'order', 'Order', '{}', 'complete', '42', NULL, NULL, 1, 2),
@@ -359,7 +359,7 @@ def test_a_state_of_another_program(tmp_path: Path, lopata: Path) -> None:
             rows = state.database.view.all(
                 "SELECT id, body, visible_at FROM queue_messages ORDER BY id"
             )
-            assert rows == [("m1", '{"n":1}', 9_000_000_000_000), ("m2", "AP8=", 5)]
+            assert rows == [("m1", '{"n":1}', 9_000_000_000_000), ("m2", "AP8=", 8_000_000_000_000)]
             instances = state.database.view.all(
                 "SELECT id, status, output FROM workflow_instances ORDER BY id"
             )
