@@ -16,7 +16,7 @@ import apsw
 
 import bunflare
 from bunflare import MessageBatch, Queue, State
-from bunflare.store.queues import QUEUE_MESSAGES, SEND, Sent
+from bunflare.store.queues import QUEUE_MESSAGES, Sent
 
 from .measure import Contender, compare, contender
 from .peers import huey, litequeue, miniflare
@@ -29,6 +29,10 @@ _IDLE_QUEUES = 1_000
 _IDLE_SECONDS = 10
 _QUEUE = "bench"
 _INDEX = "CREATE INDEX IF NOT EXISTS waiting ON queue_messages (queue, visible_at)"
+SEND = """
+INSERT INTO queue_messages (id, queue, body, content_type, visible_at, created_at)
+VALUES (?, ?, ?, ?, ?, ?)
+"""
 _CLAIM = """
 UPDATE queue_messages SET visible_at = ?, attempts = attempts + 1 WHERE id IN (
   SELECT id FROM queue_messages WHERE queue = ? AND visible_at <= ? ORDER BY visible_at LIMIT ?

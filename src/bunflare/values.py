@@ -49,6 +49,7 @@ from typing import Any, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from .errors import StoredError, ValueCorrupt, ValueNotSerializable
+from .quick_json import encode as readable
 
 TAG = "$bunflare"
 
@@ -60,8 +61,6 @@ _DEEPEST = 400
 _MOST_DECIMAL_BITS = 2048
 _TOO_DEEP = "it is nested too deeply"
 
-# Circles are found before, so that looking for them again would only cost time.
-_readable = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 _ascii = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 # What `json.loads` comes to in the end.
 _scan: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_once"]
@@ -77,7 +76,7 @@ def dumps(value: Any) -> str:
     if type(value) is str and value.isascii():
         return _quoted(value)
     try:
-        text = _readable(value if _is_plain(value) else _Encoder().tree(value))
+        text = readable(value if _is_plain(value) else _Encoder().tree(value))
         if not text.isascii():
             try:
                 text.encode()

@@ -214,6 +214,21 @@ async def test_without_a_dead_letter_queue_a_message_is_gone_in_the_end(state: S
     assert seen.attempts == [1]
 
 
+@pytest.mark.parametrize("kind", [SystemExit, asyncio.CancelledError, GeneratorExit])
+async def test_whatever_a_handler_raises_its_messages_come_again(
+    state: State, kind: type[BaseException]
+) -> None:
+    def act(batch: MessageBatch) -> None:
+        if batch.messages[0].attempts == 1:
+            raise kind
+
+    seen = Seen(act)
+    await state.queue("jobs").send(1)
+    async with state.consume("jobs", seen, max_batch_timeout=0):
+        await settled(state, "jobs", 0)
+    assert seen.attempts == [1, 2]
+
+
 async def test_what_was_said_before_an_exception_stands(state: State) -> None:
     def act(batch: MessageBatch) -> None:
         batch.messages[0].ack()
@@ -561,3 +576,52 @@ async def test_a_consumer_needs_a_handler(state: State) -> None:
         state.consume("jobs", None)  # type: ignore[arg-type]
     with pytest.raises(QueueTypeError, match="needs a name"):
         state.consume("jobs", Seen(), dead_letter_queue="")
+
+
+# -- several states of one process -------------------------------------------------------------
+
+
+async def test_a_send_of_one_state_wakes_the_consumer_of_another(
+    state: State, directory: Any, clock: ManualClock
+) -> None:
+    seen = Seen()
+    async with (
+        bunflare.open(directory, clock=clock) as other,
+        other.consume("jobs", seen, max_batch_timeout=0),
+    ):
+        await state.queue("jobs").send(1)
+        await settled(state, "jobs", 0)
+        async with state.transaction() as tx:
+            await tx.queue("jobs").send(2)
+        await settled(state, "jobs", 0)
+    assert seen.bodies == [[1], [2]]
+
+
+async def test_a_send_of_another_thread_wakes_a_consumer(state: State) -> None:
+    seen = Seen()
+
+    def send() -> None:
+        async def inside() -> None:
+            await state.queue("jobs").send("from a thread")
+
+        asyncio.run(inside())
+
+    async with state.consume("jobs", seen, max_batch_timeout=0):
+        await asyncio.to_thread(send)
+        await settled(state, "jobs", 0)
+    assert seen.bodies == [["from a thread"]]
+
+
+async def test_a_consumer_that_sends_to_its_own_queue_is_given_that_too(state: State) -> None:
+    seen: list[int] = []
+
+    async def handler(batch: MessageBatch) -> None:
+        for message in batch.messages:
+            seen.append(message.body)
+            if message.body < 20:
+                await state.queue("jobs").send(message.body + 1)
+
+    await state.queue("jobs").send(1)
+    async with state.consume("jobs", handler, max_batch_timeout=0, max_concurrency=1):
+        await settled(state, "jobs", 0)
+    assert seen == list(range(1, 21))

@@ -224,9 +224,60 @@ async def test_metrics_of_an_empty_queue(queue: Queue) -> None:
     assert await queue.metrics() == bunflare.QueueMetrics(0, 0, None)
 
 
-async def test_sends_of_one_turn_each_are_told_what_their_commit_came_to(queue: Queue) -> None:
-    answers = await asyncio.gather(*[queue.send(number) for number in range(50)])
-    assert {answer.metadata.metrics.backlog_count for answer in answers} == {50}
+async def test_sends_of_one_turn_are_one_commit_and_are_told_what_it_came_to(
+    state: State, queue: Queue
+) -> None:
+    before = state.database.foreign()
+    commits = state.database.header()
+    answers = await asyncio.gather(
+        *[queue.send("x" * number, "text") for number in range(1, 51)],
+        state.queue("other").send(1),
+        state.kv("KV").put("key", "value"),
+    )
+    assert state.database.foreign() == before
+    assert state.database.header() != commits
+    told = [answer.metadata.metrics for answer in answers if answer is not None]
+    assert [one.backlog_count for one in told] == [50] * 50 + [1]
+    assert told[0].backlog_bytes == sum(range(51))
+    assert await queue.metrics() == told[0]
+    assert answers[0] == answers[1] != answers[50]
+    assert "backlog_count=50," in repr(answers[0])
+    assert [len(one.body) for one in await queue.peek(100)] == list(range(1, 51))
+
+
+async def test_more_sends_at_once_than_one_write_takes(queue: Queue) -> None:
+    await asyncio.gather(*[queue.send(number) for number in range(2500)])
+    assert [one.body for one in await queue.peek(2500)] == list(range(2500))
+
+
+async def test_a_send_that_is_given_up_before_it_began_sends_nothing(queue: Queue) -> None:
+    async def give_up(number: int) -> None:
+        task = asyncio.ensure_future(queue.send(number))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    await asyncio.gather(give_up(1), queue.send(2), give_up(3))
+    found = [one.body for one in await queue.peek()]
+    assert 2 in found
+    assert len(found) == (await queue.metrics()).backlog_count
+
+
+async def test_sends_that_fail_together_all_say_so(
+    state: State, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise bunflare.DatabaseFull("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bunflare.store.queues.send_gathered", refuse)
+        results = await asyncio.gather(
+            *[queue.send(number) for number in range(5)], return_exceptions=True
+        )
+    assert [type(one) for one in results] == [bunflare.DatabaseFull] * 5
+    await queue.send("again")
+    assert [one.body for one in await queue.peek()] == ["again"]
 
 
 async def test_the_oldest_message_is_known_whatever_happens_to_it(
@@ -299,3 +350,26 @@ async def test_two_queues_are_two(state: State) -> None:
     assert (await state.queue("b").metrics()).backlog_count == 0
     assert issubclass(QueueError, bunflare.BunflareError)
     assert json.dumps([one.body for one in await state.queue("a").peek()]) == "[1]"
+
+
+async def test_a_check_finds_what_is_wrong_with_queues_and_repair_mends_it(
+    state: State, queue: Queue
+) -> None:
+    await queue.send_batch([1, 22])
+    await queue.send(b"bytes", "bytes")
+    assert not (await state.check()).problems
+
+    def damage(tx: Any) -> None:
+        tx.run("UPDATE bunflare_queue_counts SET messages = 7 WHERE queue = 'jobs'")
+        tx.run("UPDATE queue_messages SET body = '{' WHERE body = '22'")
+
+    await state.database.write(damage)
+    found = (await state.check()).problems
+    assert sorted((one.system, one.kind) for one in found) == [
+        ("queues", "body"),
+        ("queues", "count"),
+    ]
+    await state.repair()
+    assert [one.kind for one in (await state.check()).problems] == ["body"]
+    view = state.database.view
+    assert view.all("SELECT messages, bytes FROM bunflare_queue_counts") == [(3, 1 + 1 + 5)]

@@ -65,15 +65,14 @@ def encode(body: Any, content_type: object) -> tuple[str, str, int]:
 
     What is stored can be read: JSON, plain text, or base64 where the body is bytes.
     """
+    if content_type == "json":
+        # Nearly all are.
+        return _encode_value(body, "json")
     match content_type.lower() if isinstance(content_type, str) else content_type:
         case "json" | "v8" as kind:
-            try:
-                text = values.dumps(body)
-            except ValueNotSerializable as error:
-                raise QueueTypeError(str(error)) from error
-            return text, kind, utf8_length(text)
+            return _encode_value(body, kind)
         case None:
-            return encode(body, "json")
+            return _encode_value(body, "json")
         case "text":
             if not isinstance(body, str):
                 raise QueueTypeError(
@@ -92,6 +91,14 @@ def encode(body: Any, content_type: object) -> tuple[str, str, int]:
             return base64.b64encode(data).decode(), "bytes", len(data)
         case _:
             raise QueueTypeError(f"Unsupported queue message content type: {content_type}")
+
+
+def _encode_value(body: Any, kind: str) -> tuple[str, str, int]:
+    try:
+        text = values.dumps(body)
+    except ValueNotSerializable as error:
+        raise QueueTypeError(str(error)) from error
+    return text, kind, len(text) if text.isascii() else utf8_length(text)
 
 
 def decode(stored: str | bytes, content_type: str) -> Any:
@@ -136,8 +143,8 @@ def check_size(size: int, limits: QueueLimits) -> None:
         )
 
 
-def check_sizes(sizes: list[int], limits: QueueLimits) -> None:
-    """The sizes of the messages of a batch."""
+def check_sizes(sizes: list[int], limits: QueueLimits) -> int:
+    """The size of a batch, by those of its messages."""
     if not sizes:
         raise QueueTypeError("sendBatch() requires at least one message")
     if len(sizes) > limits.batch_count:
@@ -160,6 +167,7 @@ def check_sizes(sizes: list[int], limits: QueueLimits) -> None:
             f"{limits.batch_size}",
             413,
         )
+    return whole
 
 
 # -- requests ----------------------------------------------------------------------------------
@@ -175,10 +183,15 @@ _REQUEST = {
 
 def request_of(message: object) -> MessageSendRequest:
     """What `send_batch` was given for one message: a request, a dict like one, or a body."""
+    kind = message.__class__
+    if kind is str or kind is int:
+        return MessageSendRequest(message)
     if isinstance(message, MessageSendRequest):
         return message
-    if isinstance(message, Mapping) and "body" in message and message.keys() <= _REQUEST.keys():
-        return MessageSendRequest(**{_REQUEST[key]: value for key, value in message.items()})
+    if kind is dict or isinstance(message, Mapping):
+        assert isinstance(message, Mapping)
+        if "body" in message and message.keys() <= _REQUEST.keys():
+            return MessageSendRequest(**{_REQUEST[key]: value for key, value in message.items()})
     return MessageSendRequest(message)
 
 

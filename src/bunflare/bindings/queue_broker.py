@@ -17,10 +17,12 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..errors import DatabaseError
 from ..store import queue_delivery as store
 from ..store import queues
 from ..store.loops import call_soon
 from ..timer import Chore
+from .queue_outbox import Outbox
 
 if TYPE_CHECKING:
     from ..clock import Clock
@@ -34,12 +36,15 @@ _log = logging.getLogger("bunflare")
 #: How long a claim counts that is not made longer, in milliseconds.
 LEASE_MS = 300_000
 _RENEW_MS = LEASE_MS // 2
+_TRY_AGAIN_MS = 1000
 # After a commit of another process one looks at once, and again after a pause that keeps the cost
 # of looking at a tenth.
 _PAUSE_SECONDS = 0.004
 _SHARE = 10
 
 _numbers = itertools.count(1)
+#: The brokers that have consumers.
+_listening: dict[Database, tuple[Broker, ...]] = {}
 
 
 class Broker:
@@ -52,6 +57,7 @@ class Broker:
         self.clock = clock
         self.timer = timer
         self._retention = retention
+        self.outbox = Outbox(database)
         self._consumers: dict[str, list[Consumer]] = {}
         self._holder: str | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -59,6 +65,7 @@ class Broker:
         self._chore = Chore("the delivery of messages", self._due, self._act)
         self._resting: asyncio.TimerHandle | None = None
         self._missed = False
+        self._foreign: object = None
         self._recovered = False
         self._recovering: asyncio.Future[None] | None = None
         #: When the leases are to be made longer, and when those of others are looked at.
@@ -79,11 +86,16 @@ class Broker:
     def sent(self, queue: str) -> None:
         """There may be something to deliver in ``queue``."""
         self._retention.sent(self.timer)
-        if queue in self._consumers:
-            if self._loop is _running_loop():
-                self._wake(queue)
-            elif self._loop is not None:
-                call_soon(self._loop, lambda: self._wake(queue))
+        # Other states of this process may be of the same directory.
+        for broker in _listening.get(self.database, ()):
+            if queue in broker._consumers:
+                broker._wake_anywhere(queue)
+
+    def _wake_anywhere(self, queue: str) -> None:
+        if self._loop is _running_loop():
+            self._wake(queue)
+        elif self._loop is not None:
+            call_soon(self._loop, lambda: self._wake(queue))
 
     def _wake(self, queue: str) -> None:
         for consumer in self._consumers.get(queue, ()):
@@ -93,7 +105,11 @@ class Broker:
         self._retention.changed(self.timer)
 
     def _committed(self) -> None:
-        """Somebody has written something."""
+        """Somebody has written something; what this process writes is told by who writes it."""
+        foreign = self.database.foreign()
+        if foreign is not None and foreign == self._foreign:
+            return
+        self._foreign = foreign
         if self._resting is None:
             self._look_around()
         else:
@@ -126,6 +142,7 @@ class Broker:
                 self.database.presence.subscribe(self._process_ended),
             ]
             self.timer.add(self._chore)
+            _listening[self.database] = (*_listening.get(self.database, ()), self)
         self._consumers.setdefault(consumer.queue, []).append(consumer)
         await self.recover_once()
 
@@ -143,6 +160,9 @@ class Broker:
         for end in self._endings:
             end()
         self._endings = []
+        others = tuple(one for one in _listening.pop(self.database, ()) if one is not self)
+        if others:
+            _listening[self.database] = others
         self.timer.remove(self._chore)
         if self._resting is not None:
             self._resting.cancel()
@@ -179,7 +199,7 @@ class Broker:
         if self._renew_at is not None and self._renew_at <= now:
             await self._renew(now)
         if self._inspect_at is not None and self._inspect_at <= now:
-            await self._recover()
+            await self._recover_safely()
         for several in list(self._consumers.values()):
             for consumer in list(several):
                 if consumer.due is not None and consumer.due <= now:
@@ -187,10 +207,14 @@ class Broker:
 
     async def _renew(self, now: int) -> None:
         busy = any(one.busy for several in self._consumers.values() for one in several)
-        # If that fails, the timer comes back soon.
+        self._renew_at = None
         if busy:
-            await self.database.write(store.extend, self.holder, now + LEASE_MS)
-        self._renew_at = now + _RENEW_MS if busy else None
+            self._renew_at = now + _RENEW_MS
+            try:
+                await self.database.write(store.extend, self.holder, now + LEASE_MS)
+            except DatabaseError:
+                _log.exception("leases could not be made longer; trying again")
+                self._renew_at = now + _TRY_AGAIN_MS
 
     # -- what others have left -------------------------------------------------------------
 
@@ -209,7 +233,7 @@ class Broker:
             await self._recover()
         except Exception:
             _log.exception("the messages of processes that ended could not be taken over")
-            self._inspect_at = self.clock.now() + 1000
+            self._inspect_at = self.clock.now() + _TRY_AGAIN_MS
             self.timer.at(self._inspect_at)
 
     async def _recover(self) -> None:

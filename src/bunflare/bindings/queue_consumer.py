@@ -75,7 +75,7 @@ class Consumer:
         self._wanted: store.Wanted | None = None
         self._context: Context | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[int | None]] = set()
         self._claiming: asyncio.Future[None] | None = None
         self._woken = False
         self._again = False
@@ -133,24 +133,35 @@ class Consumer:
     # -- looking ---------------------------------------------------------------------------
 
     def wake(self) -> None:
-        """Look soon: something was sent."""
+        """Something was sent: claim soon what there is."""
         if not self._woken and self._loop is not None:
             self._woken = True
-            self._loop.call_soon(self.look)
+            # Others of this turn may send, too.
+            self._loop.call_soon(self._awake)
+
+    def _awake(self) -> None:
+        self._woken = False
+        if self._free():
+            self.begin()
+
+    def _free(self) -> bool:
+        """Whether a batch can begin now; if not, one looks again later."""
+        if self._closing:
+            return False
+        if self._claiming is not None or len(self._tasks) >= self._most:
+            self._again = True
+            return False
+        return True
 
     def look(self) -> None:
         """Begin a batch if there is one, or be told when there will be."""
-        self._woken = False
-        if self._closing or len(self._tasks) >= self._most:
-            return
-        if self._claiming is not None:
-            self._again = True
+        if not self._free():
             return
         view = self._broker.database.view
         if queues.settings(view, self.queue).paused:
             self.due = None
-            return
-        self._expect(store.due(view, self.queue, self._size, self._patience))
+        else:
+            self._expect(store.due(view, self.queue, self._size, self._patience))
 
     def _expect(self, due: int | None) -> None:
         """There is a batch at that time."""
@@ -187,8 +198,8 @@ class Consumer:
 
     # -- batches ---------------------------------------------------------------------------
 
-    async def _work(self) -> None:
-        """Deliver batches for as long as there are some."""
+    async def _work(self) -> int | None:
+        """Deliver batches for as long as there are some; when there will be one again."""
         wanted = self._wanted
         assert wanted is not None
         database, clock = self._broker.database, self._broker.clock
@@ -197,17 +208,18 @@ class Consumer:
             got = await database.write(store.claim, wanted, now, now + LEASE_MS)
         finally:
             self._claimed()
-        while got.rows or got.moved:
+        while got.rows:
             self._took(got)
-            if not got.rows:
-                return
             settled = await self._deliver(got.rows)
             now = clock.now()
             if self._stopping:
                 if await self._keep(store.settle, wanted, settled, now):
                     self._moved()
-                return
+                return None
             got = await self._keep(store.settle_and_claim, wanted, settled, now, now + LEASE_MS)
+        if got.moved:
+            self._moved()
+        return got.due
 
     @property
     def _stopping(self) -> bool:
@@ -224,15 +236,18 @@ class Consumer:
         if self._fate.dead_letter_queue is not None:
             self._broker.sent(self._fate.dead_letter_queue)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[int | None]) -> None:
         self._tasks.discard(task)
-        if task.cancelled() or (error := task.exception()) is None:
-            # Something may have come while all were at work.
-            self.look()
-        elif not self._closing:
+        if self._closing or task.cancelled():
+            return
+        if (error := task.exception()) is not None:
             _log.error("the consumer of %s could not work", self.queue, exc_info=error)
-            self.due = self._broker.clock.now() + _TRY_AGAIN_MS
-            self._broker.timer.at(self.due)
+            self._expect(self._broker.clock.now() + _TRY_AGAIN_MS)
+        elif self._again:
+            # Something may have come while all were at work.
+            self.wake()
+        else:
+            self._expect(task.result())
 
     async def _keep(self, function: Callable[..., Any], *args: object) -> Any:
         """Write what a batch has come to, however long that takes: its messages are held."""
@@ -275,13 +290,13 @@ class Consumer:
                 result = self._handler(batch)
                 if isawaitable(result):
                     await result
-            except asyncio.CancelledError:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                # Whatever it is, it is not to keep the messages from coming again.
                 failed = True
-                if not self._stopping:
-                    _log.exception("the consumer of %s was cancelled", self.queue)
-            except (Exception, SystemExit):
-                failed = True
-                _log.exception("the consumer of %s failed", self.queue)
+                if not (isinstance(error, asyncio.CancelledError) and self._stopping):
+                    _log.exception("the consumer of %s failed", self.queue)
         return outcome([*readable, *lost], failed, self._retry_delay)
 
     def _metadata(self) -> MessageBatchMetadata:

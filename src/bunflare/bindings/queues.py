@@ -55,11 +55,30 @@ class QueueSendMetadata:
     metrics: QueueMetrics
 
 
-@dataclass(frozen=True, slots=True)
 class QueueSendResponse:
-    """The answer to `Queue.send` and `Queue.send_batch`."""
+    """The answer to `Queue.send` and `Queue.send_batch`: the queue's metrics, as of then."""
 
-    metadata: QueueSendMetadata
+    # Its parts are made when they are asked for, which most senders never do.
+    __slots__ = ("_metadata", "_row")
+
+    def __init__(self, row: store.Metrics) -> None:
+        self._row = row
+        self._metadata: QueueSendMetadata | None = None
+
+    @property
+    def metadata(self) -> QueueSendMetadata:
+        if self._metadata is None:
+            self._metadata = QueueSendMetadata(metrics_of(self._row))
+        return self._metadata
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, QueueSendResponse) and self._row == other._row
+
+    def __hash__(self) -> int:
+        return hash(self._row)
+
+    def __repr__(self) -> str:
+        return f"QueueSendResponse(metadata={self.metadata!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +136,14 @@ class _Ids:
     def renew(self) -> None:
         self._process = secrets.token_hex(6)
         self._count = itertools.count(1)
+        self._now = -1
+        self._prefix = ""
 
     def new(self, now: int) -> str:
-        number = next(self._count)
-        return f"{now & 0xFFFFFFFFFFFF:012x}{number & 0xFFFFFFFF:08x}{self._process}"
+        if now != self._now:
+            # Many are made within a millisecond.
+            self._now, self._prefix = now, f"{now:012x}"
+        return f"{self._prefix}{next(self._count) & 0xFFFFFFFF:08x}{self._process}"
 
 
 _ids = _Ids()
@@ -130,8 +153,6 @@ class Queue:
     """A queue. Made by `State.queue`."""
 
     __slots__ = (
-        "_answer",
-        "_answered",
         "_broker",
         "_clock",
         "_delay",
@@ -155,8 +176,6 @@ class Queue:
         self._clock = clock
         self._limits = limits
         self._delay = delay_ms(delivery_delay, "delivery_delay", limits)
-        self._answered: object = None
-        self._answer: QueueSendResponse | None = None
 
     @property
     def name(self) -> str:
@@ -182,12 +201,15 @@ class Queue:
         now = self._clock.now()
         visible = now + self._put_off(delay_seconds, "Queue send failed")
         row = (_ids.new(now), self._queue, text, kind, visible, now)
-        await self._session.write(store.send, row)
         if self._session.immediate:
-            self._broker.sent(self._queue)
+            broker = self._broker
+            await broker.database.admit()
+            sent = await broker.outbox.send(row, size)
+            broker.sent(self._queue)
         else:
+            sent = await self._session.write(store.send_many, [row], size)
             await self._wake(self._queue)
-        return self._response()
+        return QueueSendResponse(sent)
 
     async def send_batch(
         self,
@@ -210,17 +232,23 @@ class Queue:
         now = self._clock.now()
         rows: list[store.Sent] = []
         sizes: list[int] = []
+        new, queue, visible = _ids.new, self._queue, now + default
         for message in messages:
-            request = request_of(message)
-            text, kind, size = encode(request.body, request.content_type)
+            # Most are plain bodies.
+            if message.__class__ is dict and "body" not in message:
+                text, kind, size = encode(message, "json")
+                delay = None
+            else:
+                request = request_of(message)
+                text, kind, size = encode(request.body, request.content_type)
+                delay = request.delay_seconds
             sizes.append(size)
-            delay = request.delay_seconds
-            visible = now + (default if delay is None else delay_ms(delay, call, self._limits))
-            rows.append((_ids.new(now), self._queue, text, kind, visible, now))
-        check_sizes(sizes, self._limits)
-        await self._session.write(store.send_many, rows)
+            due = visible if delay is None else now + delay_ms(delay, call, self._limits)
+            rows.append((new(now), queue, text, kind, due, now))
+        size = check_sizes(sizes, self._limits)
+        sent = await self._session.write(store.send_many, rows, size)
         await self._wake(self._queue)
-        return self._response()
+        return QueueSendResponse(sent)
 
     async def metrics(self) -> QueueMetrics:
         """How much waits."""
@@ -231,18 +259,10 @@ class Queue:
             return delay_ms(seconds, call, self._limits)
         if self._delay:
             return self._delay
-        return 1000 * (store.settings(self._session.view, self._queue).delivery_delay or 0)
+        return 1000 * store.delivery_delay(self._session.view, self._queue)
 
     def _metrics(self) -> QueueMetrics:
         return metrics_of(store.metrics(self._session.view, self._queue))
-
-    def _response(self) -> QueueSendResponse:
-        row = store.metrics(self._session.view, self._queue)
-        # What was sent in one commit gets one answer.
-        if row is not self._answered or self._answer is None:
-            self._answered = row
-            self._answer = QueueSendResponse(QueueSendMetadata(metrics_of(row)))
-        return self._answer
 
     # -- pulling ---------------------------------------------------------------------------
 

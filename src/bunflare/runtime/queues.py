@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..bindings.queue_arguments import MessageSendRequest
 from ..bindings.queue_batch import Message, MessageBatch, QueueMetrics
+from ..bindings.queues import QueueSendResponse
 from ..errors import QueueTypeError, WorkerError
-from .facade import BindingFacade, Edge, snake
+from .facade import BindingFacade, Edge, JsDict, snake
 
 if TYPE_CHECKING:
     from ..bindings.queue_consumer import Consumer
@@ -42,6 +43,11 @@ class QueueFacade(BindingFacade):
         return self._awaited(queue.send_batch(messages, **named))
 
     sendBatch = send_batch
+
+    def _result(self, value: Any) -> Any:
+        if isinstance(value, QueueSendResponse):
+            return JsDict({"metadata": super()._result(value.metadata)})
+        return super()._result(value)
 
 
 def _request(message: Any) -> MessageSendRequest:

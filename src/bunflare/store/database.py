@@ -21,7 +21,7 @@ import apsw
 
 from ..errors import DatabaseError, StateError
 from .checkpoint import Checkpointer
-from .connection import BusyWait, Durability, connect, translate
+from .connection import BusyWait, Durability, connect, keep_plans, translate
 from .directory import MEMORY, Directory, locate, open_directory
 from .gate import output_gate, pass_output_gate
 from .reader import Reader
@@ -29,7 +29,7 @@ from .session import View
 from .systems import prepare
 from .transaction import Stale, Transaction
 from .turnstile import Turnstile
-from .walindex import SUPPORTED, WalIndex
+from .walindex import SUPPORTED, WalIndex, counter
 from .watch import Watch
 from .writer import Writer
 
@@ -78,14 +78,18 @@ class Database:
         It joins whatever else is waiting in one commit, and fails or succeeds alone. It may be run
         twice, and touches nothing but its transaction. Raises `DatabaseError` and its kinds.
         """
+        if self._open_transaction.get() is not None or output_gate.get() is not None:
+            await self.admit()
+        return await self._start().writer.submit(function, args, heavy)
+
+    async def admit(self) -> None:
+        """What comes before each write, for those who use `submit`."""
         if self.in_transaction:
             raise StateError(
                 "a write beside an open transaction of the same task would wait for itself; "
                 "write through the transaction instead (tx.kv(…), tx.…)"
             )
-        if output_gate.get() is not None:
-            await pass_output_gate()
-        return await self._start().writer.submit(function, args, heavy)
+        await pass_output_gate()
 
     def submit(self, function: Callable[..., T], *args: object) -> asyncio.Future[T]:
         """`write`, whatever the running task holds or waits for. Not to be cancelled."""
@@ -178,6 +182,14 @@ class Database:
         """What changes with every commit of any process."""
         index = self._start().index
         return self.view.one("PRAGMA data_version") if index is None else index.header()
+
+    def foreign(self) -> object:
+        """What changes with every commit of another process; None where that is not known now."""
+        running = self._start()
+        # A commit of ours counts in the file a moment before it does here.
+        if running.index is None or running.writer.active:
+            return None
+        return (counter(running.index.header()) - running._checkpointer.commits) & 0xFFFFFFFF
 
     @property
     def presence(self) -> Presence:
@@ -358,6 +370,7 @@ class Running:
         return reader
 
     def make_reader(self, connection: apsw.Connection) -> Reader:
+        keep_plans(connection)
         return Reader(connection, self.path, self.index)
 
     def only_used_by_this_thread(self) -> bool:

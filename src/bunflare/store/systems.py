@@ -5,7 +5,7 @@ from __future__ import annotations
 import apsw
 
 from . import cache, changes, kv, names, objects, queues, r2, r2_uploads, workflows
-from .connection import enter_wal, translate
+from .connection import enter_wal, keep_plans, translate
 from .directory import Directory, check_format, ignore
 from .schema import Schema, is_current, migrate
 from .transaction import Transaction
@@ -31,6 +31,7 @@ def prepare(connection: apsw.Connection, directory: Directory, timeout: float) -
         _check_format(tx, directory)
         ignore(directory.path)
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+        keep_plans(connection)
         enter_wal(connection, path, timeout)
         if not is_current(tx, SCHEMAS):
             tx.run("BEGIN IMMEDIATE")

@@ -136,6 +136,11 @@ class Writer:
         loop.call_soon(self._pump)
 
     @property
+    def active(self) -> bool:
+        """Whether a group or a transaction is under way."""
+        return self._active
+
+    @property
     def idle(self) -> bool:
         return not self._active and not self._waiting
 
