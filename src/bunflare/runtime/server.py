@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -15,15 +14,13 @@ import uvicorn
 from .. import state as states
 from ..errors import WorkerError
 from . import fetching
-from .connections import ServerConnection
 from .front import Front, RequestLog
+from .http1 import HttpConnection
 from .reload import Reloader
 from .workers import Source, Workers
 
 # How long open requests and tasks of `wait_until` may go on after the signal to stop, in seconds.
 _GRACE = 5
-# Twice the sockets of one Durable Object.
-_MOST_FILES = 65_536
 
 
 class _Server(uvicorn.Server):
@@ -63,7 +60,6 @@ async def serve(
     the address once requests are answered, and what happens later.
     """
     config = sources[0]()
-    _allow_connections()
     listener = _listen(host, port)
     try:
         async with states.open(directory or states.default_directory(config.root)) as state:
@@ -75,15 +71,16 @@ async def serve(
             front = Front(workers, test_scheduled=test_scheduled, log=requests)
             server = _Server(
                 uvicorn.Config(
-                    front,
-                    http="httptools",
-                    ws=ServerConnection,
+                    front,  # type: ignore[arg-type]
+                    http=HttpConnection,
+                    ws="none",
                     loop="none",
                     lifespan="off",
                     log_level="warning",
                     access_log=False,
                     server_header=False,
                     date_header=False,
+                    interface="asgi3",
                     proxy_headers=False,
                     timeout_graceful_shutdown=_GRACE,
                 )
@@ -102,16 +99,6 @@ async def serve(
             await fetching.close()
     finally:
         listener.close()
-
-
-def _allow_connections() -> None:
-    """Let the process have as many open sockets as the system would give it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        # macOS has a limit of its own below what it says.
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _listen(host: str, port: int) -> socket.socket:
