@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 
 from bunflare.runtime import http1
+from bunflare.runtime.serving import Serving
 from tests.support import PATIENCE
 
 from .test_dev import Server, dev, project
@@ -68,14 +69,18 @@ class Default(WorkerEntrypoint):
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     path = project(tmp_path_factory.mktemp("http"), WORKER, 'main = "src/entry.py"')
     with dev(path) as running:
-        assert running.process.stderr is not None
-        # Nobody must have to read what it says.
         said: list[str] = []
-        reader = threading.Thread(target=lambda: said.extend(cast(Any, running.process.stderr)))
-        reader.start()
+        readers = [
+            threading.Thread(target=said.extend, args=(stream,))
+            for stream in (running.process.stdout, running.process.stderr)
+        ]
+        for reader in readers:
+            reader.start()
         running.said = said  # type: ignore[attr-defined]
         yield running
-    reader.join()
+        running.process.kill()
+        for reader in readers:
+            reader.join()
 
 
 def connected(server: Server) -> socket.socket:
@@ -96,6 +101,14 @@ def exchange(server: Server, data: bytes, *, shut: bool = False) -> bytes:
         if shut:
             connection.shutdown(socket.SHUT_WR)
         return everything(connection)
+
+
+def said(server: Server, expected: str) -> None:
+    """Wait until it is in the log."""
+    deadline = time.monotonic() + PATIENCE
+    while not any(expected in line for line in server.said):  # type: ignore[attr-defined]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)  # until it has been written
 
 
 def told(server: Server, expected: str) -> None:
@@ -126,7 +139,7 @@ def test_what_is_not_http_is_refused(server: Server, data: bytes, status: int) -
     assert answer.startswith(b"HTTP/1.1 %d " % status), answer[:200]
     assert b"\r\nconnection: close\r\n" in answer
     assert server.text("/fine").startswith("GET ")
-    assert any(f"{status} for a request of 127.0.0.1" in line for line in server.said)  # type: ignore[attr-defined]
+    said(server, f"{status} for a request of 127.0.0.1")
 
 
 def test_a_client_that_says_no_more_gets_its_answer(server: Server) -> None:
@@ -218,7 +231,7 @@ def test_lengths_that_a_worker_says(server: Server) -> None:
     for path, kept in ((b"/long", b"one"), (b"/short", b"onetwo")):
         answer = exchange(server, b"GET " + path + close.replace(b"close", b"keep-alive"))
         assert answer.endswith(b"\r\n\r\n" + kept)
-    assert any("longer than its Content-Length" in line for line in server.said)  # type: ignore[attr-defined]
+    said(server, "longer than its Content-Length")
 
 
 def test_bodies_go_both_ways_at_once(server: Server) -> None:
@@ -253,14 +266,12 @@ async def test_a_slow_head_and_an_idle_connection_are_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import asyncio
-    from types import SimpleNamespace
 
     made: list[http1.HttpConnection] = []
-    state = SimpleNamespace(connections=set(), tasks=set())
-    config = SimpleNamespace(loaded_app=None, ws_protocol_class=None)
+    serving = Serving(cast(Any, None))
 
     def make() -> http1.HttpConnection:
-        made.append(http1.HttpConnection(config, state, {}))
+        made.append(http1.HttpConnection(serving))
         return made[-1]
 
     listening = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)

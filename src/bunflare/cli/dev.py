@@ -13,6 +13,15 @@ import click
 from ..config import Config, find_config, load_config
 from ..errors import ConfigError
 
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "log": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "none": logging.CRITICAL,
+}
+
 
 @click.command("dev")
 @click.argument("script", required=False, type=click.Path(path_type=Path, dir_okay=False))
@@ -78,7 +87,8 @@ def command(
 
     sources = [source(path, at == 0) for at, path in enumerate(paths)]
     settings = sources[0]()
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("bunflare").setLevel(_LEVELS[log_level or "log"])
+    logging.getLogger("bunflare.worker").setLevel(_LEVELS[log_level or "log"])
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
 

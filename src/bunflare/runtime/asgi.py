@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
-import traceback
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from ..bindings.rpc import takes
 from ..errors import WorkerError
 from ..web import Request, Response
 from .context import Background, ExecutionContext
+from .error_page import failure
 from .loader import Entrypoint
 from .traces import shortened
 
@@ -62,10 +63,14 @@ class WorkerApp:
         try:
             response = await self._fetch(request)
             body = response.take()
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if ends(error):
+                raise
             shortened(error)
             _log.exception("the Worker failed on %s %s", exchange.method, request.url)
-            response = _failure(error)
+            accept = next((value for name, value in exchange.headers if name == b"accept"), b"")
+            what = f"{exchange.method} {request.url}"
+            response = failure(error, what, page=b"text/html" in accept)
             body = response.take()
         if body.__class__ is bytes:
             told = exchange.respond(response.status, response.headers.raw, body)
@@ -87,6 +92,14 @@ class WorkerApp:
         return answer
 
 
+def ends(error: BaseException) -> bool:
+    """Whether it ends the task or the process, and is not just something that a Worker raised."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    return isinstance(error, KeyboardInterrupt | GeneratorExit)
+
+
 async def send(exchange: Exchange, response: Response, body: Any) -> None:
     """Send a response whose body has been taken."""
     if isinstance(body, bytes):
@@ -96,12 +109,8 @@ async def send(exchange: Exchange, response: Response, body: Any) -> None:
         return
     try:
         await exchange.stream(response.status, response.headers.raw, body)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if ends(error):
+            raise
         shortened(error)
         _log.exception("the body of %s %s broke off", exchange.method, exchange.url())
-
-
-def _failure(error: BaseException) -> Response:
-    """What the developer sees in the browser: the traceback."""
-    text = "".join(traceback.format_exception(error))
-    return Response(f"The Worker raised an exception.\n\n{text}", status=500)

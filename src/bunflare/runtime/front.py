@@ -6,91 +6,45 @@ with.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import queue
-import sys
-import threading
 import time
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs
 
 from ..web import Request, Response
 from .asgi import Exchange, send
+from .terminal import Terminal
 from .traces import shortened
+from .watchdog import Watchdog
 from .worker import Worker
 from .workers import Workers
 
 _log = logging.getLogger("bunflare")
-_TOLD = {int(status): f"{int(status)} {status.phrase}" for status in HTTPStatus}
 # What paths of the server's own begin with.
 _OWN = (b"/cdn-cgi/", b"/__scheduled")
-#: Method, raw path, status and seconds of a request.
-_Entry = tuple[str, bytes, int, float]
-
-
-class RequestLog:
-    """One line a request, written by a thread: a terminal that stands still holds nothing up.
-
-    The thread is woken for many lines at once; each waking costs the event loop its lock.
-    """
-
-    _MOST_LINES = 10_000
-    _PAUSE_SECONDS = 0.02
-
-    def __init__(self) -> None:
-        self._entries: list[_Entry] = []
-        self._batches: queue.Queue[list[_Entry] | None] = queue.Queue(100)
-        self._thread = threading.Thread(target=self._write, daemon=True, name="bunflare-log")
-        self._thread.start()
-
-    def add(self, entry: _Entry) -> None:
-        """Write a line soon, or drop it when too many wait."""
-        if not self._entries:
-            asyncio.get_running_loop().call_later(self._PAUSE_SECONDS, self._hand_over)
-        if len(self._entries) < self._MOST_LINES:
-            self._entries.append(entry)
-
-    def _hand_over(self) -> None:
-        entries, self._entries = self._entries, []
-        if entries and not self._batches.full():
-            self._batches.put_nowait(entries)
-
-    def _write(self) -> None:
-        while (entries := self._batches.get()) is not None:
-            try:
-                print("\n".join(map(_line, entries)), file=sys.stdout, flush=True)  # noqa: T201
-            except (OSError, ValueError):
-                return
-
-    def close(self) -> None:
-        """Write what is left, if that can be done soon."""
-        self._hand_over()
-        if not self._batches.full():
-            self._batches.put_nowait(None)
-        self._thread.join(1)
-
-
-def _line(entry: _Entry) -> str:
-    method, path, status, seconds = entry
-    told = _TOLD.get(status, str(status))
-    return f"{method} {path.decode('latin-1')} {told} ({seconds * 1000:.0f}ms)"
 
 
 class Front:
     """What the server asks for answers."""
 
     def __init__(
-        self, workers: Workers, *, test_scheduled: bool = False, log: RequestLog | None = None
+        self,
+        workers: Workers,
+        watchdog: Watchdog,
+        terminal: Terminal | None = None,
+        *,
+        test_scheduled: bool = False,
     ) -> None:
         self._workers = workers.running
+        self._watchdog = watchdog
+        self._terminal = terminal
         self._test_scheduled = test_scheduled
-        self._log = log
 
     async def http(self, exchange: Exchange) -> None:
         """Answer a request."""
         worker = self._workers[0]
+        if self._watchdog.asleep:
+            self._watchdog.wake()
         began = time.perf_counter()
         try:
             if worker.assets is None and not exchange.path.startswith(_OWN):
@@ -99,9 +53,9 @@ class Front:
             else:
                 await self._answer(worker, exchange)
         finally:
-            if self._log is not None:
+            if self._terminal is not None:
                 took = time.perf_counter() - began
-                self._log.add((exchange.method, exchange.path, exchange.status, took))
+                self._terminal.request((exchange.method, exchange.path, exchange.status, took))
 
     async def _answer(self, worker: Worker, exchange: Exchange) -> None:
         path = exchange.path.decode("latin-1")

@@ -1,4 +1,4 @@
-"""HTTP/1.1 connections: uvicorn's ``http`` class, with bounds of our own and little on the way.
+"""HTTP/1.1 connections, on httptools' parser.
 
 Everything that a client controls has a bound: the size of a head and the time for it, what is read
 ahead of a body, what waits to be written, requests that are sent before the last one was answered.
@@ -11,11 +11,14 @@ import asyncio
 import logging
 import sys
 from collections import deque
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 
 from .exchange import HttpExchange, RawHeaders
+
+if TYPE_CHECKING:
+    from .serving import Serving
 
 _log = logging.getLogger("bunflare")
 
@@ -27,6 +30,8 @@ HEAD_SECONDS = 30.0
 IDLE_SECONDS = 75.0
 #: Seconds for which a client that was answered before it had said all may go on.
 LINGER_SECONDS = 2.0
+# Seconds for which a connection without a request is left open when the server ends.
+_FRESH_SECONDS = 0.1
 # How often a connection looks at these times.
 _TICK_SECONDS = 5.0
 _TOO_LARGE = "the head of the request is too large"
@@ -36,14 +41,9 @@ _EAGER = sys.version_info >= (3, 12)
 class HttpConnection(asyncio.Protocol):
     """A client's connection."""
 
-    def __init__(
-        self, config: Any, server_state: Any, app_state: dict[str, Any], _loop: Any = None
-    ) -> None:
-        self._config = config
-        self._state = server_state
-        self._app_state = app_state
-        self._app = config.loaded_app
-        self._loop: asyncio.AbstractEventLoop = _loop or asyncio.get_running_loop()
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
         #: What to wait for before more is written; None if nothing is in the way.
@@ -69,7 +69,7 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self._state.connections.add(self)
+        self._serving.connections.add(self)
         server, client = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
         self.server = tuple(server[:2]) if isinstance(server, tuple) else None
         self._client = tuple(client[:2]) if isinstance(client, tuple) else None
@@ -85,7 +85,7 @@ class HttpConnection(asyncio.Protocol):
         self.resume_writing()
 
     def _let_go(self) -> None:
-        self._state.connections.discard(self)
+        self._serving.lost(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -150,6 +150,13 @@ class HttpConnection(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """The server ends: after what is being answered."""
+        if self._at_work is None and not self._ended:
+            # It was made a moment ago, and its request is perhaps on the way.
+            self._loop.call_later(_FRESH_SECONDS, self._close_idle)
+        else:
+            self._close_idle()
+
+    def _close_idle(self) -> None:
         if not self._waiting:
             self.transport.close()
         for exchange in self._waiting:
@@ -224,12 +231,12 @@ class HttpConnection(asyncio.Protocol):
                 return
         else:
             task = loop.create_task(work)
-        self._state.tasks.add(task)
-        task.add_done_callback(self._state.tasks.discard)
+        self._serving.tasks.add(task)
+        task.add_done_callback(self._serving.tasks.discard)
 
     async def _run(self, exchange: HttpExchange) -> None:
         try:
-            await self._app.http(exchange)
+            await self._serving.app.http(exchange)
         except Exception:
             _log.exception("a request failed")
         if not exchange.started:
@@ -306,7 +313,7 @@ class HttpConnection(asyncio.Protocol):
         exchange.respond(status, [text], reason.encode())
 
     def _upgrades(self) -> bool:
-        if self._config.ws_protocol_class is None:
+        if self._serving.socket_class is None:
             return False
         return any(
             name == b"upgrade" and value.lower() == b"websocket" for name, value in self._headers
@@ -319,9 +326,7 @@ class HttpConnection(asyncio.Protocol):
             self._ended = True
             return
         self._let_go()
-        protocol = self._config.ws_protocol_class(
-            config=self._config, server_state=self._state, app_state=self._app_state
-        )
+        protocol = self._serving.socket_class(self._serving)
         protocol.connection_made(self.transport)
         lines = [exchange.method.encode(), b" ", self._url, b" HTTP/1.1\r\n"]
         for name, value in exchange.headers:
