@@ -10,13 +10,16 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from .. import web
 from ..bindings.websocket import WebSocketRequestResponsePair
 from ..errors import WorkerError
+from .js_more import Subtle, more_names
 from .js_sockets import WorkerWebSocket, WorkerWebSocketPair
+from .js_streams import stream_names
 from .js_values import (
     JsArray,
     JsDate,
@@ -182,6 +185,8 @@ class _Console:
 
 class _Crypto:
     """``crypto``."""
+
+    subtle = Subtle()
 
     @staticmethod
     def randomUUID() -> str:
@@ -372,6 +377,10 @@ def js_names(fetch: Callable[..., Any], caches: object) -> dict[str, Any]:
         "setTimeout": _set_timeout,
         "undefined": None,
     }
+    names.update(more_names())
+    names.update(stream_names())
+    # The global object, under its three names.
+    names["globalThis"] = names["self"] = SimpleNamespace(**names)
     return names
 
 
