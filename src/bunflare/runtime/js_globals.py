@@ -16,8 +16,8 @@ from urllib.parse import urljoin, urlsplit
 
 from .. import web
 from ..bindings.websocket import WebSocketRequestResponsePair
-from ..errors import WorkerError
 from .js_more import Subtle, more_names
+from .js_rewriter import HTMLRewriter
 from .js_sockets import WorkerWebSocket, WorkerWebSocketPair
 from .js_streams import stream_names
 from .js_values import (
@@ -294,19 +294,6 @@ def _error(name: str) -> JsClass:
     return JsClass(JsException, lambda message="", *_: JsException(name, message))
 
 
-class _Missing:
-    """A class of JavaScript's that is not here: it says so when it is used."""
-
-    def __init__(self, name: str) -> None:
-        self.__dict__["_name"] = name
-
-    def __getattr__(self, attribute: str) -> Any:
-        raise WorkerError(
-            f"js.{self._name}.{attribute} is not available in bunflare: it is JavaScript's, and "
-            "Python Workers run on CPython here"
-        )
-
-
 def js_names(fetch: Callable[..., Any], caches: object) -> dict[str, Any]:
     """What ``from js import …`` finds."""
 
@@ -329,7 +316,7 @@ def js_names(fetch: Callable[..., Any], caches: object) -> dict[str, Any]:
         "File": JsClass(web.File, _file),
         "FormData": plain(web.FormData),
         "Headers": plain(web.Headers),
-        "HTMLRewriter": _Missing("HTMLRewriter"),
+        "HTMLRewriter": HTMLRewriter,
         "JSON": _Json,
         "Map": JsMap,
         "Number": JsClass(float, lambda value=0: float(value)),
