@@ -5,6 +5,7 @@ https://developers.cloudflare.com/workers/wrangler/configuration/
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -339,7 +340,10 @@ def load_config(path: Path, environment: str | None = None) -> Config:
         values["name"] += f"-{environment}"
     if "main" in values:
         values["main"] = root / values["main"]
-    values["vars"] = {**values.get("vars", {}), **_secrets(root, environment)}
+    values["vars"] = {
+        **values.get("vars", {}),
+        **_secrets(root, environment, own.get("secrets", data.get("secrets"))),
+    }
     config = Config(source.path, root, environment, **values, other_bindings=others)
     _refuse_duplicates(config, source)
     return replace(config, warnings=tuple(report.warnings))
@@ -386,18 +390,36 @@ def _other_bindings(
     return tuple(found)
 
 
-def _secrets(root: Path, environment: str | None) -> dict[str, str]:
-    """``.dev.vars``, or ``.dev.vars.<environment>`` where there is one."""
-    candidates = [root / ".dev.vars"]
-    if environment is not None:
-        candidates.insert(0, root / f".dev.vars.{environment}")
-    for path in candidates:
-        if path.is_file():
-            from dotenv import dotenv_values
+def _secrets(root: Path, environment: str | None, declared: Any) -> dict[str, str]:
+    """What ``.dev.vars`` says, or else the files named ``.env``.
 
-            values = dotenv_values(path, interpolate=False)
-            return {name: value or "" for name, value in values.items()}
-    return {}
+    ``.dev.vars.<environment>`` takes the place of ``.dev.vars``; of the others each lies over the
+    one before. Where the configuration declares ``secrets.required``, there are no others.
+    https://developers.cloudflare.com/workers/local-development/environment-variables/
+    """
+    middle = [] if environment is None else [f".{environment}"]
+    found: dict[str, str | None] = {}
+    for name in (*(f".dev.vars{one}" for one in middle), ".dev.vars"):
+        if (root / name).is_file():
+            found = _read(root / name, expand=False)
+            break
+    else:
+        if os.environ.get("CLOUDFLARE_LOAD_DEV_VARS_FROM_DOT_ENV", "true").lower() != "false":
+            for name in ("", *middle, ".local", *(f"{one}.local" for one in middle)):
+                if (root / f".env{name}").is_file():
+                    found.update(_read(root / f".env{name}", expand=True))
+    required = declared.get("required") if isinstance(declared, dict) else None
+    return {
+        name: value or ""
+        for name, value in found.items()
+        if not isinstance(required, list) or name in required
+    }
+
+
+def _read(path: Path, *, expand: bool) -> dict[str, str | None]:
+    from dotenv import dotenv_values
+
+    return dotenv_values(path, interpolate=expand)
 
 
 def _refuse_duplicates(config: Config, source: Source) -> None:
