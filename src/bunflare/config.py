@@ -6,7 +6,7 @@ https://developers.cloudflare.com/workers/wrangler/configuration/
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -314,8 +314,12 @@ _IGNORED = frozenset(
 _KNOWN = {*_INHERITED, *_OWN, *_OTHER_BINDINGS, *_IGNORED, "dev"}
 
 
-def load_config(path: Path, environment: str | None = None) -> Config:
+def load_config(
+    path: Path, environment: str | None = None, *, secrets: Sequence[Path] | None = None
+) -> Config:
     """Read a wrangler file, for the top level or for one of its environments.
+
+    ``secrets`` are files to read secrets from, instead of ``.dev.vars`` and its like.
 
     Raises `ConfigError`, which says everything that is wrong with file, line and key.
     """
@@ -340,9 +344,10 @@ def load_config(path: Path, environment: str | None = None) -> Config:
         values["name"] += f"-{environment}"
     if "main" in values:
         values["main"] = root / values["main"]
+    declared = own.get("secrets", data.get("secrets"))
     values["vars"] = {
         **values.get("vars", {}),
-        **_secrets(root, environment, own.get("secrets", data.get("secrets"))),
+        **_secrets(root, environment, declared, secrets),
     }
     config = Config(source.path, root, environment, **values, other_bindings=others)
     _refuse_duplicates(config, source)
@@ -390,7 +395,9 @@ def _other_bindings(
     return tuple(found)
 
 
-def _secrets(root: Path, environment: str | None, declared: Any) -> dict[str, str]:
+def _secrets(
+    root: Path, environment: str | None, declared: Any, files: Sequence[Path] | None
+) -> dict[str, str]:
     """What ``.dev.vars`` says, or else the files named ``.env``.
 
     ``.dev.vars.<environment>`` takes the place of ``.dev.vars``; of the others each lies over the
@@ -399,12 +406,17 @@ def _secrets(root: Path, environment: str | None, declared: Any) -> dict[str, st
     """
     middle = [] if environment is None else [f".{environment}"]
     found: dict[str, str | None] = {}
-    for name in (*(f".dev.vars{one}" for one in middle), ".dev.vars"):
+    for file in files or ():
+        found.update(_read(file, expand=True))
+    for name in () if files else (*(f".dev.vars{one}" for one in middle), ".dev.vars"):
         if (root / name).is_file():
             found = _read(root / name, expand=False)
             break
     else:
-        if os.environ.get("CLOUDFLARE_LOAD_DEV_VARS_FROM_DOT_ENV", "true").lower() != "false":
+        if (
+            not files
+            and os.environ.get("CLOUDFLARE_LOAD_DEV_VARS_FROM_DOT_ENV", "true").lower() != "false"
+        ):
             for name in ("", *middle, ".local", *(f"{one}.local" for one in middle)):
                 if (root / f".env{name}").is_file():
                     found.update(_read(root / f".env{name}", expand=True))
