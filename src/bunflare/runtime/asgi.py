@@ -27,8 +27,6 @@ class Exchange(Protocol):
     query: bytes
     headers: list[tuple[bytes, bytes]]
     status: int
-    #: The connection that could become a WebSocket's, or None.
-    upgrade: Any
 
     def url(self) -> str: ...
 
@@ -62,6 +60,9 @@ class WorkerApp:
         request = Request.from_parts(exchange.method, exchange.url, exchange.headers, exchange.body)
         try:
             response = await self._fetch(request)
+            if response.web_socket is not None:
+                _switch(exchange, response)
+                return
             body = response.take()
         except BaseException as error:
             if ends(error):
@@ -90,6 +91,17 @@ class WorkerApp:
                 f"fetch must return a Response, not {type(answer).__name__} ({answer!r:.100})"
             )
         return answer
+
+
+def _switch(exchange: Exchange, response: Response) -> None:
+    """Answer with a WebSocket."""
+    accept = getattr(exchange, "accept", None)
+    if accept is None:
+        raise WorkerError(
+            "Worker tried to return WebSocket in a response to a request which did not contain the "
+            'header "Upgrade: websocket".'
+        )
+    accept(response)
 
 
 def ends(error: BaseException) -> bool:

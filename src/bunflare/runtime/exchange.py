@@ -66,9 +66,6 @@ class HttpExchange:
         "version",
     )
 
-    #: The connection that could become a WebSocket's.
-    upgrade = None
-
     def __init__(
         self,
         connection: Connection,

@@ -328,11 +328,8 @@ class HttpConnection(asyncio.Protocol):
         self._let_go()
         protocol = self._serving.socket_class(self._serving)
         protocol.connection_made(self.transport)
-        lines = [exchange.method.encode(), b" ", self._url, b" HTTP/1.1\r\n"]
-        for name, value in exchange.headers:
-            lines += (name, b": ", value, b"\r\n")
-        protocol.data_received(b"".join([*lines, b"\r\n"]))
         self.transport.set_protocol(protocol)
+        protocol.ask(exchange)
 
 
 class _Refused(Exception):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import resource
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 from .. import state as states
 from ..errors import WorkerError
 from . import fetching
+from .connections import ServerConnection
 from .front import Front
 from .reload import Reloader
 from .serving import Serving
@@ -23,6 +26,8 @@ _log = logging.getLogger("bunflare")
 
 # How long open requests and tasks of `wait_until` may go on after the signal to stop, in seconds.
 _GRACE = 5
+# Twice the sockets of one Durable Object.
+_MOST_FILES = 65_536
 
 
 async def serve(
@@ -43,6 +48,7 @@ async def serve(
     the address once requests are answered, and what happens later.
     """
     config = sources[0]()
+    _allow_connections()
     listener = _listen(host, port)
     terminal = Terminal()
     handler = TerminalHandler(terminal)
@@ -59,7 +65,7 @@ async def serve(
             front = Front(
                 workers, watchdog, terminal if log else None, test_scheduled=test_scheduled
             )
-            serving = Serving(front)
+            serving = Serving(front, ServerConnection)
             with Signals() as signals:
                 server = await serving.start(listener)
                 ready(f"Ready on http://{_shown(host)}:{listener.getsockname()[1]}")
@@ -82,6 +88,16 @@ async def serve(
         terminal.close()
         _log.removeHandler(handler)
         _log.propagate = before
+
+
+def _allow_connections() -> None:
+    """Let the process have as many open sockets as the system would give it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        # macOS has a limit of its own below what it says.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _listen(host: str, port: int) -> socket.socket:
