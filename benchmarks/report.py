@@ -125,6 +125,10 @@ def seconds(time: float) -> str:
     return f"{time:.3f} s"
 
 
+def mebibytes(size: float) -> str:
+    return f"{size / 1024 / 1024:.0f} MiB"
+
+
 def times(ratio: float) -> str:
     return f"{ratio:.2f}" if ratio < 9.95 else f"{ratio:.0f}"
 

@@ -48,11 +48,17 @@ class Server:
                 raise RuntimeError(f"{self.name} answered {answer!r:.2000}")
             return
 
-    def ask(self) -> tuple[int, bytes]:
+    def memory(self, field: str) -> int:
+        """Bytes of memory: ``VmRSS`` now, ``VmHWM`` at most so far."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        [line] = [line for line in status.splitlines() if line.startswith(f"{field}:")]
+        return int(line.split()[1]) * 1024
+
+    def ask(self, path: str = "/") -> tuple[int, bytes]:
         """One request, on a connection of its own."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_START_SECONDS)
         try:
-            connection.request("GET", "/")
+            connection.request("GET", path)
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:

@@ -1,27 +1,36 @@
-"""Requests over 32 connections: a Worker that does one KV get, beside servers that say hello."""
+"""Requests over 32 connections: Workers beside servers that say hello; then their memory.
+
+What follows a number of requests: resident memory, and what 100 MiB that stream through add to it.
+How soon a changed source answers.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import http.client
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from statistics import median
 
 import bunflare
 
 from .floor import NAMESPACE
 from .measure import Batch, compare
 from .peers import miniflare
-from .report import Report, tell
+from .report import Report, mebibytes, seconds, tell
 from .servers import Server
 
 _CONNECTIONS = 32
 _SECONDS = 2
 _ROUNDS = 5
+_PATIENCE_SECONDS = 20.0
 
 _HERE = Path(__file__).parent
 _VALUE = "x" * 100
@@ -43,6 +52,22 @@ class Default(WorkerEntrypoint):
     async def fetch(self, request):
         return Response(await self.env.KV.get("key"))
 """
+_HELLO = """
+from workers import Response, WorkerEntrypoint
+
+VERSION = 0
+
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        if request.url.endswith("/echo"):
+            return Response(request.body)
+        if request.url.endswith("/version"):
+            return Response(str(VERSION))
+        return Response("x" * 100)
+"""
+_MIB = 1024 * 1024
+_STREAMED = 100
 _REQUESTS = re.compile(r"Requests/sec:\s*([\d.]+)")
 
 
@@ -54,8 +79,16 @@ async def measure(scratch: Path) -> Report:
     async with AsyncExitStack() as stack:
         mini = miniflare.start(scratch / "miniflare", stack)
         urls = {}
-        for name, command in (("ours", dev), ("uvicorn", uvicorn), ("granian", granian)):
-            server = start(name, command, scratch)
+        bare = scratch / "bare"
+        bare.mkdir()
+        await make_worker(bare, _HELLO)
+        servers = {
+            "ours": start("ours", dev, scratch),
+            "bare": start("bare", dev, bare),
+            "uvicorn": start("uvicorn", uvicorn, scratch),
+            "granian": start("granian", granian, scratch),
+        }
+        for name, server in servers.items():
             stack.callback(server.stop)
             urls[name] = server.url
         if mini is not None:
@@ -64,6 +97,10 @@ async def measure(scratch: Path) -> Report:
         rates = await compare(
             {name: _load(url) for name, url in urls.items()}, rounds=_ROUNDS, seconds=_SECONDS
         )
+        _memory(report, servers)
+        _reload(report, servers["bare"], bare / "entry.py")
+    hello = f"HTTP request to a Worker without bindings, {_CONNECTIONS} connections, to"
+    report.at_least(f"{hello} uvicorn's bare hello", 0.5, rates, ours="bare", floor="uvicorn")
     work = f"HTTP request that does one KV get, {_CONNECTIONS} connections, to"
     report.at_least(f"{work} uvicorn's bare hello (the chosen server)", 0.7, rates, floor="uvicorn")
     report.at_least(f"{work} granian's bare hello", None, rates, floor="granian")
@@ -74,9 +111,83 @@ async def measure(scratch: Path) -> Report:
     return report
 
 
-async def make_worker(directory: Path) -> None:
+def _memory(report: Report, servers: Mapping[str, Server]) -> None:
+    """Resident memory after all these requests, and at most while a stream passes."""
+    floor, ours = (servers[name].memory("VmRSS") for name in ("uvicorn", "ours"))
+    report.at_most(
+        "memory resident after serving (floor: uvicorn's hello)",
+        80 * _MIB,
+        floor,
+        ours,
+        "at most 80 MiB",
+        mebibytes,
+    )
+    bare = servers["bare"]
+    before = bare.memory("VmHWM")
+    size = _echo(bare.port)
+    if size != _STREAMED * _MIB:
+        raise RuntimeError(f"{size} bytes of {_STREAMED} MiB came back")
+    report.at_most(
+        f"memory at most, after {_STREAMED} MiB were streamed through (floor: before)",
+        before + 16 * _MIB,
+        before,
+        bare.memory("VmHWM"),
+        "16 MiB more",
+        mebibytes,
+    )
+
+
+def _echo(port: int) -> int:
+    """Send a body while it comes back; how much of it did."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE_SECONDS)
+    connection.putrequest("POST", "/echo")
+    connection.putheader("Content-Length", str(_STREAMED * _MIB))
+    connection.endheaders()
+
+    def send() -> None:
+        for _ in range(_STREAMED):
+            connection.send(bytes(_MIB))
+
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    size = 0
+    with connection.getresponse() as answer:
+        while piece := answer.read(_MIB):
+            size += len(piece)
+    sender.join()
+    connection.close()
+    return size
+
+
+def _reload(report: Report, server: Server, source: Path) -> None:
+    """From a change of the source to the first answer of the new version."""
+    took: list[float] = []
+    for version in range(1, 8):
+        source.write_text(_HELLO.replace("VERSION = 0", f"VERSION = {version}"))
+        begun = time.perf_counter()
+        while server.ask("/version") != (200, str(version).encode()):
+            if time.perf_counter() - begun > _PATIENCE_SECONDS:
+                raise RuntimeError("the change was not noticed")
+        took.append(time.perf_counter() - begun)
+    report.at_most(
+        "from a change of the source to an answer of the new Worker (floor: an answer)",
+        0.5,
+        _answer(server),
+        median(took),
+        "at most 0.5 s",
+        seconds,
+    )
+
+
+def _answer(server: Server) -> float:
+    begun = time.perf_counter()
+    server.ask("/version")
+    return time.perf_counter() - begun
+
+
+async def make_worker(directory: Path, source: str = _WORKER) -> None:
     """A Worker that answers every request with what one KV get says."""
-    for name, text in (("wrangler.toml", _CONFIGURATION), ("entry.py", _WORKER)):
+    for name, text in (("wrangler.toml", _CONFIGURATION), ("entry.py", source)):
         await asyncio.to_thread((directory / name).write_text, text)
     async with bunflare.open(directory / ".bunflare") as state:
         await state.kv(NAMESPACE).put("key", _VALUE)

@@ -231,6 +231,24 @@ def test_secrets_lie_over_variables(tmp_path: Path) -> None:
     assert load(tmp_path, ENVIRONMENTS, env="production").vars["C"] == "plain"
 
 
+def test_dot_env_files_are_read_where_there_is_no_dev_vars(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("A=1\nE=${A}2\n")
+    (tmp_path / ".env.local").write_text("A=local")
+    (tmp_path / ".env.staging").write_text("B=of the environment")
+    assert load(tmp_path, ENVIRONMENTS).vars["E"] == "12"
+    assert load(tmp_path, ENVIRONMENTS).vars["A"] == "local"
+    assert load(tmp_path, ENVIRONMENTS, env="staging").vars["B"] == "of the environment"
+    declared = 'secrets.required = ["A"]\n' + ENVIRONMENTS
+    assert "E" not in load(tmp_path, declared).vars
+    monkeypatch.setenv("CLOUDFLARE_LOAD_DEV_VARS_FROM_DOT_ENV", "false")
+    assert "E" not in load(tmp_path, ENVIRONMENTS).vars
+    monkeypatch.undo()
+    (tmp_path / ".dev.vars").write_text("S=1")
+    assert "E" not in load(tmp_path, ENVIRONMENTS).vars
+
+
 # -- mistakes ----------------------------------------------------------------------------------
 
 

@@ -5,7 +5,8 @@ https://developers.cloudflare.com/workers/wrangler/configuration/
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -313,8 +314,12 @@ _IGNORED = frozenset(
 _KNOWN = {*_INHERITED, *_OWN, *_OTHER_BINDINGS, *_IGNORED, "dev"}
 
 
-def load_config(path: Path, environment: str | None = None) -> Config:
+def load_config(
+    path: Path, environment: str | None = None, *, secrets: Sequence[Path] | None = None
+) -> Config:
     """Read a wrangler file, for the top level or for one of its environments.
+
+    ``secrets`` are files to read secrets from, instead of ``.dev.vars`` and its like.
 
     Raises `ConfigError`, which says everything that is wrong with file, line and key.
     """
@@ -339,7 +344,11 @@ def load_config(path: Path, environment: str | None = None) -> Config:
         values["name"] += f"-{environment}"
     if "main" in values:
         values["main"] = root / values["main"]
-    values["vars"] = {**values.get("vars", {}), **_secrets(root, environment)}
+    declared = own.get("secrets", data.get("secrets"))
+    values["vars"] = {
+        **values.get("vars", {}),
+        **_secrets(root, environment, declared, secrets),
+    }
     config = Config(source.path, root, environment, **values, other_bindings=others)
     _refuse_duplicates(config, source)
     return replace(config, warnings=tuple(report.warnings))
@@ -386,18 +395,43 @@ def _other_bindings(
     return tuple(found)
 
 
-def _secrets(root: Path, environment: str | None) -> dict[str, str]:
-    """``.dev.vars``, or ``.dev.vars.<environment>`` where there is one."""
-    candidates = [root / ".dev.vars"]
-    if environment is not None:
-        candidates.insert(0, root / f".dev.vars.{environment}")
-    for path in candidates:
-        if path.is_file():
-            from dotenv import dotenv_values
+def _secrets(
+    root: Path, environment: str | None, declared: Any, files: Sequence[Path] | None
+) -> dict[str, str]:
+    """What ``.dev.vars`` says, or else the files named ``.env``.
 
-            values = dotenv_values(path, interpolate=False)
-            return {name: value or "" for name, value in values.items()}
-    return {}
+    ``.dev.vars.<environment>`` takes the place of ``.dev.vars``; of the others each lies over the
+    one before. Where the configuration declares ``secrets.required``, there are no others.
+    https://developers.cloudflare.com/workers/local-development/environment-variables/
+    """
+    middle = [] if environment is None else [f".{environment}"]
+    found: dict[str, str | None] = {}
+    for file in files or ():
+        found.update(_read(file, expand=True))
+    for name in () if files else (*(f".dev.vars{one}" for one in middle), ".dev.vars"):
+        if (root / name).is_file():
+            found = _read(root / name, expand=False)
+            break
+    else:
+        if (
+            not files
+            and os.environ.get("CLOUDFLARE_LOAD_DEV_VARS_FROM_DOT_ENV", "true").lower() != "false"
+        ):
+            for name in ("", *middle, ".local", *(f"{one}.local" for one in middle)):
+                if (root / f".env{name}").is_file():
+                    found.update(_read(root / f".env{name}", expand=True))
+    required = declared.get("required") if isinstance(declared, dict) else None
+    return {
+        name: value or ""
+        for name, value in found.items()
+        if not isinstance(required, list) or name in required
+    }
+
+
+def _read(path: Path, *, expand: bool) -> dict[str, str | None]:
+    from dotenv import dotenv_values
+
+    return dotenv_values(path, interpolate=expand)
 
 
 def _refuse_duplicates(config: Config, source: Source) -> None:

@@ -6,8 +6,49 @@ Each system has one class; where the platform answers with a JavaScript ``TypeEr
 Bindings raise these; entrances (HTTP, CLI) translate them.
 """
 
+from typing import Any, Self
 
-class BunflareError(Exception):
+
+class JsError(Exception):
+    """An error as Workers catch it: what ``pyodide.ffi`` calls ``JsException``.
+
+    Made by hand as ``JsError(name, message)``. What bindings raise is one too, so that a Worker's
+    ``except JsException`` finds it.
+    """
+
+    #: JavaScript's name of its kind.
+    name: str
+    message: str
+    stack: str
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        if type(self) is JsError:
+            given = [str(one) for one in args] or ["Error"]
+            self.name, self.message, self.stack = (*given, "", "")[:3]
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute == "name":
+            if isinstance(self, TypeError):
+                return "TypeError"
+            return "RangeError" if isinstance(self, ValueError) else "Error"
+        if attribute == "message":
+            return str(self)
+        if attribute == "stack":
+            return ""
+        raise AttributeError(attribute)
+
+    @property
+    def js_error(self) -> Self:
+        return self
+
+    def __str__(self) -> str:
+        if type(self) is not JsError:
+            return super().__str__()
+        return f"{self.name}: {self.message}" if self.message else self.name
+
+
+class BunflareError(JsError):
     """Base of every error that bunflare raises."""
 
 

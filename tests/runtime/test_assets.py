@@ -7,9 +7,15 @@ from typing import Any
 
 import pytest
 
-from bunflare.config import AssetsConfig
+from bunflare.config import AssetsConfig, Config
 from bunflare.runtime.assets import Assets
-from bunflare.runtime.assets_rules import parse_headers, parse_redirects
+from bunflare.runtime.assets_rules import (
+    headers_for,
+    parse_headers,
+    parse_redirects,
+    redirect_for,
+)
+from bunflare.runtime.worker import _navigation_first
 from bunflare.web import Request
 
 from .test_dev import dev, project
@@ -96,6 +102,53 @@ async def test_html_is_found_as_each_mode_says(tmp_path: Path, mode: Any, table:
     assert {path: await get(served, path) for path in table} == table
 
 
+CORNERS = {
+    # Files, a path, and what each of the three modes makes of it, in their order.
+    ("foo/index/index.html",): {
+        "/foo/index": [(307, "/foo/index/"), (307, "/foo/index/"), (200, "foo/index/index.html")],
+        "/foo/": [(404, ""), (404, ""), (404, "")],
+    },
+    ("foo.html/index.html",): {
+        "/foo.html": [(307, "/foo.html/"), (307, "/foo.html/"), (200, "foo.html/index.html")],
+    },
+    ("foo.html", "foo/index.html"): {
+        "/foo": [(200, "foo.html"), (307, "/foo/"), (200, "foo.html")],
+        "/foo/": [(200, "foo/index.html"), (200, "foo/index.html"), (307, "/foo")],
+        "/foo.html": [(307, "/foo"), (200, "foo.html"), (307, "/foo")],
+        "/foo/index.html": [(307, "/foo/"), (307, "/foo/"), (200, "foo/index.html")],
+        "/foo/index": [(307, "/foo/"), (307, "/foo/"), (307, "/foo")],
+    },
+    ("foo", "foo.html"): {
+        "/foo": [(200, "foo"), (200, "foo"), (200, "foo")],
+        "/foo.html": [(200, "foo.html"), (307, "/foo/"), (200, "foo.html")],
+    },
+    ("index.html",): {"/.html": [(404, ""), (404, ""), (404, "")]},
+}
+
+
+async def test_html_is_found_in_the_corners_too(tmp_path: Path) -> None:
+    modes: list[Any] = ["auto-trailing-slash", "force-trailing-slash", "drop-trailing-slash"]
+    for number, (files, table) in enumerate(CORNERS.items()):
+        root = tmp_path / str(number)
+        for file in files:
+            (root / file).parent.mkdir(parents=True, exist_ok=True)
+            (root / file).write_text(file)
+        for at, mode in enumerate(modes):
+            served = Assets(AssetsConfig(directory=".", html_handling=mode), root)
+            found = {path: await get(served, path) for path in table}
+            assert found == {path: answers[at] for path, answers in table.items()}, (files, mode)
+
+
+async def test_an_asset_is_served_at_its_canonical_path(tmp_path: Path) -> None:
+    (tmp_path / "a b@c").write_text("spaced")
+    served = Assets(AssetsConfig(directory="."), tmp_path)
+    assert await get(served, "/a%20b%40c") == (200, "spaced")
+    assert await get(served, "/a%20b@c?q") == (307, "/a%20b%40c?q")
+    assert await get(served, "//a%20b%40%63") == (307, "/a%20b%40c")
+    kept = served.answer(Request("http://x/a%20b%40c", headers={"authorization": "x"}))
+    assert kept.headers["cache-control"] is None
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -138,6 +191,16 @@ async def test_redirects_have_splats_placeholders_and_statuses(tmp_path: Path) -
     assert [line.split(":")[1] for line in wrong] == ["1", "2", "3", "4", "6"]
     rules, wrong = parse_redirects("\n".join(f"/{n}/* /x" for n in range(101)))
     assert (len(rules), len(wrong)) == (100, 1)
+
+
+def test_placeholders_end_at_slashes_and_in_hosts_at_dots() -> None:
+    rules, _ = parse_redirects("/v1.0/:file /:file\n/from/* /to//:splat\n/:a/:ab /:ab/:a")
+    assert redirect_for(rules, "/v1.0/a.txt", "") == ("/a.txt", 302)
+    assert redirect_for(rules, "/from//x", "") == ("/to/x", 302)
+    assert redirect_for(rules, "/1/2", "") == ("/2/1", 302)
+    hosts, _ = parse_headers("https://:sub.example/*\n  X-Sub: :sub\n")
+    assert headers_for(hosts, "http://a.example:8787/x")[1] == [("x-sub", "a")]
+    assert headers_for(hosts, "http://a.b.example/x")[1] == []
 
 
 async def test_headers_are_set_and_removed_by_rules(tmp_path: Path) -> None:
@@ -189,3 +252,24 @@ def test_a_worker_stands_behind_its_assets_or_before_them(tmp_path: Path) -> Non
         assert server.text("/nothing", headers={"x-asset": "1"}) == "about"
         status, headers, body = server.fetch("/about", "HEAD")
         assert (status, headers["content-length"], body) == (200, "5", b"")
+
+
+async def test_navigation_is_the_workers_before_the_platform_changed_that(tmp_path: Path) -> None:
+    config = AssetsConfig(directory="public", not_found_handling="single-page-application")
+    request = Request("http://x/nothing", headers={"sec-fetch-mode": "navigate"})
+    page = await Assets(config, site(tmp_path)).before_worker(request, True)
+    assert page is not None
+    assert await page.text() == "home"
+    old = Assets(config, tmp_path, navigation_first=False)
+    assert await old.before_worker(request, True) is None
+    for date, flags, first in (
+        (None, (), True),
+        ("2025-04-01", (), True),
+        ("2025-03-31", (), False),
+        ("2024-01-01", ("assets_navigation_prefers_asset_serving",), True),
+        ("2026-01-01", ("assets_navigation_has_no_effect",), False),
+    ):
+        settings = Config(
+            tmp_path, tmp_path, None, compatibility_date=date, compatibility_flags=flags
+        )
+        assert _navigation_first(settings) is first

@@ -545,3 +545,27 @@ def test_a_picture_of_the_guestbook_survives_sigkill(tmp_path: Path) -> None:
         # What is no picture is not shown.
         assert server.fetch("/", "POST", form("text/html"), headers)[0] == 303
         assert server.text().count("<img") == 1
+
+
+def test_options_of_wrangler_are_taken(tmp_path: Path) -> None:
+    source = """
+        import _cloudflare_compat_flags
+        from workers import Response, WorkerEntrypoint
+
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                flag = _cloudflare_compat_flags.a_flag
+                return Response(f"{self.env.SECRET} {self.env.GREETING} {flag}")
+    """
+    path = project(tmp_path, source)
+    (path / ".dev.vars").write_text("SECRET=unread")
+    (path / "first.env").write_text("SECRET=first\nGREETING=first")
+    (path / "second.env").write_text("SECRET=second")
+    options = "--local --inspector-port 9229 --minify --ip 127.0.0.1 --compatibility-flags a_flag"
+    files = ["--env-file", "first.env", "--env-file", "second.env", "--var", "GREETING:told"]
+    with dev(path, *options.split(), *files) as server:
+        assert server.text() == "second told True"
+    command = [str(Path(sys.executable).with_name("bunflare")), "dev", "--remote"]
+    result = subprocess.run(command, cwd=path, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "there is no --remote" in result.stderr

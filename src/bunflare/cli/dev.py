@@ -13,7 +13,38 @@ import click
 from ..config import Config, find_config, load_config
 from ..errors import ConfigError
 
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "log": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "none": logging.CRITICAL,
+}
 
+
+# Options of `wrangler dev` that people's scripts pass, and that change nothing here.
+_WITH_VALUE = (
+    *("--alias", "--define", "--inspector-ip", "--inspector-port", "--jsx-factory"),
+    *("--jsx-fragment", "--latest", "--local-protocol", "--local-upstream", "--route", "--routes"),
+    *("--tsconfig", "--upstream-protocol"),
+)
+_FLAGS = (
+    *("--bundle", "--inspector", "--inspect", "--local", "--minify", "--no-bundle"),
+    *("--no-inspector", "--node-compat", "--show-interactive-dev-session"),
+)
+
+
+def _tolerant(command: click.Command) -> click.Command:
+    """A command that takes wrangler's other options too."""
+    for name in _WITH_VALUE:
+        command.params.append(click.Option([name], multiple=True, hidden=True, expose_value=False))
+    for name in _FLAGS:
+        command.params.append(click.Option([name], is_flag=True, hidden=True, expose_value=False))
+    return command
+
+
+@_tolerant
 @click.command("dev")
 @click.argument("script", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
@@ -39,7 +70,18 @@ from ..errors import ConfigError
 @click.option(
     "--live-reload/--no-live-reload", "reload", default=True, help="Follow changed files."
 )
-@click.option("--local", is_flag=True, hidden=True)
+@click.option("--compatibility-date", help="Instead of the wrangler file's.", metavar="YYYY-MM-DD")
+@click.option(
+    "--compatibility-flags", "--compatibility-flag", "flags", multiple=True, help="One more."
+)
+@click.option(
+    "--env-file",
+    "env_files",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path, dir_okay=False),
+    help="Secrets, instead of .dev.vars; each file lies over those before it.",
+)
+@click.option("--remote", is_flag=True, hidden=True)
 def command(
     script: Path | None,
     configs: tuple[Path, ...],
@@ -51,9 +93,14 @@ def command(
     test_scheduled: bool,
     log_level: str | None,
     reload: bool,
-    local: bool,
+    compatibility_date: str | None,
+    flags: tuple[str, ...],
+    env_files: tuple[Path, ...],
+    remote: bool,
 ) -> None:
     """Run a Worker on a local port, its state kept in .bunflare."""
+    if remote:
+        raise click.UsageError("bunflare runs Workers here: there is no --remote")
     paths: list[Path] = list(configs)
     if not paths:
         found = find_config(Path.cwd())
@@ -64,11 +111,17 @@ def command(
             )
         paths.append(found)
     given = dict(_variable(text) for text in variables)
+    secrets = env_files or None
 
     def source(path: Path, first: bool) -> Callable[[], Config]:
         def read() -> Config:
-            settings = load_config(path, environment if first else None)
+            settings = load_config(path, environment if first else None, secrets=secrets)
             if first:
+                if compatibility_date is not None:
+                    settings = replace(settings, compatibility_date=compatibility_date)
+                if flags:
+                    both = (*settings.compatibility_flags, *flags)
+                    settings = replace(settings, compatibility_flags=both)
                 settings = replace(settings, vars={**settings.vars, **given})
                 if script is not None:
                     settings = replace(settings, main=script.absolute())
@@ -78,7 +131,8 @@ def command(
 
     sources = [source(path, at == 0) for at, path in enumerate(paths)]
     settings = sources[0]()
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("bunflare").setLevel(_LEVELS[log_level or "log"])
+    logging.getLogger("bunflare.worker").setLevel(_LEVELS[log_level or "log"])
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
 

@@ -1,35 +1,45 @@
-"""The ASGI application that turns HTTP requests into a Worker's ``fetch`` events."""
+"""HTTP requests become a Worker's ``fetch`` events."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import logging
-import time
-import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
-from email.utils import formatdate
-from functools import lru_cache
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, Protocol
 
 from ..bindings.rpc import takes
 from ..errors import WorkerError
 from ..web import Request, Response
 from .context import Background, ExecutionContext
+from .error_page import failure
 from .loader import Entrypoint
 from .traces import shortened
 
-Scope = dict[str, Any]
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
 _log = logging.getLogger("bunflare")
 
-#: Where a scope keeps what its request was answered with, for the log.
-STATUS = "bunflare.status"
-#: Where a scope has the connection of a request that asks for a WebSocket.
-UPGRADE = "bunflare.upgrade"
+
+class Exchange(Protocol):
+    """A request and its answer, as a connection has them; see `exchange.HttpExchange`."""
+
+    method: str
+    path: bytes
+    query: bytes
+    headers: list[tuple[bytes, bytes]]
+    status: int
+
+    def url(self) -> str: ...
+
+    @property
+    def body(self) -> AsyncIterator[bytes] | None: ...
+
+    def respond(
+        self, status: int, headers: list[tuple[bytes, bytes]], body: bytes
+    ) -> Awaitable[None] | None: ...
+
+    async def stream(
+        self, status: int, headers: list[tuple[bytes, bytes]], body: AsyncIterator[bytes]
+    ) -> None: ...
 
 
 class WorkerApp:
@@ -45,39 +55,30 @@ class WorkerApp:
         # Surplus arguments of a handler are dropped, as the platform does.
         self._takes_request = takes(fetch) > 1
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await self.http(scope, receive, send)
-        else:
-            raise WorkerError(f"{scope['type']} connections are not supported")
-
-    async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def http(self, exchange: Exchange) -> None:
         """Answer an HTTP request."""
-        request = Request.from_parts(
-            scope["method"], lambda: _url(scope), scope["headers"], _body(scope, receive)
-        )
+        request = Request.from_parts(exchange.method, exchange.url, exchange.headers, exchange.body)
         try:
             response = await self._fetch(request)
             if response.web_socket is not None:
-                _switch(scope, response)
+                _switch(exchange, response)
                 return
-        except (Exception, SystemExit) as error:
+            body = response.take()
+        except BaseException as error:
+            if ends(error):
+                raise
             shortened(error)
-            _log.exception("the Worker failed on %s %s", scope["method"], request.url)
-            response = _failure(error)
-        scope[STATUS] = response.status
-        body = response.take()
-        if not isinstance(body, bytes):
-            await _stream(response, body, receive, send)
-            return
-        await send(
-            {
-                "type": "http.response.start",
-                "status": response.status,
-                "headers": _headers(response, len(body)),
-            }
-        )
-        await send({"type": "http.response.body", "body": body})
+            _log.exception("the Worker failed on %s %s", exchange.method, request.url)
+            accept = next((value for name, value in exchange.headers if name == b"accept"), b"")
+            what = f"{exchange.method} {request.url}"
+            response = failure(error, what, page=b"text/html" in accept)
+            body = response.take()
+        if body.__class__ is bytes:
+            told = exchange.respond(response.status, response.headers.raw, body)
+            if told is not None:
+                await told
+        else:
+            await send(exchange, response, body)
 
     async def _fetch(self, request: Request) -> Response:
         worker = self._entrypoint(ExecutionContext(self._background), self._env)
@@ -92,100 +93,36 @@ class WorkerApp:
         return answer
 
 
-def _switch(scope: Scope, response: Response) -> None:
+def _switch(exchange: Exchange, response: Response) -> None:
     """Answer with a WebSocket."""
-    connection = scope.get(UPGRADE)
-    if connection is None:
+    accept = getattr(exchange, "accept", None)
+    if accept is None:
         raise WorkerError(
             "Worker tried to return WebSocket in a response to a request which did not contain the "
             'header "Upgrade: websocket".'
         )
-    connection.accept(response)
-    scope[STATUS] = 101
+    accept(response)
 
 
-def _url(scope: Scope) -> str:
-    host = next((value for name, value in scope["headers"] if name == b"host"), None)
-    if host is None:
-        server = scope.get("server") or ("localhost", 80)
-        host = f"{server[0]}:{server[1]}".encode()
-    path: bytes = scope["raw_path"]
-    query: bytes = scope["query_string"]
-    url = f"{scope['scheme']}://{host.decode('latin-1')}{path.decode('latin-1')}"
-    return f"{url}?{query.decode('latin-1')}" if query else url
+def ends(error: BaseException) -> bool:
+    """Whether it ends the task or the process, and is not just something that a Worker raised."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    return isinstance(error, KeyboardInterrupt | GeneratorExit)
 
 
-def _body(scope: Scope, receive: Receive) -> AsyncIterator[bytes] | None:
-    for name, _ in scope["headers"]:
-        if name in (b"content-length", b"transfer-encoding"):
-            return _received(receive)
-    return None
-
-
-async def _received(receive: Receive) -> AsyncIterator[bytes]:
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ConnectionResetError("the client went away before its request was complete")
-        if message.get("body"):
-            yield message["body"]
-        if not message.get("more_body"):
-            return
-
-
-def _headers(response: Response, length: int | None) -> list[tuple[bytes, bytes]]:
-    """The response's headers with what every HTTP message has."""
-    headers = response.headers.raw
-    sized = dated = False
-    for name, _ in headers:
-        if name == b"content-length":
-            sized = True
-        elif name == b"date":
-            dated = True
-    added = []
-    if length is not None and not sized and response.status not in (204, 304):
-        added.append((b"content-length", b"%d" % length))
-    if not dated:
-        added.append((b"date", _date(int(time.time()))))
-    return headers + added
-
-
-@lru_cache(maxsize=2)
-def _date(seconds: int) -> bytes:
-    return formatdate(seconds, usegmt=True).encode()
-
-
-async def _stream(
-    response: Response, body: AsyncIterator[bytes], receive: Receive, send: Send
-) -> None:
-    """Send a body as it comes, until the client goes away."""
-    gone = asyncio.ensure_future(_disconnected(receive))
+async def send(exchange: Exchange, response: Response, body: Any) -> None:
+    """Send a response whose body has been taken."""
+    if isinstance(body, bytes):
+        told = exchange.respond(response.status, response.headers.raw, body)
+        if told is not None:
+            await told
+        return
     try:
-        await send(
-            {
-                "type": "http.response.start",
-                "status": response.status,
-                "headers": _headers(response, None),
-            }
-        )
-        async for chunk in body:
-            if gone.done():
-                return
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
-    finally:
-        gone.cancel()
-        close = getattr(body, "aclose", None)
-        if close is not None:
-            await close()
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-def _failure(error: BaseException) -> Response:
-    """What the developer sees in the browser: the traceback."""
-    text = "".join(traceback.format_exception(error))
-    return Response(f"The Worker raised an exception.\n\n{text}", status=500)
+        await exchange.stream(response.status, response.headers.raw, body)
+    except BaseException as error:
+        if ends(error):
+            raise
+        shortened(error)
+        _log.exception("the body of %s %s broke off", exchange.method, exchange.url())

@@ -19,10 +19,12 @@ from urllib.parse import quote, unquote, urlsplit
 from ..config import AssetsConfig
 from ..web import Headers, Request, Response
 from .assets_rules import (
+    HtmlHandling,
     headers_for,
     parse_headers,
     parse_redirects,
     pattern_of,
+    places,
     redirect_for,
 )
 from .fetching import fetch
@@ -56,8 +58,11 @@ _TYPES = {
 class Assets:
     """The assets of one Worker, and the binding ``ASSETS``."""
 
-    def __init__(self, config: AssetsConfig, root: Path) -> None:
+    def __init__(self, config: AssetsConfig, root: Path, *, navigation_first: bool = True) -> None:
         self._config = config
+        # Whether a browser that goes to a page gets what there is for a missing asset, and the
+        # Worker is not asked.
+        self._navigation_first = navigation_first
         self._root = (root / (config.directory or "public")).resolve()
         first = config.run_worker_first
         patterns = first if isinstance(first, tuple) else ()
@@ -94,7 +99,9 @@ class Assets:
             return found
         if not answers:
             return self.answer(request)
-        if self._config.not_found_handling == "none" or not _navigates(request):
+        if self._config.not_found_handling == "none" or not self._navigation_first:
+            return None
+        if not _navigates(request):
             return None
         return self._not_found(request)
 
@@ -115,22 +122,24 @@ class Assets:
     def _match(self, request: Request) -> Response | None:
         url = urlsplit(request.url)
         redirect = redirect_for(self._redirects, url.path, url.query)
-        path = url.path
+        given = url.path
         if redirect is not None:
             target, status = redirect
             if status != 200:
                 return Response(None, status, headers={"location": target})
-            path = urlsplit(target).path
+            given = urlsplit(target).path
+        path = re.sub("/{2,}", "/", unquote(given))
         found = self._resolve(path)
         if found is None:
             return None
         file, location = found
         if request.method not in ("GET", "HEAD"):
             return Response(None, status=405, headers={"allow": "GET, HEAD"})
-        if location is not None:
+        # Assets are served at their canonical path, which is one percent-encoded in one way.
+        canonical = quote(path if location is None else location, safe="/-_.!~*'()")
+        if location is not None or (canonical != given and redirect is None):
             query = f"?{url.query}" if url.query else ""
-            target = quote(location, safe="/~!$&'()*+,;=:@-._") + query
-            return Response(None, status=307, headers={"location": target})
+            return Response(None, status=307, headers={"location": canonical + query})
         assert file is not None
         return self._file(file, request, 200)
 
@@ -152,40 +161,30 @@ class Assets:
 
     # -- which file a path means --------------------------------------------------------------
 
-    def _resolve(self, encoded: str) -> tuple[Path | None, str | None] | None:
+    def _resolve(self, path: str) -> tuple[Path | None, str | None] | None:
         """The file of a path, or the path to go to instead."""
-        path = re.sub("/{2,}", "/", unquote(encoded))
         mode = self._config.html_handling
-        if mode == "none":
-            file = self._at(path)
-            return None if file is None else (file, None)
-        if not path.endswith("/") and not path.endswith(".html"):
-            file = self._at(path)
-            if file is not None:
+        for name, location in places(mode, path):
+            file = self._at(name)
+            if file is None:
+                continue
+            if location is None:
                 return file, None
-        stem = re.sub(r"/$|/index$|/index\.html$|\.html$", "", path)
-        page, index = self._at(f"{stem}.html") if stem else None, self._at(f"{stem}/index.html")
-        if path.endswith("/index") and stem != path:
-            named = self._at(f"{path}/index.html")
-            page = page or named
-        if page is None and index is None:
-            return None
-        if mode == "auto-trailing-slash":
-            prefers_index = index is not None and (
-                page is None or path.endswith(("/", "/index.html"))
-            )
-            canonical = f"{stem}/" if prefers_index else stem
-        elif mode == "force-trailing-slash":
-            canonical, prefers_index = f"{stem}/", page is None or path.endswith("/index.html")
-        else:
-            canonical, prefers_index = stem or "/", page is None or path.endswith("/index.html")
-        if path != canonical:
-            return None, canonical
-        return (index if prefers_index else page) or index, None
+            # To go somewhere only makes sense if the same file is found there.
+            if self._at(location) is None and self._served(mode, location) == file:
+                return None, location
+        return None
+
+    def _served(self, mode: HtmlHandling, path: str) -> Path | None:
+        """The file that is served at a path itself."""
+        for name, location in places(mode, path):
+            if location is None and (file := self._at(name)) is not None:
+                return file
+        return None
 
     def _at(self, path: str) -> Path | None:
         """The file below the directory with that path; never one outside."""
-        if "\0" in path or len(path) > 4096:
+        if "\0" in path or len(path) > 4096 or "//" in path or not path.startswith("/"):
             return None
         parts = [part for part in path.split("/") if part]
         if any(part in (".", "..") or os.sep in part for part in parts) or path.endswith("/"):
@@ -220,7 +219,9 @@ class Assets:
         # The path is part of it: two files of one length may be written in one tick.
         digest = hashlib.md5(f"{file}\0{stat.st_mtime_ns}\0{stat.st_size}".encode())
         etag = f'"{digest.hexdigest()}"'
-        headers = Headers({"etag": etag, "cache-control": "public, max-age=0, must-revalidate"})
+        headers = Headers({"etag": etag})
+        if "authorization" not in request.headers and "range" not in request.headers:
+            headers.set("cache-control", "public, max-age=0, must-revalidate")
         kind = _content_type(file)
         if kind is not None:
             headers.set("content-type", kind)

@@ -6,10 +6,12 @@ https://developers.cloudflare.com/workers/static-assets/headers/ and …/redirec
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import urlsplit
 
+HtmlHandling = Literal["auto-trailing-slash", "force-trailing-slash", "drop-trailing-slash", "none"]
 _MOST_STATIC = 2000
 _MOST_DYNAMIC = 100
 _MOST_HEADERS = 100
@@ -46,7 +48,9 @@ def pattern_of(path: str) -> re.Pattern[str]:
         parts.append(re.escape(path[at : found.start()]))
         name = found[0][1:] or "splat"
         first = f"(?P<{name}>" not in "".join(parts)
-        body = ".*" if found[0] == "*" else "[^/.]+" if "." in path[: found.start()] else "[^/]+"
+        # In a host, a placeholder ends at a dot as well.
+        in_host = path.startswith("https://") and "/" not in path[8 : found.start()]
+        body = ".*" if found[0] == "*" else "[^/.]+" if in_host else "[^/]+"
         parts.append(f"(?P<{name}>{body})" if first else body)
         at = found.end()
     parts.append(re.escape(path[at:]))
@@ -56,6 +60,56 @@ def pattern_of(path: str) -> re.Pattern[str]:
 def fill(template: str, values: Mapping[str, str]) -> str:
     """A target with what the pattern found."""
     return re.sub(r":([A-Za-z]\w*)", lambda found: values.get(found[1], found[0]), template)
+
+
+def places(mode: HtmlHandling, path: str) -> Iterator[tuple[str, str | None]]:
+    """Where to look for a path, in order: files, each with the path to go to, or None to serve it.
+
+    https://developers.cloudflare.com/workers/static-assets/routing/advanced/html-handling/
+    """
+    root = path in ("/index", "/index.html")
+    if mode == "none":
+        yield path, None
+        return
+    slash = {"auto-trailing-slash": "", "force-trailing-slash": "/", "drop-trailing-slash": ""}[
+        mode
+    ]
+    dropped = mode == "drop-trailing-slash"
+    if path.endswith("/index"):
+        stem = path.removesuffix("/index")
+        page, index = (f"{stem}.html", f"{stem}{slash}"), (f"{path}.html", f"{stem}/")
+        yield path, None
+        if root:
+            yield "/index.html", "/"
+        elif dropped:
+            yield from (page, (f"{path}.html", stem))
+        else:
+            yield from (index, page)
+    elif path.endswith("/index.html"):
+        stem = path.removesuffix("/index.html")
+        if root:
+            yield path, "/"
+        else:
+            yield path, stem if dropped else f"{stem}/"
+            if dropped:
+                yield path, None
+        yield f"{stem}.html", f"{stem}{slash}"
+    elif path.endswith("/"):
+        stem = path.removesuffix("/")
+        if not dropped or not stem:
+            yield f"{path}index.html", None
+        yield f"{stem}.html", None if slash else stem
+        if dropped:
+            yield f"{stem}/index.html", stem
+    elif path.endswith(".html"):
+        stem = path.removesuffix(".html")
+        yield path, f"{stem}{slash}"
+        if slash:
+            yield path, None
+        yield f"{stem}/index.html", stem if dropped else f"{stem}/"
+    yield path, None
+    yield f"{path}.html", f"{path}/" if slash else None
+    yield f"{path}/index.html", None if dropped else f"{path}/"
 
 
 def parse_redirects(text: str) -> tuple[list[Redirect], list[str]]:
@@ -100,6 +154,8 @@ def redirect_for(rules: list[Redirect], path: str, query: str) -> tuple[str, int
         found = rule.pattern.fullmatch(path)
         if found is not None:
             target = fill(rule.to, found.groupdict())
+            if target.startswith("/"):
+                target = re.sub("/+", "/", target)
             head, hash_, fragment = target.partition("#")
             if query and "?" not in head:
                 head += f"?{query}"
@@ -153,7 +209,7 @@ def headers_for(rules: list[HeaderRule], url: str) -> tuple[set[str], list[tuple
     parts = urlsplit(url)
     for rule in rules:
         found = rule.pattern.fullmatch(
-            f"https://{parts.netloc}{parts.path}" if rule.with_host else parts.path
+            f"https://{parts.hostname}{parts.path}" if rule.with_host else parts.path
         )
         if found is None:
             continue

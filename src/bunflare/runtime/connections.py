@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket as sockets
+from collections.abc import AsyncIterator
 from http import HTTPStatus
-from typing import Any, cast
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Any, cast
 
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidState, ProtocolError
@@ -24,7 +24,10 @@ from websockets.server import ServerProtocol
 from ..bindings.websocket import WebSocket
 from ..bindings.wire import Mailbox, Wire
 from ..web import Response
-from .asgi import UPGRADE
+from .exchange import HttpExchange, full_url
+
+if TYPE_CHECKING:
+    from .serving import Serving
 
 _log = logging.getLogger("bunflare")
 quiet = logging.getLogger("bunflare.websockets")
@@ -208,16 +211,21 @@ class Connection(asyncio.Protocol):
 
 
 class ServerConnection(Connection):
-    """A client's connection, from its request for a WebSocket on: uvicorn's ``ws`` class."""
+    """A client's connection, from its request for a WebSocket on.
 
-    def __init__(
-        self, config: Any, server_state: Any, app_state: dict[str, Any], _loop: Any = None
-    ) -> None:
+    It is the exchange of that request as well, so that a Worker may answer it in any way.
+    """
+
+    method = "GET"
+    body = None
+
+    def __init__(self, serving: Serving) -> None:
         # This one agrees on the handshake; another reads what follows it.
         super().__init__(ServerProtocol(logger=quiet))
-        self._app = config.loaded_app
-        self._connections: set[Any] = server_state.connections
-        self._tasks: set[asyncio.Task[None]] = server_state.tasks
+        self._serving = serving
+        self.path = self.query = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.status = 0
         self._agreed: Any = None
         self._stopping = False
         self._gone = asyncio.Event()
@@ -226,18 +234,17 @@ class ServerConnection(Connection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._connections.add(self)
+        self._serving.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._connections.discard(self)
+        self._serving.lost(self)
         self._gone.set()
         self._writable.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._agreed is None:
-            self._ask(data)
-        elif self.protocol.state is State.OPEN:
+        # What comes before the answer waits in the network.
+        if self.protocol.state is State.OPEN:
             super().data_received(data)
 
     def shutdown(self) -> None:
@@ -252,76 +259,72 @@ class ServerConnection(Connection):
 
     # -- the request -----------------------------------------------------------------------
 
-    def _ask(self, head: bytes) -> None:
-        """Have the request answered, whose head uvicorn has read and put together again."""
-        line, *lines = head.split(b"\r\n")
-        _, target, _ = line.split(b" ", 2)
-        headers = [
-            (name, value) for name, _, value in (one.partition(b": ") for one in lines if one)
-        ]
+    def ask(self, exchange: HttpExchange) -> None:
+        """Have a request answered that asks for a WebSocket."""
+        self.path, self.query, self.headers = exchange.path, exchange.query, exchange.headers
+        target = self.path + (b"?" + self.query if self.query else b"")
         request = Handshake(
             target.decode("latin-1"),
-            Headers([(name.decode("latin-1"), text.decode("latin-1")) for name, text in headers]),
+            Headers(
+                [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.headers]
+            ),
         )
         self._agreed = cast("ServerProtocol", self.protocol).accept(request)
         if self._agreed.status_code != 101:
             self.transport.write(self._agreed.serialize())
             self.transport.close()
             return
-        task = self.loop.create_task(self._run(self._scope(target, headers)))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task = self.loop.create_task(self._run())
+        self._serving.tasks.add(task)
+        task.add_done_callback(self._serving.tasks.discard)
         # Nothing may be said before the answer.
         self.pause(True)
 
-    def _scope(self, target: bytes, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
-        path, _, query = target.partition(b"?")
+    def url(self) -> str:
         secure = self.transport.get_extra_info("sslcontext") is not None
         server = self.transport.get_extra_info("sockname")
-        client = self.transport.get_extra_info("peername")
-        return {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
-            "http_version": "1.1",
-            "method": "GET",
-            "scheme": "https" if secure else "http",
-            "path": unquote(path.decode("latin-1")),
-            "raw_path": path,
-            "query_string": query,
-            "root_path": "",
-            "headers": headers,
-            "server": tuple(server[:2]) if server else None,
-            "client": tuple(client[:2]) if client else None,
-            UPGRADE: self,
-        }
+        scheme = "https" if secure else "http"
+        where = tuple(server[:2]) if isinstance(server, tuple) else None
+        return full_url(scheme, self.headers, where, self.path, self.query)
 
-    async def _run(self, scope: dict[str, Any]) -> None:
+    async def _run(self) -> None:
         try:
-            await self._app(scope, self._receive, self._send)
+            await self._serving.app.http(self)
         except Exception:
             _log.exception("a request for a WebSocket failed")
         if self.protocol.state is State.CONNECTING and not self.transport.is_closing():
             self.transport.close()
 
-    async def _receive(self) -> dict[str, Any]:
-        await self._gone.wait()
-        return {"type": "http.disconnect"}
+    # -- an answer that is no WebSocket; the connection ends with it -----------------------------
 
-    async def _send(self, message: dict[str, Any]) -> None:
-        """Send an answer that is no WebSocket; the connection ends with it."""
-        if self._gone.is_set():
-            return
-        if message["type"] == "http.response.start":
-            status = message["status"]
-            phrase = HTTPStatus(status).phrase if status in list(HTTPStatus) else ""
-            lines = [f"HTTP/1.1 {status} {phrase}\r\n".encode("latin-1")]
-            for name, value in message["headers"]:
-                if name not in (b"connection", b"transfer-encoding"):
-                    lines += (name, b": ", value, b"\r\n")
-            self.transport.write(b"".join([*lines, b"connection: close\r\n\r\n"]))
-            return
-        self.transport.write(message.get("body", b""))
-        await self._writable.wait()
+    def respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        known = [pair for pair in headers if pair[0] != b"content-length"]
+        self._begin(status, [*known, (b"content-length", b"%d" % len(body))])
+        self.transport.write(body)
+
+    async def stream(
+        self, status: int, headers: list[tuple[bytes, bytes]], body: AsyncIterator[bytes]
+    ) -> None:
+        self._begin(status, headers)
+        try:
+            async for chunk in body:
+                if self._gone.is_set():
+                    return
+                self.transport.write(chunk)
+                await self._writable.wait()
+        finally:
+            close = getattr(body, "aclose", None)
+            if close is not None:
+                await close()
+
+    def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.status = status
+        phrase = HTTPStatus(status).phrase if status in list(HTTPStatus) else ""
+        lines = [f"HTTP/1.1 {status} {phrase}\r\n".encode("latin-1")]
+        for name, value in headers:
+            if name not in (b"connection", b"transfer-encoding"):
+                lines += (name, b": ", value, b"\r\n")
+        self.transport.write(b"".join([*lines, b"connection: close\r\n\r\n"]))
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -343,6 +346,7 @@ class ServerConnection(Connection):
                     self._agreed.headers[name.decode("latin-1")] = value.decode("latin-1")
             self.transport.write(self._agreed.serialize())
             self.protocol = ServerProtocol(state=State.OPEN, max_size=MAX_MESSAGE, logger=quiet)
+        self.status = 101
         socket.couple(self)
         if self._gone.is_set():
             self._fail(None)

@@ -3,8 +3,8 @@
 Five fields: minute, hour, day of the month, month, day of the week. Days of the week count from
 1 = Sunday to 7 = Saturday; names are taken in any case, ranges may run over the end ("FRI-MON").
 ``L`` is the last day, ``L-3`` three days before it, ``15W`` the weekday nearest to the 15th, ``LW``
-the last weekday, ``2#1`` the first Monday, ``6L`` the last Friday. Where both the day of the month
-and the day of the week are restricted, either is enough.
+the last weekday, ``L-3W`` the one nearest to ``L-3``, ``2#1`` the first Monday, ``6L`` the last
+Friday. Where both the day of the month and the day of the week are restricted, either is enough.
 https://developers.cloudflare.com/workers/configuration/cron-triggers/
 """
 
@@ -118,8 +118,11 @@ def _month_rule(part: str) -> _Rule:
     if found := re.fullmatch(r"L(?:-(\d+))?", part):
         back = int(found[1] or 0)
         return lambda day: day.day == _last(day) - back
-    if part == "LW":
-        return lambda day: day.day == _nearest_weekday(day, 31)
+    if found := re.fullmatch(r"L(?:-(\d+))?W", part):
+        before = int(found[1] or 0)
+        return lambda day: (
+            before < _last(day) and day.day == _nearest_weekday(day, _last(day) - before)
+        )
     if found := re.fullmatch(r"(\d+)W", part):
         wanted = _number(found[1], 1, 31, {})
         return lambda day: wanted <= _last(day) and day.day == _nearest_weekday(day, wanted)

@@ -20,12 +20,12 @@ class WorkerEntrypoint:
         self.env = env
 
 
-def handler(function: Callable[..., Any]) -> Callable[..., Any]:
+def handler(func: Callable[..., Any]) -> Callable[..., Any]:
     """Marks a function such as ``on_fetch``. Its arguments are Python's own already."""
 
-    @functools.wraps(function)
+    @functools.wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return function(*args, **kwargs)
+        return func(*args, **kwargs)
 
     return wrapper
 

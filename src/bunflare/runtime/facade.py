@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime
 from functools import cache
-from inspect import iscoroutine
+from inspect import isawaitable, iscoroutine
 from typing import Any
 
 from ..bindings.d1 import D1DatabaseSession, D1Meta, D1PreparedStatement, D1Timings
@@ -20,6 +20,7 @@ from ..bindings.kv import KVKey, KVList
 from ..bindings.r2_multipart import R2MultipartUpload
 from ..bindings.r2_objects import R2Object, R2Objects
 from ..bindings.r2_options import R2Checksums, R2HTTPMetadata, R2Range
+from ..errors import JsError
 
 _HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
@@ -51,6 +52,8 @@ class Edge:
     wire_names: frozenset[str] = frozenset()
     #: Fields that JavaScript leaves undefined, where Python says None.
     undefined: Mapping[type, frozenset[str]] = field(default_factory=dict)
+    #: Whether its arguments are looked at as the SDK does before it sends them.
+    checked: bool = False
     #: Results that have methods, or can be read once: they are shown as the binding itself is.
     shown: tuple[type, ...] = ()
 
@@ -77,8 +80,17 @@ class BindingFacade:
     def __getitem__(self, name: str) -> Any:
         return getattr(self, name)
 
+    # Or Python would try `__getitem__` with numbers.
+    __iter__: Any = None
+
     def _call(self, method: Callable[..., Any], options_at: int | None) -> Callable[..., Any]:
+        checked = self._edge.checked
+
         def call(*args: Any, **kwargs: Any) -> Any:
+            if checked:
+                for one in args if not kwargs else (*args, *kwargs.values()):
+                    if one.__class__ not in _PLAIN:
+                        refuse_unsendable(one)
             if kwargs:
                 kwargs = {snake(name): value for name, value in kwargs.items()}
             if options_at is not None and len(args) > options_at:
@@ -131,6 +143,38 @@ class BindingFacade:
         return f"<{type(self._binding).__name__} binding>"
 
 
+_PLAIN = frozenset({str, bytes, int, float, bool, type(None)})
+
+
+def refuse_unsendable(value: Any) -> None:
+    """Raise what the SDK raises for values that a binding is not given."""
+    if isinstance(value, tuple) or value.__class__ is bytearray:
+        raise TypeError(f"{type(value)} cannot be sent over RPC.")
+    if isawaitable(value) and not isinstance(value, BindingFacade):
+        if iscoroutine(value):
+            value.close()
+        raise TypeError(f"Awaitable {type(value)} cannot be sent over RPC.")
+    if isinstance(value, dict):
+        for one in value.values():
+            if one.__class__ not in _PLAIN:
+                refuse_unsendable(one)
+    elif isinstance(value, list | set | frozenset):
+        for one in value:
+            if one.__class__ not in _PLAIN:
+                refuse_unsendable(one)
+    elif value.__class__ is object:
+        raise not_cloned(value)
+
+
+def not_cloned(value: object) -> JsError:
+    """What becomes of an object that has no counterpart on the other side."""
+    return JsError(
+        "DataCloneError",
+        f'Could not serialize object of type "{type(value).__name__}". This type does not support '
+        "serialization.",
+    )
+
+
 def _bare(value: Any) -> Any:
     return value._binding if isinstance(value, BindingFacade) else value
 
@@ -153,6 +197,7 @@ def _names(kind: type) -> frozenset[str]:
 
 
 KV = Edge(
+    checked=True,
     options_at={"get": 1, "get_with_metadata": 1, "put": 2, "list": 0},
     wire_names=frozenset({"list_complete"}),
     undefined={
@@ -162,6 +207,7 @@ KV = Edge(
 )
 
 R2 = Edge(
+    checked=True,
     options_at={"get": 1, "put": 2, "list": 0, "create_multipart_upload": 1, "upload_part": 2},
     undefined={
         R2Objects: frozenset({"cursor"}),
@@ -172,6 +218,7 @@ R2 = Edge(
 )
 
 D1 = Edge(
+    checked=True,
     options_at={"raw": 0},
     wire_names=_names(D1Meta) | _names(D1Timings),
     shown=(D1PreparedStatement, D1DatabaseSession),

@@ -10,13 +10,16 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from .. import web
 from ..bindings.websocket import WebSocketRequestResponsePair
-from ..errors import WorkerError
+from .js_more import Subtle, more_names
+from .js_rewriter import HTMLRewriter
 from .js_sockets import WorkerWebSocket, WorkerWebSocketPair
+from .js_streams import stream_names
 from .js_values import (
     JsArray,
     JsDate,
@@ -183,6 +186,8 @@ class _Console:
 class _Crypto:
     """``crypto``."""
 
+    subtle = Subtle()
+
     @staticmethod
     def randomUUID() -> str:
         return str(uuid.uuid4())
@@ -289,19 +294,6 @@ def _error(name: str) -> JsClass:
     return JsClass(JsException, lambda message="", *_: JsException(name, message))
 
 
-class _Missing:
-    """A class of JavaScript's that is not here: it says so when it is used."""
-
-    def __init__(self, name: str) -> None:
-        self.__dict__["_name"] = name
-
-    def __getattr__(self, attribute: str) -> Any:
-        raise WorkerError(
-            f"js.{self._name}.{attribute} is not available in bunflare: it is JavaScript's, and "
-            "Python Workers run on CPython here"
-        )
-
-
 def js_names(fetch: Callable[..., Any], caches: object) -> dict[str, Any]:
     """What ``from js import …`` finds."""
 
@@ -324,7 +316,7 @@ def js_names(fetch: Callable[..., Any], caches: object) -> dict[str, Any]:
         "File": JsClass(web.File, _file),
         "FormData": plain(web.FormData),
         "Headers": plain(web.Headers),
-        "HTMLRewriter": _Missing("HTMLRewriter"),
+        "HTMLRewriter": HTMLRewriter,
         "JSON": _Json,
         "Map": JsMap,
         "Number": JsClass(float, lambda value=0: float(value)),
@@ -372,6 +364,10 @@ def js_names(fetch: Callable[..., Any], caches: object) -> dict[str, Any]:
         "setTimeout": _set_timeout,
         "undefined": None,
     }
+    names.update(more_names())
+    names.update(stream_names())
+    # The global object, under its three names.
+    names["globalThis"] = names["self"] = SimpleNamespace(**names)
     return names
 
 

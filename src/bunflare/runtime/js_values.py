@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from datetime import UTC, date, datetime
 from typing import Any, Self
 
-from ..errors import BunflareError
+from ..errors import JsError
+from ..web.buffer import Uint8Array as Uint8Array
 from .facade import JsDict
 
 
@@ -29,51 +30,8 @@ class JsNull:
 jsnull = JsNull()
 
 
-class JsException(BunflareError):
-    """An exception of JavaScript's, such as ``JsException("TypeError", "…")``."""
-
-    def __init__(self, name: str = "Error", message: str = "", stack: str = "") -> None:
-        super().__init__(f"{name}: {message}" if message else name)
-        self.name = name
-        self.message = message
-        self.stack = stack
-
-    @property
-    def js_error(self) -> Self:
-        return self
-
-
-class Uint8Array(bytearray):
-    """Bytes that can be changed."""
-
-    @classmethod
-    def new(cls, source: Any = b"") -> Self:
-        return cls(source)
-
-    @property
-    def length(self) -> int:
-        return len(self)
-
-    byteLength = length
-
-    @property
-    def buffer(self) -> Self:
-        return self
-
-    def to_bytes(self) -> bytes:
-        return bytes(self)
-
-    def to_memoryview(self) -> memoryview:
-        return memoryview(self)
-
-    def to_py(self, **_: Any) -> memoryview:
-        return memoryview(self)
-
-    def to_string(self, encoding: str = "utf-8") -> str:
-        return bytes(self).decode(encoding)
-
-    def slice(self, start: int | None = None, end: int | None = None) -> Self:
-        return type(self)(self[start:end])
+#: What ``pyodide.ffi`` calls it. Every error of a binding is one.
+JsException = JsError
 
 
 class JsArray(list[Any]):
@@ -294,8 +252,9 @@ def to_py(value: Any, *, depth: int = -1, default_converter: Any = None) -> Any:
     return value
 
 
-def python_from_rpc(value: Any) -> Any:
+def python_from_rpc(obj: Any) -> Any:
     """What a Worker gets of a value that came through RPC."""
+    value = obj
     if value is jsnull:
         return None
     if isinstance(value, JsDate | datetime):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 from ..bindings.rpc import takes
-from ..errors import FetchStatusError, WorkerError
+from ..errors import BodyUsedError, FetchStatusError, WorkerError
 from ..web import Response
 from . import switching
 from .js_values import (
@@ -26,6 +27,74 @@ _VERSION = "0.28.2"
 
 class JsProxy:
     """What an object of JavaScript's is on the platform. Here there are none."""
+
+
+# Kinds of such objects, for ``isinstance``, which is false.
+_KINDS = {
+    name: type(
+        name, (JsProxy,), {"__doc__": "A kind of JavaScript's objects; here there are none."}
+    )
+    for name in (
+        *("JsAsyncGenerator", "JsAsyncIterable", "JsAsyncIterator", "JsBigInt", "JsCallable"),
+        *("JsCallableDoubleProxy", "JsDomElement", "JsDoubleProxy", "JsFetchResponse"),
+        *("JsGenerator", "JsIterable", "JsIterator", "JsMutableMap", "JsPromise", "JsTypedArray"),
+    )
+}
+
+
+class InternalError(Exception):
+    """Pyodide itself has failed."""
+
+
+class AbortError(OSError):
+    """A request was aborted."""
+
+
+async def eval_code_async(code: str, globals: Any = None, locals: Any = None) -> Any:
+    """Run Python's code, which may await, and give the value of its last expression."""
+    import ast
+
+    names = {} if globals is None else globals
+    result: Any = None
+    for kind, part in _parts(ast.parse(code)):
+        compiled = compile(part, "<exec>", kind, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        result = eval(compiled, names, locals)
+        if inspect.iscoroutine(result):
+            result = await result
+    return result
+
+
+def eval_code(code: str, globals: Any = None, locals: Any = None) -> Any:
+    """Run Python's code, and give the value of its last expression."""
+    import ast
+
+    names = {} if globals is None else globals
+    result: Any = None
+    for kind, part in _parts(ast.parse(code)):
+        result = eval(compile(part, "<exec>", kind), names, locals)
+    return result
+
+
+def _parts(tree: Any) -> Any:
+    import ast
+
+    if tree.body and isinstance(tree.body[-1], ast.Expr):
+        last = tree.body.pop()
+        return [("exec", tree), ("eval", ast.Expression(last.value))]
+    return [("exec", tree)]
+
+
+def find_imports(code: str) -> list[str]:
+    """The names of the packages that Python's code imports."""
+    import ast
+
+    found: dict[str, None] = {}
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            found.update((one.name.partition(".")[0], None) for one in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            found[node.module.partition(".")[0]] = None
+    return list(found)
 
 
 class WebLoop:
@@ -73,7 +142,9 @@ def pyodide_modules(fetch: Callable[..., Any]) -> dict[str, dict[str, Any]]:
         raise AttributeError(f"module 'pyodide.ffi' has no attribute {name!r}")
 
     ffi = {
+        **_KINDS,
         "ConversionError": ConversionError,
+        "InternalError": InternalError,
         "JsArray": JsArray,
         "JsBuffer": Uint8Array,
         "JsDate": JsDate,
@@ -92,11 +163,16 @@ def pyodide_modules(fetch: Callable[..., Any]) -> dict[str, dict[str, Any]]:
         "pyodide": {"__version__": _VERSION, "to_js": to_js, "create_proxy": PyProxy},
         "pyodide.ffi": ffi,
         "pyodide.http": {
+            "AbortError": AbortError,
+            "BodyUsedError": BodyUsedError,
             "FetchResponse": Response,
             "HttpStatusError": FetchStatusError,
             "pyfetch": fetch,
         },
         "pyodide.code": {
+            "eval_code": eval_code,
+            "eval_code_async": eval_code_async,
+            "find_imports": find_imports,
             "relaxed_call": relaxed_call,
             "relaxed_wrap": relaxed_wrap,
             "run_js": run_js,

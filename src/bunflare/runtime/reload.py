@@ -106,4 +106,4 @@ def _around(worker: Worker) -> set[Path]:
 
 def _matters(_change: object, path: str) -> bool:
     name = Path(path).name
-    return name.endswith(_SUFFIXES) or name.startswith(".dev.vars")
+    return name.endswith(_SUFFIXES) or name.startswith((".dev.vars", ".env"))

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 from .. import web
 from ..bindings.durable_objects import DurableObject
 from ..bindings.rpc import RpcTarget
 from ..bindings.workflows import WorkflowEntrypoint
-from ..errors import DurableObjectAbort, NonRetryableError
+from ..errors import DurableObjectAbort, NonRetryableError, WorkerError
 from . import bridge_asgi, bridge_wsgi, fetching, js_values
-from .bridges import Bridge
+from .bridges import Bridge, EncodeBody, Options
 from .context import Background
 from .entrypoints import WorkerEntrypoint, handler
 from .facade import JsDict
@@ -33,11 +33,13 @@ def make_modules(
     def import_from_javascript(module_name: str) -> Any:
         if module_name == "cloudflare:workers":
             return platform
+        if module_name == "cloudflare:sockets":
+            return SimpleNamespace(connect=_no_connect)
         raise ImportError(f"Failed to import '{module_name}': it is JavaScript's")
 
     @contextmanager
-    def patch_env(changes: Any = None, **more: Any) -> Iterator[None]:
-        with env.patched({**dict(changes or {}), **more}):
+    def patch_env(d: Any = None, **kwds: Any) -> Iterator[None]:
+        with env.patched({**dict(d or {}), **kwds}):
             yield
 
     platform = SimpleNamespace(
@@ -101,18 +103,34 @@ def make_modules(
             for name, names in pyodide_modules(fetching.fetch).items()
         },
     }
+    made.update(_submodules())
     for part, (kind, names) in {
-        "types": ("Types for annotations.", ("Body", "Context", "FetchKwargs", "Headers")),
+        "types": (
+            "Types for annotations.",
+            ("Body", "Context", "FetchKwargs", "Headers", "JSBody", "RequestInitCfProperties"),
+        ),
         "fetch": ("Requests to others.", ("fetch",)),
         "request": ("Requests.", ("Request",)),
         "response": ("Responses.", ("FetchResponse", "Response")),
         "formdata": ("Forms.", ("FormData", "FormDataValue")),
         "blob": ("Blobs.", ("Blob", "BlobEnding", "BlobValue", "File")),
-        "entrypoints": ("Handlers.", ("WorkerEntrypoint", "WorkflowEntrypoint", "handler")),
+        "entrypoints": (
+            "Handlers.",
+            (
+                "DurableObject",
+                "DurableObjectAbort",
+                "WorkerEntrypoint",
+                "WorkflowEntrypoint",
+                "handler",
+            ),
+        ),
         "utils": ("Helpers.", ("import_from_javascript", "patch_env")),
     }.items():
         submodule = _module(f"workers.{part}", kind, {name: workers[name] for name in names})
         made[f"workers.{part}"] = submodule
+    made["workers.utils"].__dict__.update(
+        get_compat_flag=lambda flag: flag in flags, HTTPMessageMapping=web.Headers
+    )
     for name, module in made.items():
         parent, _, child = name.rpartition(".")
         # `workers.fetch` is the function, as with the SDK.
@@ -121,6 +139,21 @@ def make_modules(
     # The name that the bridge had before.
     made["asgi"] = made["workers.asgi"]
     return made
+
+
+def _no_connect(*args: Any, **kwargs: Any) -> NoReturn:
+    raise WorkerError(
+        "connect() of cloudflare:sockets is not available in bunflare; asyncio.open_connection is"
+    )
+
+
+def _submodules() -> dict[str, ModuleType]:
+    """Submodules that few Workers know of."""
+    options = {"BaseOptions": Options, "EncodeBody": EncodeBody}
+    return {
+        "workers.gateway": _module("workers.gateway", "What the adapters share.", options),
+        "workers.gateway.options": _module("workers.gateway.options", "Their options.", options),
+    }
 
 
 def _flags(flags: tuple[str, ...]) -> ModuleType:

@@ -4,45 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import resource
-import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import uvicorn
 
 from .. import state as states
 from ..errors import WorkerError
 from . import fetching
 from .connections import ServerConnection
-from .front import Front, RequestLog
+from .front import Front
 from .reload import Reloader
+from .serving import Serving
+from .signals import Signals
+from .terminal import Terminal, TerminalHandler
+from .watchdog import Watchdog
 from .workers import Source, Workers
+
+_log = logging.getLogger("bunflare")
 
 # How long open requests and tasks of `wait_until` may go on after the signal to stop, in seconds.
 _GRACE = 5
 # Twice the sockets of one Durable Object.
 _MOST_FILES = 65_536
-
-
-class _Server(uvicorn.Server):
-    """uvicorn under our own signals: the first one ends it gently, the second at once."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
-
-    def _stop(self) -> None:
-        self.force_exit = self.should_exit
-        self.should_exit = True
 
 
 async def serve(
@@ -65,43 +50,44 @@ async def serve(
     config = sources[0]()
     _allow_connections()
     listener = _listen(host, port)
+    terminal = Terminal()
+    handler = TerminalHandler(terminal)
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    _log.addHandler(handler)
+    before, _log.propagate = _log.propagate, False
+    watchdog = Watchdog()
     try:
         async with states.open(directory or states.default_directory(config.root)) as state:
             workers = Workers(sources, state)
             await workers.start()
             if workers.first.assets is None:
                 workers.first.app  # noqa: B018 - says what is missing
-            requests = RequestLog() if log else None
-            front = Front(workers, test_scheduled=test_scheduled, log=requests)
-            server = _Server(
-                uvicorn.Config(
-                    front,
-                    http="httptools",
-                    ws=ServerConnection,
-                    loop="none",
-                    lifespan="off",
-                    log_level="warning",
-                    access_log=False,
-                    server_header=False,
-                    date_header=False,
-                    proxy_headers=False,
-                    timeout_graceful_shutdown=_GRACE,
-                )
+            front = Front(
+                workers, watchdog, terminal if log else None, test_scheduled=test_scheduled
             )
-            ready(f"Ready on http://{_shown(host)}:{listener.getsockname()[1]}")
-            reloader = Reloader(workers, _GRACE, ready)
-            watching = asyncio.ensure_future(reloader.watch()) if reload else None
-            await server.serve(sockets=[listener])
-            if watching is not None:
-                watching.cancel()
-                await asyncio.wait([watching])
-            await reloader.close()
-            if requests is not None:
-                requests.close()
-            await workers.close(_GRACE)
-            await fetching.close()
+            serving = Serving(front, ServerConnection)
+            with Signals() as signals:
+                server = await serving.start(listener)
+                ready(f"Ready on http://{_shown(host)}:{listener.getsockname()[1]}")
+                reloader = Reloader(workers, _GRACE, ready)
+                watching = asyncio.ensure_future(reloader.watch()) if reload else None
+                await signals.stop.wait()
+                # Clients that the system has connected already are taken in first.
+                await asyncio.sleep(0.01)
+                server.close()
+                if watching is not None:
+                    watching.cancel()
+                    await asyncio.wait([watching])
+                await serving.end(_GRACE, signals)
+                await reloader.close()
+                await workers.close(0 if signals.force.is_set() else _GRACE)
+                await fetching.close()
     finally:
         listener.close()
+        watchdog.close()
+        terminal.close()
+        _log.removeHandler(handler)
+        _log.propagate = before
 
 
 def _allow_connections() -> None:

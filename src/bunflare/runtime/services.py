@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..bindings.rpc import RpcTarget
 from ..config import ServiceConfig
 from ..errors import WorkerError
-from ..web import Request, Response
+from ..web import Blob, FormData, Headers, Request, Response
+from .facade import not_cloned
 from .fetching import fetch
-from .js_values import python_from_rpc, python_to_rpc
+from .js_values import JsDate, python_from_rpc, python_to_rpc
 
 if TYPE_CHECKING:
     from .worker import Worker
 
+# What passes as it is; and the modules of the types that are copied.
+BodyInit = Headers | Blob | FormData | AsyncIterable  # type: ignore[type-arg]
+_COPIED = frozenset({"builtins", "datetime", JsDate.__module__})
 # What a Worker's base class has is not for others to call.
 _HIDDEN = frozenset({"ctx", "env", "fetch", "connect", "scheduled", "queue", "email", "tail"})
 
@@ -95,9 +99,14 @@ def sent(value: Any) -> Any:
         return [sent(one) for one in value]
     if callable(value) or isinstance(value, RpcTarget):
         return Stub(value)
+    if isinstance(value, BodyInit):
+        return value
     if isinstance(value, Exception):
         return Exception(f"{type(value).__name__}: {value}")
-    return python_from_rpc(python_to_rpc(value))
+    converted = python_to_rpc(value)
+    if type(converted) is object or type(converted).__module__ not in _COPIED:
+        raise not_cloned(value)
+    return python_from_rpc(converted)
 
 
 def unknown(name: str, known: Iterable[str]) -> WorkerError:

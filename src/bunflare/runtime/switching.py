@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import greenlet
 
 T = TypeVar("T")
+_held: list[bool] = []
 
 
 class _Stack(greenlet.greenlet):
@@ -94,7 +96,7 @@ def enable() -> None:
 def run_sync(awaitable: Awaitable[T]) -> T:
     """The result of ``awaitable``, for code that is not asynchronous. Other tasks go on."""
     stack = greenlet.getcurrent()
-    if isinstance(stack, _Stack):
+    if isinstance(stack, _Stack) and not _held:
         assert stack.parent is not None
         result: T = stack.parent.switch(("awaited", _awaitable(awaitable)))
         return result
@@ -108,6 +110,16 @@ def run_sync(awaitable: Awaitable[T]) -> T:
             return cast(T, awaitable.result())
         raise RuntimeError("Cannot stack switch: this task began before run_sync was imported")
     return _on_thread(awaitable)
+
+
+@contextmanager
+def unswitchable() -> Iterator[None]:
+    """While this lasts, `run_sync` does not leave the stack, for there is foreign code on it."""
+    _held.append(True)
+    try:
+        yield
+    finally:
+        _held.pop()
 
 
 def can_run_sync() -> bool:

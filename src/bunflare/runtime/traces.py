@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -10,11 +11,46 @@ _OURS = str(Path(__file__).parents[1])
 E = TypeVar("E", bound=BaseException)
 
 
+def is_inside(file: str) -> bool:
+    """Whether a frame of that file is bunflare's, or of what carries a Worker."""
+    if file.startswith((_OURS, "<frozen ")):
+        return True
+    parts = Path(file).parts
+    return "asyncio" in parts or "uvloop" in parts or parts[-2:] == ("bin", "bunflare")
+
+
 def shortened(error: E) -> E:
-    """The error without the frames of bunflare that lead to the Worker's first one."""
-    trace: TracebackType | None = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
-        trace = trace.tb_next
-    if trace is not None:
-        error.__traceback__ = trace
+    """The error without the frames of bunflare, if others are left, and its causes likewise."""
+    for one in _all(error):
+        frames = [frame for frame in _frames(one) if not is_inside(_file(frame))]
+        if frames:
+            trace: TracebackType | None = None
+            for frame in reversed(frames):
+                trace = TracebackType(trace, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+            one.__traceback__ = trace
     return error
+
+
+def _all(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    rest: list[BaseException | None] = [error]
+    while rest:
+        one = rest.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        rest += [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            rest += one.exceptions
+
+
+def _frames(error: BaseException) -> Iterator[TracebackType]:
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace
+        trace = trace.tb_next
+
+
+def _file(trace: TracebackType) -> str:
+    return trace.tb_frame.f_code.co_filename

@@ -65,7 +65,9 @@ class Worker:
         #: The static assets, if there are some.
         self.assets: Assets | None = None
         if config.assets is not None and config.assets.directory is not None:
-            self.assets = Assets(config.assets, config.root)
+            self.assets = Assets(
+                config.assets, config.root, navigation_first=_navigation_first(config)
+            )
         self.env.__dict__.update(_bindings(config, state.clock, find, self.assets))
         self.loaded = program.load()
         if hasattr(self.loaded.default, "email"):
@@ -186,6 +188,16 @@ class Worker:
                 await self.background.talked()
         finally:
             await self.background.drain(timeout)
+
+
+def _navigation_first(config: Config) -> bool:
+    flags = config.compatibility_flags
+    if "assets_navigation_has_no_effect" in flags:
+        return False
+    date = config.compatibility_date
+    return (
+        "assets_navigation_prefers_asset_serving" in flags or date is None or date >= "2025-04-01"
+    )
 
 
 def _answers(default: type[WorkerEntrypoint] | None) -> bool:

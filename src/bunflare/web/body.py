@@ -15,6 +15,7 @@ from . import formdata, streams, text
 from .blob import Blob
 from .formdata import FormData
 from .headers import Headers
+from .readable import Readable
 from .urlencoded import URLSearchParams
 
 BodyInit: TypeAlias = (
@@ -147,7 +148,7 @@ class Body:
     formData = form_data
 
 
-class BodyStream:
+class BodyStream(Readable):
     """The body of a request or response as a stream. The first read uses the body.
 
     Who stops reading may go on later. It can be the body of another message, which uses it at

@@ -42,6 +42,26 @@ class FormData(Multimap[FormDataValue]):
     def __setitem__(self, name: str, value: str | Blob) -> None:
         self.set(name, value)
 
+    def setdefault(self, name: str, default: str | Blob) -> FormDataValue:
+        """The value of the name, which is ``default`` from now on if there was none."""
+        if name not in self:
+            self.set(name, default)
+        return self[name]
+
+    def pop(self, name: str, *default: Any) -> Any:
+        """Remove the name, and give its first value."""
+        if name not in self and default:
+            return default[0]
+        value = self[name]
+        self.delete(name)
+        return value
+
+    def update(self, other: FormDataInit = (), **more: str | Blob) -> None:
+        """Set each name of ``other`` and ``more`` to its value there."""
+        pairs = other.items() if isinstance(other, Mapping | Multimap) else other
+        for name, value in (*pairs, *more.items()):
+            self.set(name, value)
+
     def encode(self) -> tuple[bytes, str]:
         """The body as multipart/form-data, and its Content-Type."""
         return multipart.encode(self._entries)

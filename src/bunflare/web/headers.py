@@ -189,11 +189,9 @@ class Headers:
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.isascii() and bool(self._values(name.lower()))
 
-    def __getitem__(self, name: str) -> str:
-        value = self.get(name)
-        if value is None:
-            raise KeyError(name)
-        return value
+    def __getitem__(self, name: str) -> Any:
+        """None where there is none, as with `http.client.HTTPMessage`, which the SDK gives."""
+        return self.get(name)
 
     def __setitem__(self, name: str, value: str) -> None:
         self.set(name, value)

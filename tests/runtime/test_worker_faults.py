@@ -1,0 +1,234 @@
+"""What a Worker may do wrong, and what its author sees then."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support import PATIENCE
+
+from .test_dev import Server, dev, project
+
+WORKER = """
+import asyncio
+import logging
+import sys
+import time
+from js import console
+from workers import Response, WorkerEntrypoint, wait_until
+import helper
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        name = request.url.rsplit("/", 1)[1].partition("?")[0]
+        return await getattr(self, name or "index")()
+
+    async def index(self):
+        return Response("fine")
+
+    async def spin(self):
+        while True:
+            pass
+
+    async def caused(self):
+        try:
+            helper.divide(1, 0)
+        except ZeroDivisionError as error:
+            raise ValueError("<caused>") from error
+
+    async def binding(self):
+        await self.env.KV.put("", "empty")
+
+    async def exits(self):
+        sys.exit(3)
+
+    async def base(self):
+        raise BaseException("of the worst kind")
+
+    async def leak(self):
+        for _ in range(1000):
+            asyncio.get_running_loop().create_task(asyncio.sleep(3600))
+        return Response("leaked")
+
+    async def late(self):
+        async def fail():
+            raise ZeroDivisionError("in the background")
+        wait_until(fail())
+        return Response("soon")
+
+    async def flood(self):
+        for i in range(20_000):
+            console.log("flood", i)
+            logging.getLogger("bunflare").warning("flood %d", i)
+        return Response("flooded")
+
+    async def says(self):
+        console.log("said", 1, None, {"a": 1})
+        console.error("said loudly")
+        console.debug("whispered")
+        return Response("said")
+
+    async def stop(self):
+        number = 6
+        breakpoint()
+        return Response(f"went on with {number}")
+"""
+HELPER = """
+def divide(a, b):
+    return a / b
+"""
+WRANGLER = 'name = "faults"\nmain = "src/entry.py"\nkv_namespaces = [{ binding = "KV" }]\n'
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    project(tmp_path, WORKER, WRANGLER)
+    (tmp_path / "src" / "helper.py").write_text(HELPER)
+    return tmp_path
+
+
+def lines_until(server: Server, expected: str) -> list[str]:
+    """What stands on standard error up to a line with ``expected``."""
+    assert server.process.stderr is not None
+    lines: list[str] = []
+    while not lines or expected not in lines[-1]:
+        lines.append(server.process.stderr.readline())
+        assert lines[-1], lines
+    return lines
+
+
+def test_a_worker_that_fails_in_any_way_takes_nothing_down(path: Path) -> None:
+    with dev(path) as server:
+        for name, expected in (
+            ("caused", "ValueError: <caused>"),
+            ("exits", "SystemExit: 3"),
+            ("base", "BaseException: of the worst kind"),
+            ("binding", "TypeError: Key name cannot be empty."),
+            ("missing", "AttributeError"),
+        ):
+            status, _, body = server.fetch(f"/{name}")
+            assert status == 500
+            assert expected in body.decode()
+            assert server.text() == "fine"
+        assert server.text("/leak") == "leaked"
+        assert server.text("/late") == "soon"
+        assert "in the background" in "".join(lines_until(server, "in the background"))
+        assert server.text("/flood") == "flooded"
+        assert server.text() == "fine"
+        server.process.send_signal(signal.SIGTERM)
+        server.process.communicate(timeout=PATIENCE)
+        assert server.process.returncode == 0
+
+
+def test_a_traceback_shows_the_frames_of_the_worker(path: Path) -> None:
+    with dev(path) as server:
+        _, headers, body = server.fetch("/caused")
+        text = body.decode()
+        assert headers["content-type"] == "text/plain;charset=UTF-8"
+        files = re.findall(r'File "(.*?)"', text)
+        assert {Path(file).name for file in files} == {"entry.py", "helper.py"}
+        said = "".join(lines_until(server, "ValueError"))
+        assert said.startswith("ERROR: the Worker failed on GET http://127.0.0.1:")
+        assert re.findall(r'File "(.*?)"', said) == files
+        # What a binding refuses is shown where the Worker asked for it.
+        found = re.findall(r'File "(.*?)"', server.text("/binding"))
+        assert {Path(file).name for file in found} == {"entry.py"}
+
+
+def test_a_browser_gets_a_page(path: Path) -> None:
+    with dev(path) as server:
+        accept = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+        status, headers, body = server.fetch("/caused?a=<b>", headers=accept)
+        page = body.decode()
+        assert status == 500
+        assert headers["content-type"] == "text/html;charset=UTF-8"
+        assert "<title>ValueError: &lt;caused&gt;</title>" in page
+        assert "ZeroDivisionError: division by zero" in page
+        assert re.search(r'class="at">\s*\d+\s+return a / b', page)
+        assert "<b>" not in page
+        assert "asgi.py" not in page
+
+
+def test_a_worker_that_keeps_all_waiting_is_told_of_and_can_be_ended(path: Path) -> None:
+    with dev(path) as server:
+        thread = threading.Thread(target=_ignore, args=(server, "spin"))
+        thread.start()
+        said = "".join(lines_until(server, "in spin"))
+        assert "all requests have been waiting for 2 seconds" in said
+        for _ in range(2):
+            server.process.send_signal(signal.SIGINT)
+            time.sleep(0.05)  # two signals at once would be one
+        assert server.process.wait(PATIENCE) == 1
+        thread.join()
+
+
+def _ignore(server: Server, name: str) -> None:
+    try:
+        server.text(f"/{name}")
+    except OSError:
+        return
+
+
+def test_what_a_worker_says_is_shown(path: Path) -> None:
+    with dev(path) as server:
+        assert server.text("/says") == "said"
+        assert server.process.stdout is not None
+        shown = [server.process.stdout.readline() for _ in range(2)]
+        assert shown[0] == "said 1 None {'a': 1}\n"
+        assert re.fullmatch(r"GET /says 200 OK \(\d+ms\)\n", shown[1])
+        assert lines_until(server, "loudly") == ["said loudly\n"]
+    with dev(path, "--log-level", "debug") as server:
+        assert server.text("/says") == "said"
+        assert server.process.stdout is not None
+        assert "whispered\n" in [server.process.stdout.readline() for _ in range(3)]
+
+
+def test_a_breakpoint_stops_in_the_terminal_and_goes_on(path: Path) -> None:
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [str(Path(sys.executable).with_name("bunflare")), "dev", "--port", "0"],
+        cwd=path,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    shown = ""
+
+    def until(expected: str) -> re.Match[str]:
+        nonlocal shown
+        while not (found := re.search(expected, shown)):
+            shown += os.read(controller, 4096).decode()
+        shown = shown[found.end() :]
+        return found
+
+    try:
+        port = int(until(r"Ready on http://127\.0\.0\.1:(\d+)\r\n")[1])
+        server = Server(process, port, path)  # type: ignore[arg-type]
+        answers: list[str] = []
+        thread = threading.Thread(target=lambda: answers.append(server.text("/stop")))
+        thread.start()
+        until(r"entry\.py\(\d+\)stop\(\)")
+        until(r"\(Pdb\) ")
+        os.write(controller, b"p number * 7\n")
+        until(r"42\r\n\(Pdb\) ")
+        os.write(controller, b"number = 7\n")
+        until(r"\(Pdb\) ")
+        os.write(controller, b"c\n")
+        thread.join(PATIENCE)
+        assert answers == ["went on with 7"]
+        until(r"GET /stop 200 OK")
+        assert "waiting" not in shown
+    finally:
+        process.kill()
+        process.wait()
+        os.close(controller)
