@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..store import queues as store
+from ..store.gate import output_gate
 from ..store.loops import call_soon
 
 if TYPE_CHECKING:
@@ -66,6 +67,11 @@ class Outbox:
         self._database = database
         # One for each event loop, the last one that was begun.
         self._parcels: dict[asyncio.AbstractEventLoop, _Parcel] = {}
+
+    @property
+    def hindered(self) -> bool:
+        """Whether `Database.admit` has to be asked first."""
+        return self._database.in_transaction or output_gate.get() is not None
 
     def send(self, row: store.Sent, size: int) -> Sending:
         """Send a message whose body has ``size`` bytes; done when it is on disk."""

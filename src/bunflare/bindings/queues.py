@@ -199,11 +199,16 @@ class Queue:
         if size > self._limits.message_size:
             check_size(size, self._limits)
         now = self._clock.now()
-        visible = now + self._put_off(delay_seconds, "Queue send failed")
+        visible = now
+        if delay_seconds is not None or self._delay:
+            visible += self._put_off(delay_seconds, "Queue send failed")
+        elif delay := store.delivery_delay(self._session.view, self._queue):
+            visible += delay * 1000
         row = (_ids.new(now), self._queue, text, kind, visible, now)
         if self._session.immediate:
             broker = self._broker
-            await broker.database.admit()
+            if broker.outbox.hindered:
+                await broker.database.admit()
             sent = await broker.outbox.send(row, size)
             broker.sent(self._queue)
         else:

@@ -278,14 +278,16 @@ def send_many(tx: Transaction, rows: list[Sent], size: int) -> Metrics:
 def send_gathered(tx: Transaction, rows: list[tuple[Sent, int]]) -> dict[str, Metrics]:
     """Messages of any queues, each with the bytes of its body. The metrics of the queues then."""
     tx.many(_SEND, [row for row, _ in rows])
-    counts: dict[str, tuple[int, int]] = {}
+    sizes: dict[str, list[int]] = {}
     for row, size in rows:
         queue = row[1]
-        count, whole = counts.get(queue, (0, 0))
-        counts[queue] = count + 1, whole + size
-    for queue, (count, whole) in counts.items():
-        tx.run(_COUNT_SENT, (queue, count, whole))
-    return {queue: _grown(tx, queue) for queue in counts}
+        if queue in sizes:
+            sizes[queue].append(size)
+        else:
+            sizes[queue] = [size]
+    for queue, several in sizes.items():
+        tx.run(_COUNT_SENT, (queue, len(several), sum(several)))
+    return {queue: _grown(tx, queue) for queue in sizes}
 
 
 def _grown(tx: Transaction, queue: str) -> Metrics:
