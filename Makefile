@@ -11,8 +11,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 run: $(VENV)/run.stamp
 	@exec $(BIN)/bunflare dev --config examples/guestbook/wrangler.toml --port $(PORT)
 
+# Two processes: what most tests wait for is another process or the disk.
 test: $(VENV)/dev.stamp
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import bunflare
-from bunflare.store import database as module
+from bunflare.store import running
 from bunflare.store.database import Database, get_database, open_database
 from bunflare.store.transaction import Transaction
 from tests.support import child, other_program
@@ -152,7 +152,7 @@ async def test_the_header_changes_with_every_commit(state: bunflare.State, direc
 async def test_without_shared_memory_the_header_is_sqlites_own_counter(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SUPPORTED", False)
+    monkeypatch.setattr(running, "SUPPORTED", False)
     async with bunflare.open(directory) as state:
         before = state.database.header()
         assert state.database.header() == before
@@ -232,7 +232,7 @@ def test_nobody_opens_a_directory_whose_files_are_just_being_closed(
 ) -> None:
     """Opening looks at the file beside SQLite, which would drop all locks of this process."""
     database = open_database(directory)
-    close = module.Running.close
+    close = running.Running.close
     opened = threading.Event()
 
     def open_again() -> None:
@@ -248,7 +248,7 @@ def test_nobody_opens_a_directory_whose_files_are_just_being_closed(
         assert not opened.wait(0.05)
         close(self)
 
-    monkeypatch.setattr(module.Running, "close", closing)
+    monkeypatch.setattr(running.Running, "close", closing)
     database.close()
     monkeypatch.undo()
     thread.join(30)

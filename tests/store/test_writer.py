@@ -687,7 +687,7 @@ async def test_waiting_for_another_process_does_not_hold_up_the_event_loop(
 async def test_a_writer_that_waits_too_long_says_so(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bunflare.store.database.BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr("bunflare.store.running.BUSY_TIMEOUT", 0.05)
     async with bunflare.open(directory, durability="normal") as state:
         database = state.database
         with other_program(directory) as run:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..errors import DatabaseError
-    from .object_data import Layer
+    from .object_layer import Layer
 
 #: What a commit may cost on average, in seconds, before commits go to a thread.
 SLOW_SECONDS = 0.001

@@ -12,13 +12,14 @@ import asyncio
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ..store import objects as store
 from ..store.loops import call_soon
 from ..store.object_bookmarks import end_restore
 from .object_commits import Aside
 from .object_flush import MOST
+from .object_layer import Layer, Waiter
 from .object_travel import go_back
 
 if TYPE_CHECKING:
@@ -26,69 +27,6 @@ if TYPE_CHECKING:
     from ..store.transaction import Transaction
     from .actor import Actor
     from .object_host import ObjectHost
-
-
-class Waiter(Protocol):
-    """Who is to be told what has become of a write."""
-
-    def settle(self, error: BaseException | None) -> None: ...
-
-
-class Layer:
-    """Changes that are not on disk: texts by key, None for a deleted one."""
-
-    __slots__ = ("alarm", "cleared", "data", "entries", "others", "restores", "sequence", "waiter")
-
-    #: Whose they are, once they were sent.
-    data: ObjectData
-
-    def __init__(self) -> None:
-        self.entries: dict[str, str | None] = {}
-        self.cleared = False
-        self.alarm: int | None = store.KEEP
-        #: Whether it is what an object was to begin with.
-        self.restores = False
-        #: The number of the redo record that has them.
-        self.sequence: int | None = None
-        #: Who waits for it to be on disk: mostly one.
-        self.waiter: Waiter | None = None
-        self.others: list[Waiter] | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self.entries) or self.cleared or self.alarm != store.KEEP
-
-    def put(self, other: Layer) -> None:
-        """Lay another one over this."""
-        if other.cleared:
-            self.cleared = True
-            self.entries = dict(other.entries)
-        else:
-            self.entries.update(other.entries)
-        if other.alarm != store.KEEP:
-            self.alarm = other.alarm
-
-    def wait(self, waiter: Waiter) -> None:
-        """Tell ``waiter`` what becomes of it, after those that wait already."""
-        if self.waiter is None:
-            self.waiter = waiter
-        elif self.others is None:
-            self.others = [waiter]
-        else:
-            self.others.append(waiter)
-
-    def settle(self, error: BaseException | None) -> None:
-        """Tell those that wait."""
-        waiter, self.waiter = self.waiter, None
-        if waiter is not None:
-            waiter.settle(error)
-            others, self.others = self.others, None
-            if others is not None:
-                for waiter in others:
-                    waiter.settle(error)
-
-    def text(self) -> str:
-        """For the redo record."""
-        return json.dumps([self.cleared, list(self.entries.items()), self.alarm])
 
 
 class ObjectData:

@@ -15,7 +15,7 @@ from ..store.loops import call_soon
 if TYPE_CHECKING:
     from ..store.database import Database
     from ..store.transaction import Transaction
-    from .object_data import Layer
+    from .object_layer import Layer
 
 #: How many changes share a write.
 MOST = 1024

@@ -18,19 +18,20 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DurableObjectError, DurableObjectTypeError, StateError
+from ..errors import DurableObjectTypeError, StateError
 from ..store import objects as store
 from ..store.gate import output_gate
 from . import object_ids as ids
 from .actor import Actor, Event
 from .object_alarms import AlarmClock
+from .object_calls import Call, begin_fetch
 from .object_commits import Commits
 from .object_data import ObjectData
 from .object_flush import Flusher
 from .object_ids import DurableObjectId
 from .object_sockets import HostSockets
 from .object_state import DurableObjectState
-from .rpc import carried, find_method, relaxed
+from .rpc import carried
 
 if TYPE_CHECKING:
     from ..clock import Clock
@@ -452,48 +453,9 @@ class ObjectHost:
                 await self.database.write(store.disown, self.namespace, address)
 
 
-class Call(Event):
-    """The call of a method, or the reading of a property."""
-
-    __slots__ = ("_args", "_kwargs", "_method")
-
-    def __init__(
-        self,
-        method: str,
-        args: tuple[Any, ...] | None,
-        kwargs: dict[str, Any],
-        reply: asyncio.Future[Any],
-    ) -> None:
-        self._method = method
-        self._args = args
-        self._kwargs = kwargs
-        self._coroutine = None
-        self._held = None
-        self.reply = reply
-        self.task = None
-
-    def begin(self, instance: Any) -> Any:
-        member = find_method(instance, self._method)
-        if self._args is None:
-            return member
-        if not callable(member):
-            raise DurableObjectTypeError(
-                f'The RPC receiver does not implement the method "{self._method}".'
-            )
-        return member(*self._args, **self._kwargs)
-
-
 def _refuse(reply: asyncio.Future[Any], error: BaseException) -> None:
     if not reply.done():
         reply.set_exception(error)
-
-
-def begin_fetch(instance: Any, request: Request) -> Any:
-    """The instance's answer to a request: what `ObjectHost.run` begins."""
-    fetch = getattr(instance, "fetch", None)
-    if fetch is None:
-        raise DurableObjectError("Handler does not export a fetch() function.")
-    return relaxed(fetch, request)
 
 
 def check_namespace(name: object) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DurableObjectSqlError, DurableObjectTypeError
-from ..store.object_sql import Rows
+from ..store.object_statement import Rows
 
 if TYPE_CHECKING:
     from .object_data import ObjectData

@@ -37,12 +37,13 @@ from .d1_reader import (
     TooLong,
     Writes,
 )
-from .database import Database, Running, _registry, _registry_lock
+from .database import Database, _registry, _registry_lock
 from .directory import Directory
 from .gate import output_gate
 from .history import History
 from .history_files import Position
 from .past import trim
+from .running import Running
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor

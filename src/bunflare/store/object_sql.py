@@ -18,18 +18,15 @@ from typing import Any
 
 import apsw
 
-from ..errors import DatabaseError, DurableObjectSqlError, DurableObjectTypeError
+from ..errors import DatabaseError, DurableObjectSqlError
 from .blobs import sync_directory
 from .connection import BusyWait, Durability, Row, connect, enter_wal, translate
-from .d1_connection import USER, Guard, keyword, statements
-from .d1_reader import SCHEMA_WORDS, UNKNOWN, Program, columns_of, read_program, scanned
+from .d1_connection import USER, Guard, keyword
+from .d1_reader import UNKNOWN, Program, columns_of, read_program, scanned
+from .object_statement import ALTERING, Kind, Rows, unbound
 
 _PATIENCE = 10.0
 _KNOWN = 1024
-# The rows of a statement that gives none.
-_NONE: Iterator[Row] = iter(())
-# Statements after which what is known of others does not hold.
-_ALTERING = SCHEMA_WORDS | {"PRAGMA"}
 _REDO = "_cf_bunflare_redo"
 _CREATE_REDO = f"""
 CREATE TABLE IF NOT EXISTS {_REDO} (
@@ -53,89 +50,6 @@ ORDER BY type = 'view' DESC, sql LIKE 'CREATE VIRTUAL%' DESC
 _SEQUENCES = "SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_sequence'"
 
 
-class _Kind:
-    """What is known of a text."""
-
-    __slots__ = ("entries", "parts", "plain", "program", "reads", "schema", "text")
-
-    def __init__(self, sql: str) -> None:
-        self.parts = [part for _, part in statements(sql)]
-        #: The last statement, to which the bindings and the rows belong.
-        self.text = self.parts.pop() if self.parts else ""
-        #: Whether what is known of other texts does not hold after it.
-        self.schema = any(keyword(part) in _ALTERING for part in (*self.parts, self.text))
-        #: Whether the last statement only reads; None if it has not run yet.
-        self.reads: bool | None = None
-        self.program = UNKNOWN
-        #: Whether it is one short statement that writes and gives no rows.
-        self.plain = False
-        #: What a changed row of such a one counts for.
-        self.entries = 1
-
-
-class Rows:
-    """Runs one statement or several; the rows of the last one, read when they are asked for.
-
-    The bindings belong to that one. Raises `DurableObjectSqlError` and `DurableObjectTypeError`.
-    """
-
-    __slots__ = ("_file", "_query", "_rows", "columns", "read", "scans", "written")
-
-    def __init__(self, file: ObjectFile, sql: str, bindings: tuple[Any, ...]) -> None:
-        kind = file.kinds.get(sql)
-        if kind is None or not kind.plain or not file.open:
-            self._file = file
-            self._query = (sql, bindings)
-            self.columns = None
-            self.read = 0
-            self.scans = False
-            self._rows = file.run(self, sql, bindings)
-            return
-        # The same in fewer steps, for what is done by the thousand.
-        try:
-            file.execute(sql, bindings, prepare_flags=USER)
-        except Exception as error:
-            raise file.failed(error, bindings) from error
-        total = file.total_changes()
-        self.written = (total - file.total) * kind.entries
-        file.total = total
-        self._rows = _NONE
-        self.columns = ()
-        self.read = 0
-
-    #: Rows looked at so far, and rows written, those of indexes included.
-    read: int
-    written: int
-    #: Whether SQLite is asked, at the end, how many rows were scanned.
-    scans: bool
-    columns: tuple[str, ...] | None
-    _rows: Iterator[Row]
-
-    def row(self) -> Row:
-        """The next row. Raises `StopIteration` if there is none."""
-        if self._rows is not _NONE and self._file.committing is not None:
-            self._file.settle()
-        try:
-            row = next(self._rows)
-        except StopIteration:
-            if self._rows is not _NONE:
-                self._rows = _NONE
-                if self.scans:
-                    self.read = max(self.read, self._file.scanned())
-            raise
-        except apsw.Error as error:
-            raise self._file.failed(error) from error
-        self.read += 1
-        return row
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the columns."""
-        if self.columns is None:
-            self.columns = self._file.names(*self._query)
-        return self.columns
-
-
 class ObjectFile:
     """The open file of an object that is running."""
 
@@ -155,7 +69,7 @@ class ObjectFile:
             self.total_changes = connection.total_changes
             #: How many rows had been changed before the next statement.
             self.total = 0
-            self.kinds: dict[str, _Kind] = {}
+            self.kinds: dict[str, Kind] = {}
             self._altered = False
             self._before = 0
             self._traced = False
@@ -226,7 +140,7 @@ class ObjectFile:
             ) from error
         except apsw.Error as error:
             raise self.failed(error) from error
-        if keyword(sql) in _ALTERING:
+        if keyword(sql) in ALTERING:
             self._alter()
 
     def _alter(self) -> None:
@@ -241,8 +155,8 @@ class ObjectFile:
     def _version(self) -> int:
         return int(self._own("PRAGMA schema_version")[0][0])
 
-    def _learn(self, sql: str) -> _Kind:
-        kind = _Kind(sql)
+    def _learn(self, sql: str) -> Kind:
+        kind = Kind(sql)
         if not kind.text:
             raise DurableObjectSqlError("SQL code did not contain a statement.")
         if len(self.kinds) >= _KNOWN:
@@ -292,7 +206,7 @@ class ObjectFile:
         """The platform's words for SQLite's and the driver's."""
         self.total = self.total_changes()
         if not isinstance(error, apsw.Error):
-            return _unbound(error, bindings)
+            return unbound(error, bindings)
         if self.open and not self._connection.in_transaction:
             # Some failures undo the whole transaction.
             self.open = False
@@ -501,24 +415,6 @@ class ObjectFile:
 
 def _written(changed: int, program: Program) -> int:
     return changed * program.entries + (1 if program.sequence and changed else 0)
-
-
-def _unbound(error: Exception, bindings: tuple[Any, ...]) -> Exception:
-    """Why the driver has not taken the bindings."""
-    for value in bindings:
-        if isinstance(value, int):
-            if not -(1 << 63) <= value < 1 << 63:
-                return DurableObjectTypeError("an integer has 64 bits in SQL")
-        elif isinstance(value, str):
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                return DurableObjectTypeError("a text must be one that UTF-8 can encode")
-        elif value is not None and not isinstance(value, float | bytes | bytearray | memoryview):
-            return DurableObjectTypeError(
-                f"a value of type {type(value).__name__} cannot be bound to an SQL query"
-            )
-    return error
 
 
 def redo_sequence(path: Path) -> int:

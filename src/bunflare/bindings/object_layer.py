@@ -1,0 +1,74 @@
+"""A running object's changes that are not on disk, and who waits for them to be."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Protocol
+
+from ..store import objects as store
+
+if TYPE_CHECKING:
+    from .object_data import ObjectData
+
+
+class Waiter(Protocol):
+    """Who is to be told what has become of a write."""
+
+    def settle(self, error: BaseException | None) -> None: ...
+
+
+class Layer:
+    """Changes that are not on disk: texts by key, None for a deleted one."""
+
+    __slots__ = ("alarm", "cleared", "data", "entries", "others", "restores", "sequence", "waiter")
+
+    #: Whose they are, once they were sent.
+    data: ObjectData
+
+    def __init__(self) -> None:
+        self.entries: dict[str, str | None] = {}
+        self.cleared = False
+        self.alarm: int | None = store.KEEP
+        #: Whether it is what an object was to begin with.
+        self.restores = False
+        #: The number of the redo record that has them.
+        self.sequence: int | None = None
+        #: Who waits for it to be on disk: mostly one.
+        self.waiter: Waiter | None = None
+        self.others: list[Waiter] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.entries) or self.cleared or self.alarm != store.KEEP
+
+    def put(self, other: Layer) -> None:
+        """Lay another one over this."""
+        if other.cleared:
+            self.cleared = True
+            self.entries = dict(other.entries)
+        else:
+            self.entries.update(other.entries)
+        if other.alarm != store.KEEP:
+            self.alarm = other.alarm
+
+    def wait(self, waiter: Waiter) -> None:
+        """Tell ``waiter`` what becomes of it, after those that wait already."""
+        if self.waiter is None:
+            self.waiter = waiter
+        elif self.others is None:
+            self.others = [waiter]
+        else:
+            self.others.append(waiter)
+
+    def settle(self, error: BaseException | None) -> None:
+        """Tell those that wait."""
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None:
+            waiter.settle(error)
+            others, self.others = self.others, None
+            if others is not None:
+                for waiter in others:
+                    waiter.settle(error)
+
+    def text(self) -> str:
+        """For the redo record."""
+        return json.dumps([self.cleared, list(self.entries.items()), self.alarm])

@@ -1,0 +1,144 @@
+"""What is open while a database is in use: its connections, its writer, its checkpoints."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+import apsw
+
+from .checkpoint import Checkpointer
+from .connection import BusyWait, Durability, connect, keep_plans
+from .directory import Directory
+from .reader import Reader
+from .systems import prepare
+from .transaction import Stale
+from .turnstile import Turnstile
+from .walindex import SUPPORTED, WalIndex
+from .writer import Writer
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, ThreadPoolExecutor
+
+#: How long a write waits for other processes before it fails with `DatabaseBusy`, in seconds.
+BUSY_TIMEOUT = 10.0
+
+
+class Running:
+    """What is open while a database is in use."""
+
+    def __init__(self, directory: Directory, durability: Durability) -> None:
+        self.path = directory.database
+        self.durability = durability
+        self._mutex = threading.Lock()
+        self._threads: ThreadPoolExecutor | None = None
+        # A reader belongs to its thread and goes with it.
+        self._readers: WeakValueDictionary[int, Reader] = WeakValueDictionary()
+        self.busy = busy = BusyWait(BUSY_TIMEOUT)
+        self._connection = connect(self.path, durability, busy)
+        try:
+            self.prepare(self._connection, directory)
+        except BaseException:
+            self._connection.close()
+            raise
+        self._commits = 0
+        self._turnstile = Turnstile(directory.turnstile)
+        self.index = WalIndex(self.path) if SUPPORTED else None
+        self.writer = Writer(
+            self._connection,
+            self.path,
+            busy,
+            self._turnstile,
+            self.executor,
+            self._before_commit,
+            self._after_commit,
+        )
+        self._checkpointer = Checkpointer(
+            self._connection,
+            directory,
+            durability,
+            self.executor,
+            self._release_readers,
+            self.writer.pause,
+            self,
+        )
+
+    def prepare(self, connection: apsw.Connection, directory: Directory) -> None:
+        """Make the file ready to be written to through this connection."""
+        prepare(connection, directory, BUSY_TIMEOUT)
+
+    def kept(self) -> AbstractContextManager[None]:
+        """What a checkpoint runs inside."""
+        return nullcontext()
+
+    def trim(self) -> None:
+        """What is done after a checkpoint, on its thread."""
+
+    def close_connection(self) -> None:
+        """Close the connection that writes, after all others."""
+        self._connection.close()
+
+    def executor(self) -> Executor:
+        """Threads for what may block."""
+        with self._mutex:
+            if self._threads is None:
+                # Imported here because most programs never need a thread.
+                from concurrent.futures import ThreadPoolExecutor
+
+                self._threads = ThreadPoolExecutor(4, thread_name_prefix="bunflare")
+            return self._threads
+
+    def open_reader(self) -> Reader:
+        connection = connect(self.path, self.durability, BusyWait(BUSY_TIMEOUT))
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+        connection.execute("PRAGMA query_only=1")
+        # The whole file, however large: what is mapped is the system's own cache of it.
+        connection.execute(f"PRAGMA mmap_size={1 << 40}")
+        reader = self.make_reader(connection)
+        with self._mutex:
+            self._readers[threading.get_ident()] = reader
+        return reader
+
+    def make_reader(self, connection: apsw.Connection) -> Reader:
+        keep_plans(connection)
+        return Reader(connection, self.path, self.index)
+
+    def only_used_by_this_thread(self) -> bool:
+        others = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
+        return self.writer.idle and others.isdisjoint(self._readers)
+
+    def opened(self) -> list[object]:
+        """Everything that holds a connection."""
+        return [self, *self._readers.values()]
+
+    def _before_commit(self) -> bytes | None:
+        self._commits = self._checkpointer.commits
+        reader = self._readers.get(threading.get_ident())
+        return None if reader is None else reader.before_commit()
+
+    def _after_commit(self, before: bytes | None, stale: list[Stale]) -> None:
+        reader = self._readers.get(threading.get_ident())
+        if reader is not None:
+            reader.after_commit(before, self._checkpointer.commits - self._commits, stale)
+        self._checkpointer.look()
+
+    def _release_readers(self) -> None:
+        """Let go of the snapshots that would keep the write-ahead log from starting anew."""
+        own = self._readers.get(threading.get_ident())
+        for reader in list(self._readers.values()):
+            if reader is own or reader.abandoned:
+                reader.release()
+
+    def close(self) -> None:
+        self.writer.close()
+        if self._threads is not None:
+            self._threads.shutdown(wait=True)
+        for reader in list(self._readers.values()):
+            reader.close()
+        self._checkpointer.close()
+        self.close_connection()
+        if self.index is not None:
+            self.index.close()
+        self._turnstile.close()
