@@ -114,7 +114,7 @@ async def test_without_the_shared_memory_every_read_asks_sqlite(
     import pytest
 
     assert isinstance(monkeypatch, pytest.MonkeyPatch)
-    monkeypatch.setattr("bunflare.store.database.SUPPORTED", False)
+    monkeypatch.setattr("bunflare.store.running.SUPPORTED", False)
     async with bunflare.open(directory, durability="normal") as state:
         kv = state.kv("A")
         with child(COMMITTER, directory, 50) as other:
