@@ -62,6 +62,12 @@ class Default(WorkerEntrypoint):
             {"delaySeconds": 0},
         )
         try:
+            await self.env.JOBS.send({"pair": (1, 2)})
+        except TypeError as error:
+            assert "tuple" in str(error) and "cannot be sent over RPC" in str(error), error
+        else:
+            raise AssertionError("a tuple was sent")
+        try:
             await self.env.JOBS.sendBatch([{"contentType": "text"}])
         except TypeError as error:
             return Response(str(error))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .worker import Worker
 
 QUEUE = Edge(
+    checked=True,
     options_at={"send": 1, "send_batch": 1, "pull": 0, "ack": 0, "peek": 0, "requeue": 0},
     undefined={QueueMetrics: frozenset({"oldest_message_timestamp"})},
 )
