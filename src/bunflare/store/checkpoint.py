@@ -78,6 +78,8 @@ class Checkpointer:
         self._pages = 0
         self._too_long = _TOO_LONG
         self._busy = False
+        #: Whether the long copy was made and the short one could not follow.
+        self._owed = False
         writing.set_wal_hook(self._count)
 
     def _count(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
@@ -93,7 +95,10 @@ class Checkpointer:
             except RuntimeError:
                 return
             self._busy = True
-            self._threads().submit(self._first, loop)
+            if self._owed:
+                self._continue()
+            else:
+                self._threads().submit(self._first, loop)
 
     def _first(self, loop: asyncio.AbstractEventLoop) -> None:
         """The long copy, beside the writers. Runs on a thread."""
@@ -120,11 +125,14 @@ class Checkpointer:
             return connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def _continue(self) -> None:
+        self._owed = False
         self._release_readers()
         try:
             self._pause_writer(self._second)
         except RuntimeError:
-            # The event loop has ended; the next commit, or closing the database, does the rest.
+            # The event loop has ended. Closing the database does the rest, or the next commit:
+            # where each write has an event loop of its own, none lives as long as a long copy.
+            self._owed = True
             self._busy = False
 
     def _second(self) -> None:
