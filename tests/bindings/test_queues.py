@@ -271,7 +271,7 @@ async def test_sends_that_fail_together_all_say_so(
         raise bunflare.DatabaseFull("no room")
 
     with monkeypatch.context() as patch:
-        patch.setattr("bunflare.store.queues.send_gathered", refuse)
+        patch.setattr("bunflare.store.queues._grown", refuse)
         results = await asyncio.gather(
             *[queue.send(number) for number in range(5)], return_exceptions=True
         )

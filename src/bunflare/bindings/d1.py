@@ -139,14 +139,12 @@ class D1PreparedStatement:
     async def all(self) -> D1Result:
         """Run it: all rows, and what was done."""
         database = self._database
-        outcome = database.read(self._bound, True)
-        if outcome is None:
-            future = database.file.quick(self._bound)
-            if future is not None:
-                done, size = await future
-                database.seen()
-                return _result(done, size)
-            outcome = await database.query(self._bound, True)
+        future = database.file.quick(self._bound)
+        if future is not None:
+            done, size = await future
+            database.seen()
+            return _result(done, size)
+        outcome = database.read(self._bound, True) or await database.query(self._bound, True)
         columns, rows = outcome[:2]
         result = _result((columns, (), *outcome[SECONDS:]), outcome[SIZE_AFTER])
         # Whoever asks for rows wants them.

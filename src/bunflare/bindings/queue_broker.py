@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 from ..errors import DatabaseError
 from ..store import queue_delivery as store
 from ..store import queues
+from ..store.gathered import Gatherer
 from ..store.loops import call_soon
 from ..timer import Chore
-from .queue_outbox import Outbox
 
 if TYPE_CHECKING:
     from ..clock import Clock
@@ -57,7 +57,8 @@ class Broker:
         self.clock = clock
         self.timer = timer
         self._retention = retention
-        self.outbox = Outbox(database)
+        #: What is sent alone.
+        self.outbox = Gatherer[queues.Weighed, queues.Metrics](database, queues.send_gathered)
         self._consumers: dict[str, list[Consumer]] = {}
         self._holder: str | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

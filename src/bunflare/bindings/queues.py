@@ -207,9 +207,9 @@ class Queue:
         row = (_ids.new(now), self._queue, text, kind, visible, now)
         if self._session.immediate:
             broker = self._broker
-            if broker.outbox.hindered:
+            if broker.database.hindered:
                 await broker.database.admit()
-            sent = await broker.outbox.send(row, size)
+            sent = await broker.outbox.add((row, size))
             broker.sent(self._queue)
         else:
             sent = await self._session.write(store.send_many, [row], size)

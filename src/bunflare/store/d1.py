@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -23,7 +22,7 @@ import apsw
 from ..errors import D1Error
 from .connection import BusyWait, Durability, connect, enter_wal, translate
 from .d1_connection import keyword, statements
-from .d1_executor import D1Executor, Group, Step
+from .d1_executor import D1Executor, Step
 from .d1_reader import (
     LONGEST,
     PAGE_SIZE,
@@ -40,10 +39,13 @@ from .d1_reader import (
 from .database import Database, _registry, _registry_lock
 from .directory import Directory
 from .gate import output_gate
+from .gathered import Gatherer
 from .history import History
 from .history_files import Position
 from .past import trim
+from .reader import Before
 from .running import Running
+from .transaction import Transaction
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -111,7 +113,7 @@ class D1Running(Running):
             raise translate(error, path) from error
         path.chmod(0o600)
 
-    def _after_commit(self, before: bytes | None, stale: list[Any]) -> None:
+    def _after_commit(self, before: Before | None, stale: list[Any]) -> None:
         super()._after_commit(before, stale)
         self.history.note()
 
@@ -166,7 +168,7 @@ class D1File(Database):
         self._kinds: dict[str, _Kind] = {}
         self._now = now
         self._asked = 0
-        self._groups: dict[asyncio.AbstractEventLoop, Group] = {}
+        self._gatherer = Gatherer[Step, tuple[Done, int]](self, self._gathered, self._sized)
         super().__init__(directory, durability)
 
     def _open(self) -> D1Running:
@@ -245,28 +247,15 @@ class D1File(Database):
             return None
         if output_gate.get() is not None:
             return None
-        loop = asyncio.get_running_loop()
-        step = (sql, parameters, kind.program)
-        group = self._groups.get(loop)
-        if group is not None:
-            future = group.add(step)
-            if future is not None:
-                return future
-        running = self.running
-        group = self._groups[loop] = Group(running.executes, loop, self._grouped)
-        future = group.add(step)
-        running.writer.submit(group.run, ()).add_done_callback(partial(self._over, group))
-        return future
+        return self._gatherer.add((sql, parameters, kind.program))
 
-    def _over(self, group: Group, operation: asyncio.Future[None]) -> None:
-        loop = operation.get_loop()
-        if self._groups.get(loop) is group:
-            del self._groups[loop]
-        group.over(operation)
+    def _gathered(self, _tx: Transaction, steps: list[Step]) -> list[Any]:
+        return self.running.executes.quick(steps, stop=False)
 
-    def _grouped(self) -> int:
+    def _sized(self, done: Sequence[Any]) -> list[Any]:
         self._relearn()
-        return self._newest_size()
+        size = self._newest_size()
+        return [(one, size) if one.__class__ is tuple else one for one in done]
 
     async def query(self, bound: Bound, counted: bool) -> Outcome:
         """Run what `read` and `quick` do not: the statement, or several as one transaction."""
@@ -314,7 +303,7 @@ class D1File(Database):
             last.append(len(steps) - 1)
         running = self.running
         # What is asked for after this comes after it.
-        self._groups.pop(asyncio.get_running_loop(), None)
+        self._gatherer.part()
         done = await self.write(running.executes.run, steps, heavy=heavy)
         if heavy and any(one[5] and not one[3] for one in done):
             # The schema may have changed, and with it what is known of programs.

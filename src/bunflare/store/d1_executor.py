@@ -1,18 +1,15 @@
 """Running the statements that write to a D1 database, and counting what they did.
 
 Most writes are one short statement of which all is known: its program runs through no table and
-leaves nothing to be checked at the commit. What an event loop's turn asks for of that kind is one
-`Group`: a single operation of the writer's, in which a failing statement undoes itself and harms no
+leaves nothing to be checked at the commit. What an event loop's turn asks for of that kind is
+gathered into one operation of the writer's, in which a failing statement undoes itself and harms no
 other. All else is an operation of its own.
 """
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import apsw
@@ -29,13 +26,11 @@ from .d1_reader import (
     bounded,
     columns_of,
 )
-from .loops import call_soon
 from .transaction import Transaction
 
 #: A statement, its parameters, and what its program says.
 Step = tuple[str, tuple[Any, ...], Program]
 
-_LARGEST_GROUP = 1024
 # A statement that gives no rows and no columns.
 _NO_ROWS: tuple[Row, ...] = ()
 
@@ -201,76 +196,3 @@ class _Rows:
 
     def written(self) -> int:
         return self._written
-
-
-class Group:
-    """Short statements of one turn of an event loop, and who waits for them."""
-
-    __slots__ = ("_closed", "_executor", "_futures", "_loop", "_mutex", "_size", "_steps")
-
-    def __init__(
-        self,
-        executor: D1Executor,
-        loop: asyncio.AbstractEventLoop,
-        size: Callable[[], int],
-    ) -> None:
-        self._executor = executor
-        self._loop = loop
-        self._size = size
-        self._steps: list[Step] = []
-        self._futures: list[asyncio.Future[tuple[Done, int]]] = []
-        # The writer may run it in another event loop, on another thread.
-        self._mutex = threading.Lock()
-        self._closed = False
-
-    def add(self, step: Step) -> asyncio.Future[tuple[Done, int]] | None:
-        """One more statement: what it did, and the database's size. None if it is too late."""
-        with self._mutex:
-            if self._closed:
-                return None
-            future: asyncio.Future[tuple[Done, int]] = self._loop.create_future()
-            self._steps.append(step)
-            self._futures.append(future)
-            if len(self._steps) >= _LARGEST_GROUP:
-                self._closed = True
-            return future
-
-    def run(self, tx: Transaction) -> None:
-        """A write function."""
-        with self._mutex:
-            self._closed = True
-        if any(future.cancelled() for future in self._futures):
-            wanted = [not future.cancelled() for future in self._futures]
-            self._steps = [one for one, keep in zip(self._steps, wanted, strict=True) if keep]
-            self._futures = [one for one, keep in zip(self._futures, wanted, strict=True) if keep]
-        done = self._executor.quick(self._steps, stop=False)
-        tx.after(partial(self._committed, done))
-
-    def _committed(self, done: list[Any]) -> None:
-        size = self._size()
-        try:
-            here = asyncio.get_running_loop() is self._loop
-        except RuntimeError:
-            here = False
-        if here:
-            self._settle(done, size)
-        else:
-            call_soon(self._loop, partial(self._settle, done, size))
-
-    def _settle(self, done: list[Any], size: int) -> None:
-        for future, one in zip(self._futures, done, strict=True):
-            if future.done():
-                continue
-            if one.__class__ is tuple:
-                future.set_result((one, size))
-            else:
-                future.set_exception(one)
-
-    def over(self, operation: asyncio.Future[None]) -> None:
-        """What the writer made of it: only failures are news."""
-        error = asyncio.CancelledError() if operation.cancelled() else operation.exception()
-        if error is None:
-            return
-        for future in self._futures:
-            if not future.done():
-                future.set_exception(error)

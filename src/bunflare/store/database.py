@@ -22,6 +22,7 @@ from ..errors import DatabaseError, StateError
 from .connection import Durability, translate
 from .directory import MEMORY, Directory, locate, open_directory
 from .gate import output_gate, pass_output_gate
+from .operation import Operation
 from .running import Running
 from .session import View
 from .transaction import Transaction
@@ -85,6 +86,10 @@ class Database:
         """`write`, whatever the running task holds or waits for. Not to be cancelled."""
         return self._start().writer.submit(function, args)
 
+    def enqueue(self, operation: Operation) -> None:
+        """Have the writer do it in its turn; it learns itself what has become of it."""
+        self._start().writer.enqueue(operation)
+
     async def when_over(self, close: Callable[[], Awaitable[object]]) -> None:
         """Await ``close()``: what was written is on disk."""
         await close()
@@ -93,6 +98,11 @@ class Database:
     def busy(self) -> bool:
         """Whether something is being written."""
         return self._running is not None and not self._running.writer.idle
+
+    @property
+    def hindered(self) -> bool:
+        """Whether `admit` has something to wait for, or to refuse."""
+        return self.in_transaction or output_gate.get() is not None
 
     @property
     def in_transaction(self) -> bool:

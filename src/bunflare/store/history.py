@@ -23,7 +23,6 @@ from __future__ import annotations
 import logging
 import os
 import random
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -48,8 +47,6 @@ from .walindex import WalIndex
 
 _log = logging.getLogger("bunflare")
 
-_INDEX_SALTS = slice(32, 40)
-_INDEX_FRAMES = slice(16, 20)
 _CHUNK = 1024 * 1024
 # How long another process may keep us from a checkpoint, in seconds.
 _PATIENCE = 0.2
@@ -84,7 +81,8 @@ class History:
         self.settings = self.files.settings()
         self._database = database
         self._log = Path(f"{database}-wal")
-        self._index = index
+        #: How many frames the log has, and which life of it that is.
+        self._look = self._ask_log if index is None else index.log
         self._now = now
         self._durable = durable
         self._connection: apsw.Connection | None = None
@@ -94,7 +92,7 @@ class History:
         self._times = -1
         self._salts = b""
         self._number = 0
-        self._noted: tuple[bytes, int] = (b"", 0)
+        self._noted: tuple[int, bytes] = (0, b"")
         self._checked = b""
         self._begun: tuple[apsw.Connection, Position] | None = None
         #: Whether a base is to be made before one can go back.
@@ -108,13 +106,9 @@ class History:
 
     # -- what there is ---------------------------------------------------------------------
 
-    def _look(self) -> tuple[bytes, int]:
-        """Which life of the log it is, and how many frames it has."""
-        if self._index is not None:
-            header = self._index.whole_header()
-            return header[_INDEX_SALTS], int.from_bytes(header[_INDEX_FRAMES], sys.byteorder)
+    def _ask_log(self) -> tuple[int, bytes]:
         frames, _ = self._ask()
-        return self._log_header()[SALTS], max(frames, 0)
+        return max(frames, 0), self._log_header()[SALTS]
 
     def _ask(self) -> tuple[int, int]:
         """How many frames the log has, and how many of them are copied to the database."""
@@ -134,7 +128,7 @@ class History:
         """Find out whether the database is as we left it; where its history ends so far."""
         numbers = self.files.generations()
         newest = numbers[-1] if numbers else 0
-        salts, frames = self._look()
+        frames, salts = self._look()
         if frames and newest and self.files.salts(newest) == salts:
             self.wanting = not self.files.based(newest)
         else:
@@ -177,7 +171,7 @@ class History:
         if not self.settings.on:
             return
         try:
-            seen = salts, frames = self._look()
+            seen = frames, salts = self._look()
             if seen == self._noted or not frames:
                 return
             if salts != self._salts:
@@ -191,7 +185,7 @@ class History:
     def position(self) -> Position:
         """The present state's."""
         for _ in range(_TRIES):
-            salts, frames = self._look()
+            frames, salts = self._look()
             if not frames:
                 if not self._number:
                     return self._end
@@ -260,7 +254,7 @@ class History:
     def _keep(self) -> None:
         """Make our copy of the log the same as the log. The lock is held."""
         for _ in range(_TRIES):
-            salts, frames = self._look()
+            frames, salts = self._look()
             if not frames or self._append(salts, frames):
                 return
         raise apsw.BusyError(_BUSY)
@@ -365,7 +359,7 @@ class History:
 
     def _base_position(self) -> Position:
         for _ in range(_TRIES):
-            salts, frames = self._look()
+            frames, salts = self._look()
             if not frames:
                 return Position(self.files.sealed().get("next", 0) or 1, 0)
             with suppress(_BegunAnewError):

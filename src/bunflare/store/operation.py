@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from .loops import call_soon
 
 
 class Operation:
+    """Work for the writer, and one who waits for a future."""
+
     __slots__ = (
         "alone",
         "args",
@@ -43,6 +44,22 @@ class Operation:
         #: Whether it shares its commit with nothing else.
         self.alone = heavy or function is None
 
+    def given_up(self) -> bool:
+        """Whether nobody wants it any more."""
+        return self.future.cancelled()
+
+    def settle(self) -> None:
+        """Tell who waits, in their event loop, or where that has ended."""
+        future = self.future
+        if future.done() or self.loop.is_closed():
+            # The caller gave up, or went with its event loop, while this was on its way.
+            if self.unwanted is not None:
+                self.unwanted()
+        elif self.error is not None:
+            future.set_exception(self.error)
+        else:
+            future.set_result(self.result)
+
 
 class Pause(Operation):
     """Work, if any, that wants the writer to stand still, outside of any transaction."""
@@ -58,18 +75,6 @@ def deliver(*operations: Operation) -> None:
         current = None
     for operation in operations:
         if operation.loop is current:
-            _settle(operation)
+            operation.settle()
         else:
-            call_soon(operation.loop, partial(_settle, operation))
-
-
-def _settle(operation: Operation) -> None:
-    future = operation.future
-    if future.done() or operation.loop.is_closed():
-        # The caller gave up, or went with its event loop, while this was on its way.
-        if operation.unwanted is not None:
-            operation.unwanted()
-    elif operation.error is not None:
-        future.set_exception(operation.error)
-    else:
-        future.set_result(operation.result)
+            call_soon(operation.loop, operation.settle)

@@ -238,6 +238,8 @@ _NOTHING: Metrics = (0, 0, int(NEVER))
 
 #: id, queue, body, content_type, visible_at, created_at
 Sent = tuple[str, str, str, str, int, int]
+#: One, and the bytes of its body.
+Weighed = tuple[Sent, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +277,14 @@ def send_many(tx: Transaction, rows: list[Sent], size: int) -> Metrics:
     return _grown(tx, queue)
 
 
-def send_gathered(tx: Transaction, rows: list[tuple[Sent, int]]) -> dict[str, Metrics]:
-    """Messages of any queues, each with the bytes of its body. The metrics of the queues then."""
+def send_gathered(tx: Transaction, rows: list[Weighed]) -> list[Metrics]:
+    """Messages of any queues. For each the metrics of its queue, once all of them are there."""
+    if len(rows) == 1:
+        row, size = rows[0]
+        queue = row[1]
+        tx.run(_SEND, row)
+        tx.run(_COUNT_SENT, (queue, 1, size))
+        return [_grown(tx, queue)]
     tx.many(_SEND, [row for row, _ in rows])
     sizes: dict[str, list[int]] = {}
     for row, size in rows:
@@ -287,7 +295,8 @@ def send_gathered(tx: Transaction, rows: list[tuple[Sent, int]]) -> dict[str, Me
             sizes[queue] = [size]
     for queue, several in sizes.items():
         tx.run(_COUNT_SENT, (queue, len(several), sum(several)))
-    return {queue: _grown(tx, queue) for queue in sizes}
+    metrics = {queue: _grown(tx, queue) for queue in sizes}
+    return [metrics[row[1]] for row, _ in rows]
 
 
 def _grown(tx: Transaction, queue: str) -> Metrics:

@@ -53,8 +53,8 @@ class Reader:
         "_path",
         "_seen",
         "_skipped",
-        "_thread",
         "_warm",
+        "thread",
     )
 
     def __init__(self, connection: apsw.Connection, path: Path, index: WalIndex | None) -> None:
@@ -65,7 +65,8 @@ class Reader:
         self._execute = self._cursor.execute
         self._held = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.get_ident()
+        #: The one it belongs to.
+        self.thread = threading.get_ident()
         self._seen = b""
         # Two generations instead of a list of recent use: what is read again moves to the young
         # one, and when that is full the old one is dropped whole.
@@ -176,7 +177,7 @@ class Reader:
 
     def _give_up(self) -> None:
         # An event loop may be closed by another thread; this one notices by itself.
-        if threading.get_ident() == self._thread:
+        if threading.get_ident() == self.thread:
             self._loop = None
             self.release()
 
@@ -193,12 +194,15 @@ class Reader:
 
     # -- own commits -----------------------------------------------------------------------
 
-    def before_commit(self) -> bytes | None:
-        """To be called with the write lock taken. The header, if what is remembered is current."""
-        if self._index is None:
+    def before_commit(self) -> Before | None:
+        """To be called with the write lock taken. The header, if what is remembered is current.
+
+        None if `after_commit` has nothing to do.
+        """
+        if self._index is None or not (self._held or self._hot or self._warm):
             return None
         header = self._index.header()
-        return header if header == self._seen else None
+        return self, header if header == self._seen else None
 
     def after_commit(self, before: bytes | None, commits: int, stale: list[Stale]) -> None:
         """Keep what is remembered across a commit of our own, except for the rows it changed.
@@ -249,3 +253,7 @@ class Reader:
 
 def _small(value: object) -> bool:
     return isinstance(value, str) and len(value) <= _SMALL
+
+
+#: What a reader knew before a commit.
+Before = tuple[Reader, bytes | None]

@@ -12,7 +12,7 @@ import apsw
 from .checkpoint import Checkpointer
 from .connection import BusyWait, Durability, connect, keep_plans
 from .directory import Directory
-from .reader import Reader
+from .reader import Before, Reader
 from .systems import prepare
 from .transaction import Stale
 from .turnstile import Turnstile
@@ -113,15 +113,17 @@ class Running:
         """Everything that holds a connection."""
         return [self, *self._readers.values()]
 
-    def _before_commit(self) -> bytes | None:
+    def _before_commit(self) -> Before | None:
         self._commits = self._checkpointer.commits
         reader = self._readers.get(threading.get_ident())
         return None if reader is None else reader.before_commit()
 
-    def _after_commit(self, before: bytes | None, stale: list[Stale]) -> None:
-        reader = self._readers.get(threading.get_ident())
-        if reader is not None:
-            reader.after_commit(before, self._checkpointer.commits - self._commits, stale)
+    def _after_commit(self, before: Before | None, stale: list[Stale]) -> None:
+        if before is not None:
+            reader, header = before
+            # Where an event loop ended meanwhile, this may be another thread.
+            if reader.thread == threading.get_ident():
+                reader.after_commit(header, self._checkpointer.commits - self._commits, stale)
         self._checkpointer.look()
 
     def _release_readers(self) -> None:

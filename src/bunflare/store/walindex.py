@@ -21,10 +21,12 @@ import mmap
 import os
 import sys
 from pathlib import Path
+from struct import Struct
 
 _HEADER_SIZE = 48
 _TRIES = 1000
 _COUNTER = slice(8, 12)
+_LOG = Struct("=16xI12x8s8x")
 
 #: Only where it was tested: other processors order memory otherwise, other systems lock otherwise.
 SUPPORTED = sys.platform == "linux" and os.uname().machine == "x86_64"
@@ -47,13 +49,15 @@ class WalIndex:
         """What changes with every commit."""
         return self._map[:_HEADER_SIZE]
 
-    def whole_header(self) -> bytes:
-        """The header, not in the middle of being rewritten: SQLite writes it twice."""
+    def log(self) -> tuple[int, bytes]:
+        """How many frames the log has, and the salts that tell this life of it from others."""
+        unpack, mapped = _LOG.unpack_from, self._map
         for _ in range(_TRIES):
-            both = self._map[: 2 * _HEADER_SIZE]
-            if both[:_HEADER_SIZE] == both[_HEADER_SIZE:]:
+            found = unpack(mapped, 0)
+            # SQLite writes the header twice: two that differ are being rewritten.
+            if found == unpack(mapped, _HEADER_SIZE):
                 break
-        return both[:_HEADER_SIZE]
+        return found
 
     def close(self) -> None:
         """To be called when no connection of this process is open any more."""

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from pathlib import Path
 
+    from .reader import Before
     from .transaction import Stale
 
 T = TypeVar("T")
@@ -66,8 +67,8 @@ class Writer:
         busy: BusyWait,
         turnstile: Turnstile,
         threads: Callable[[], Executor],
-        committing: Callable[[], bytes | None],
-        committed: Callable[[bytes | None, list[Stale]], None],
+        committing: Callable[[], Before | None],
+        committed: Callable[[Before | None, list[Stale]], None],
     ) -> None:
         self._connection = connection
         self._execute = connection.cursor().execute
@@ -95,19 +96,19 @@ class Writer:
     ) -> asyncio.Future[T]:
         """Have ``function(transaction, *args)`` run in the next group."""
         operation = Operation(function, args, heavy, asyncio.get_running_loop())
-        self._enqueue(operation)
+        self.enqueue(operation)
         return operation.future
 
     def request(self) -> asyncio.Future[Transaction]:
         """Ask for a transaction of one's own, to be ended with `end`."""
         operation = Operation(None, (), False, asyncio.get_running_loop())
-        self._enqueue(operation)
+        self.enqueue(operation)
         return operation.future
 
     def pause(self, work: Callable[[], None]) -> None:
         """Run ``work`` on a thread while nothing is written. Nobody waits for it."""
         try:
-            self._enqueue(Pause(work, (), True, asyncio.get_running_loop()))
+            self.enqueue(Pause(work, (), True, asyncio.get_running_loop()))
         except StateError:
             # Closing does what a pause is asked for.
             return
@@ -115,16 +116,17 @@ class Writer:
     def aside(self, work: Callable[[], None]) -> asyncio.Future[None]:
         """Run ``work``, which raises nothing, on a thread while nothing is written."""
         operation = Pause(work, (), True, asyncio.get_running_loop())
-        self._enqueue(operation)
+        self.enqueue(operation)
         return operation.future
 
     def drain(self) -> asyncio.Future[None]:
         """Wait until all that was asked for before has been done, whether it succeeded or not."""
         operation = Pause(None, (), True, asyncio.get_running_loop())
-        self._enqueue(operation)
+        self.enqueue(operation)
         return operation.future
 
-    def _enqueue(self, operation: Operation) -> None:
+    def enqueue(self, operation: Operation) -> None:
+        """Have it done in its turn; it learns itself what has become of it."""
         loop = operation.loop
         with self._mutex:
             if self._closed:
@@ -195,7 +197,7 @@ class Writer:
             if waiting[0].alone and group:
                 break
             operation = waiting.popleft()
-            if operation.future.cancelled():
+            if operation.given_up():
                 continue
             group.append(operation)
             if operation.alone:
@@ -294,26 +296,29 @@ class Writer:
             self._enter(group, careful=True)
 
     def _heavy(self, group: list[Operation], transaction: Transaction) -> BaseException | None:
-        # Beside its megabytes a savepoint costs nothing.
-        return self._statements(group, transaction, True) or self._commit()
+        return self._statements(group, transaction, False) or self._commit()
 
     def _statements(
         self, group: list[Operation], transaction: Transaction, careful: bool
     ) -> BaseException | None:
         """Run the group's functions. What comes back is why there can be no commit at all."""
-        run = self._cautious if careful else self._optimistic
         try:
-            for operation in group:
-                run(operation, transaction)
-        except apsw.Error as error:
-            return translate(error, self._path)
+            if len(group) == 1:
+                # Whatever it had changed before it failed goes with the group.
+                operation = group[0]
+                assert operation.function is not None
+                operation.result = operation.function(transaction, *operation.args)
+            else:
+                run = self._cautious if careful else self._optimistic
+                for operation in group:
+                    run(operation, transaction)
+        except Exception as error:
+            return self._own(error)
         except BaseException as error:
-            if not isinstance(error, Exception):
-                # Control flow of the program (an interrupt, an exit): nothing is written.
-                self._rollback()
-                self._fail(group, StateError(f"interrupted by {type(error).__name__}"))
-                raise
-            return error
+            # Control flow of the program (an interrupt, an exit): nothing is written.
+            self._rollback()
+            self._fail(group, StateError(f"interrupted by {type(error).__name__}"))
+            raise
         return None
 
     def _optimistic(self, operation: Operation, transaction: Transaction) -> None:
@@ -367,7 +372,7 @@ class Writer:
         self,
         group: list[Operation],
         transaction: Transaction,
-        before: bytes | None,
+        before: Before | None,
         error: BaseException | None,
     ) -> None:
         if error is not None:
@@ -378,7 +383,7 @@ class Writer:
         deliver(*group)
         self._release()
 
-    def _after_commit(self, before: bytes | None, transaction: Transaction) -> None:
+    def _after_commit(self, before: Before | None, transaction: Transaction) -> None:
         if not self._closed:
             self._committed(before, transaction.stale)
         for action in transaction.afterwards:
@@ -448,7 +453,7 @@ class Writer:
             raise error
 
     def _ended(
-        self, transaction: Transaction, before: bytes | None, error: BaseException | None
+        self, transaction: Transaction, before: Before | None, error: BaseException | None
     ) -> None:
         if error is None:
             self._after_commit(before, transaction)
