@@ -59,15 +59,13 @@ class Gathered(Operation, Generic[T, R]):
 
     def add(self, item: T) -> asyncio.Future[R] | None:
         """One more item: its result. None if it is too late for that."""
-        future: asyncio.Future[R] = self.loop.create_future()
         with self._mutex:
-            if self._closed:
+            if self._closed or len(self._items) >= _MOST:
                 return None
+            future: asyncio.Future[R] = asyncio.Future(loop=self.loop)
             self._items.append(item)
             self._futures.append(future)
-            if len(self._items) >= _MOST:
-                self._closed = True
-        return future
+            return future
 
     def given_up(self) -> bool:
         return False
@@ -97,7 +95,7 @@ class Gathered(Operation, Generic[T, R]):
             outcomes = self.result
         for future, outcome in zip(futures, outcomes, strict=True):
             if future.done():
-                continue
+                continue  # given up
             if isinstance(outcome, BaseException):
                 future.set_exception(outcome)
             else:
