@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 
 import bunflare
 from bunflare import values
-from bunflare.values import TAG, dumps, loads
+from bunflare.quick_json import TAG
+from bunflare.values import dumps, loads
 
 MOST = 2**53 - 1
 PAIR = "\ud83d" + "\ude00"  # two lone surrogates; their escapes, side by side, are one character

@@ -1,10 +1,21 @@
-"""JSON text of plain values, by the C encoder that Python's own ``json`` makes anew each time."""
+"""Plain values, and their JSON text by the C encoder that ``json`` makes anew each time."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from math import inf
 from typing import Any
+
+#: The one key of an object that is more than JSON: :mod:`bunflare.values`.
+TAG = "$bunflare"
+#: The integers that all programs read alike.
+MOST = 2**53 - 1
+# Each level counts as one frame of Python's stack when a text is read, and a stack has 1,000. A
+# limit well below that lets what was stored from a shallow stack be read from a deep one.
+DEEPEST = 400
+
+_only_texts = frozenset({str}).issuperset
 
 
 def _make() -> Callable[[Any], str]:
@@ -20,3 +31,41 @@ def _make() -> Callable[[Any], str]:
 
 #: `json.JSONEncoder.encode` without blanks, and with characters as they are.
 encode = _make()
+
+
+def is_plain(value: Any) -> bool:
+    """Whether JSON says the value exactly: no other types, and no container twice."""
+    if type(value) is dict and _only_texts(map(type, value.values())):
+        # As messages often are.
+        return _only_texts(map(type, value)) and TAG not in value
+    seen: set[int] = set()
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        below: list[Any] = []
+        for item in level:
+            kind = type(item)
+            if kind is str or item is None or kind is bool:
+                continue
+            if kind is int:
+                if not -MOST <= item <= MOST:
+                    return False
+            elif kind is float:
+                if not -inf < item < inf:
+                    return False
+            elif (kind is not dict and kind is not list) or id(item) in seen:
+                return False
+            else:
+                seen.add(id(item))
+                if kind is list:
+                    below += item
+                    continue
+                if TAG in item:
+                    return False
+                for key in item:
+                    if type(key) is not str:
+                        return False
+                below += item.values()
+        if not below:
+            return True
+        level = below
+    raise RecursionError

@@ -49,14 +49,9 @@ from typing import Any, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from .errors import StoredError, ValueCorrupt, ValueNotSerializable
+from .quick_json import DEEPEST, MOST, TAG, is_plain
 from .quick_json import encode as readable
 
-TAG = "$bunflare"
-
-_MOST = 2**53 - 1
-# Each level counts as one frame of Python's stack when a text is read, and a stack has 1,000. A
-# limit well below that lets what was stored from a shallow stack be read from a deep one.
-_DEEPEST = 400
 # Python reads and writes decimals only up to a number of digits that can be set: 640 at least.
 _MOST_DECIMAL_BITS = 2048
 _TOO_DEEP = "it is nested too deeply"
@@ -71,12 +66,12 @@ _T = TypeVar("_T")
 def dumps(value: Any) -> str:
     """The text of ``value``. Raises `ValueNotSerializable` for what cannot be stored."""
     # Most values are a number or a short text.
-    if type(value) is int and -_MOST <= value <= _MOST:
+    if type(value) is int and -MOST <= value <= MOST:
         return repr(value)
     if type(value) is str and value.isascii():
         return _quoted(value)
     try:
-        text = readable(value if _is_plain(value) else _Encoder().tree(value))
+        text = readable(value if is_plain(value) else _Encoder().tree(value))
         if not text.isascii():
             try:
                 text.encode()
@@ -111,41 +106,6 @@ def loads(text: str | bytes) -> Any:
         raise ValueCorrupt(f"the stored text cannot be read: {error}") from error
 
 
-def _is_plain(value: Any) -> bool:
-    """Whether JSON says the value exactly: no other types, and no container twice."""
-    seen: set[int] = set()
-    level = [value]
-    for _ in range(_DEEPEST + 1):
-        below: list[Any] = []
-        for item in level:
-            kind = type(item)
-            if kind is str or item is None or kind is bool:
-                continue
-            if kind is int:
-                if not -_MOST <= item <= _MOST:
-                    return False
-            elif kind is float:
-                if not -inf < item < inf:
-                    return False
-            elif (kind is not dict and kind is not list) or id(item) in seen:
-                return False
-            else:
-                seen.add(id(item))
-                if kind is list:
-                    below += item
-                    continue
-                if TAG in item:
-                    return False
-                for key in item:
-                    if type(key) is not str:
-                        return False
-                below += item.values()
-        if not below:
-            return True
-        level = below
-    raise RecursionError
-
-
 # What has no parts: type -> JSON.
 
 
@@ -166,7 +126,7 @@ def _from_str(value: str) -> Any:
 
 def _from_int(value: int) -> Any:
     number = int.__int__(value)
-    if -_MOST <= number <= _MOST:
+    if -MOST <= number <= MOST:
         return number
     long = number.bit_length() > _MOST_DECIMAL_BITS
     return _tagged("int", hex(number) if long else str(number))
@@ -379,7 +339,7 @@ class _Encoder:
 
 def _measure(tree: Any) -> None:
     level = [tree]
-    for _ in range(_DEEPEST + 1):
+    for _ in range(DEEPEST + 1):
         level = [part for i in level if type(i) in _PARTS for part in _PARTS[type(i)](i)]
         if not level:
             return

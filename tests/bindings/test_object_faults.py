@@ -12,7 +12,9 @@ import pytest
 
 import bunflare
 from bunflare import DurableObject, DurableObjectSqlError
+from bunflare.bindings.object_flush import Batch
 from bunflare.bindings.object_link import LinkServer
+from bunflare.store.operation import Operation
 from tests.support import eventually
 
 Work = Callable[[bunflare.DurableObjectState], Any]
@@ -65,21 +67,17 @@ async def test_what_a_crash_finds_under_way_is_whole_whatever_came_after_it(
     stub = stub_of(state)
     assert await stub.add(1) == 1
     with monkeypatch.context() as patch:
-        never: list[asyncio.Future[None]] = []
-
-        def submit(*_: object) -> asyncio.Future[None]:
-            never.append(asyncio.get_running_loop().create_future())
-            return never[-1]
-
-        patch.setattr(state.database, "submit", submit)
+        never: list[Operation] = []
+        patch.setattr(state.database, "enqueue", never.append)
         calls = [stub.add(2), stub.only_put("key", "value"), stub.add(3), stub.only_sql(4)]
         await asyncio.sleep(0)
         await eventually(lambda: len(never) >= 1 and not _busy(state))
         assert not any(call.done() for call in calls)
         ours = shutil.ignore_patterns("sockets", "processes")
         shutil.copytree(directory, tmp_path / "copy", ignore=ours)
-        for future in never:
-            future.cancel()
+        for operation in never:
+            operation.error = asyncio.CancelledError()
+            operation.settle()
         await asyncio.gather(*calls, return_exceptions=True)
     await state.close()
     async with bunflare.open(tmp_path / "copy") as copy:
@@ -103,26 +101,18 @@ async def test_an_object_that_is_reset_with_writes_under_way_loses_none_and_repe
 ) -> None:
     stub = stub_of(state)
     await stub.add(1)
-    submit = state.database.submit
-    freed = asyncio.Event()
-
-    def late(function: Any, *args: Any) -> Any:
-        async def later() -> Any:
-            await freed.wait()
-            return await submit(function, *args)
-
-        return asyncio.ensure_future(later())
-
+    late: list[Operation] = []
     with monkeypatch.context() as patch:
-        patch.setattr(state.database, "submit", late)
+        patch.setattr(state.database, "enqueue", late.append)
         calls = [stub.add(2), stub.only_put("balance", 50), stub.leave()]
         with pytest.raises(bunflare.DurableObjectReset, match="enough"):
             await calls[2]
         # The next instance sees what is under way, and writes over it.
         again = asyncio.ensure_future(_both(stub))
-        await asyncio.sleep(0.01)
-        freed.set()
-        assert await again == [{"balance": 50, "after": True}, [1, 2]]
+        await eventually(lambda: not _busy(state))
+    for operation in late:
+        state.database.enqueue(operation)
+    assert await again == [{"balance": 50, "after": True}, [1, 2]]
     await asyncio.gather(*calls, return_exceptions=True)
     state._objects["Box"].evict(str(stub.id))
     assert await stub.look() == [{"balance": 50, "after": True}, [1, 2]]
@@ -139,18 +129,14 @@ async def test_the_next_instance_fails_with_the_writes_that_it_has_seen(
     stub = stub_of(state)
     await stub.add(1)
     with monkeypatch.context() as patch:
-        futures: list[asyncio.Future[None]] = []
-
-        def submit(*_: object) -> asyncio.Future[None]:
-            futures.append(asyncio.get_running_loop().create_future())
-            return futures[-1]
-
-        patch.setattr(state.database, "submit", submit)
+        held: list[Operation] = []
+        patch.setattr(state.database, "enqueue", held.append)
         calls = [stub.add(2), stub.leave()]
         await asyncio.gather(calls[1], return_exceptions=True)
         seen = stub.look()
         await eventually(lambda: not _busy(state))
-        futures[0].set_exception(bunflare.DatabaseFull("full"))
+        held[0].error = bunflare.DatabaseFull("full")
+        held[0].settle()
         await asyncio.gather(*calls, return_exceptions=True)
         with pytest.raises(bunflare.DatabaseFull):
             await seen
@@ -208,15 +194,14 @@ async def test_what_a_critical_section_has_started_outlives_it(state: bunflare.S
 async def test_nothing_leaves_a_transaction_before_what_came_before_it_is_on_disk(
     state: bunflare.State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submit = state.database.submit
+    settle = Batch.settle
     landed: list[str] = []
 
-    def noted(function: Any, *args: Any) -> Any:
-        future = submit(function, *args)
-        future.add_done_callback(lambda _: landed.append("landed"))
-        return future
+    def noted(batch: Batch) -> None:
+        landed.append("landed")
+        settle(batch)
 
-    monkeypatch.setattr(state.database, "submit", noted)
+    monkeypatch.setattr(Batch, "settle", noted)
 
     async def work(ctx: bunflare.DurableObjectState) -> list[str]:
         await ctx.storage.put("before", 1)

@@ -9,6 +9,7 @@ import pytest
 
 import bunflare
 from bunflare import DurableObject, DurableObjectReset
+from bunflare.store.operation import Operation
 
 
 class Account(DurableObject):
@@ -144,19 +145,8 @@ async def test_nothing_leaves_before_it_is_on_disk(
 ) -> None:
     """While the object's write is held up, no reply comes and no other write is made."""
     await account.is_ready()
-    submit = state.database.submit
-    held: list[Any] = []
-    freed = asyncio.Event()
-
-    def hold(function: Any, *args: Any) -> Any:
-        async def later() -> Any:
-            await freed.wait()
-            return await submit(function, *args)
-
-        held.append(function)
-        return asyncio.ensure_future(later())
-
-    monkeypatch.setattr(state.database, "submit", hold)
+    held: list[Operation] = []
+    monkeypatch.setattr(state.database, "enqueue", held.append)
     reply, told = account.add(1), account.tell("message")
     for _ in range(50):
         await asyncio.sleep(0)
@@ -164,7 +154,9 @@ async def test_nothing_leaves_before_it_is_on_disk(
     assert not reply.done()
     assert not told.done()
     assert await state.kv("OUTSIDE").get("message") is None
-    freed.set()
+    monkeypatch.undo()
+    for operation in held:
+        state.database.enqueue(operation)
     assert await reply == 1
     await told
     assert await state.kv("OUTSIDE").get("message") == "told"
@@ -175,11 +167,12 @@ async def test_a_failed_write_resets_the_object_and_fails_the_reply(
 ) -> None:
     assert await account.add(1) == 1
 
-    async def full(*args: object) -> None:
-        raise bunflare.DatabaseFull("the disk is full")
+    def full(operation: Operation) -> None:
+        operation.error = bunflare.DatabaseFull("the disk is full")
+        asyncio.get_running_loop().call_soon(operation.settle)
 
     with monkeypatch.context() as patch:
-        patch.setattr(state.database, "submit", lambda *args: asyncio.ensure_future(full()))
+        patch.setattr(state.database, "enqueue", full)
         with pytest.raises(bunflare.DatabaseFull):
             await account.add(1)
     assert await account.add(1) == 2

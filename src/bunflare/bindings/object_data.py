@@ -342,7 +342,7 @@ class ObjectData:
 
     def _hand_over(self, layer: Layer) -> None:
         batch = self.host.flusher.batch
-        if batch.open and len(batch.layers) < MOST:
+        if batch is not None and batch.open and len(batch.layers) < MOST:
             batch.layers.append(layer)
             return
         try:

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DurableObjectSqlError, DurableObjectTypeError
+from ..store.d1_connection import USER
 from ..store.object_statement import Rows
 
 if TYPE_CHECKING:
     from .object_data import ObjectData
+
+_new = object.__new__
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,19 @@ class SqlStorage:
         file = data.file or data.sql()
         if not data.scheduled:
             data.touch()
-        return SqlCursor(file, query, bindings)
+        kind = file.kinds.get(query)
+        if kind is None or not kind.plain or not file.open:
+            return SqlCursor(file, query, bindings)
+        # The same in fewer steps, for what is done by the thousand.
+        try:
+            file.execute(query, bindings, prepare_flags=USER)
+        except Exception as error:
+            raise file.failed(error, bindings) from error
+        cursor = _new(SqlCursor)
+        total = file.total_changes()
+        cursor.written = (total - file.total) * kind.entries
+        file.total = total
+        return cursor
 
     @property
     def database_size(self) -> int:

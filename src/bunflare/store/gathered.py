@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from .operation import Operation
+from .operation import Joint
 
 if TYPE_CHECKING:
     from .database import Database
@@ -30,7 +30,7 @@ _cancelled = methodcaller("cancelled")
 _MOST = 1024
 
 
-class Gathered(Operation, Generic[T, R]):
+class Gathered(Joint, Generic[T, R]):
     """The items of one turn, until the writer takes them, and who waits for them."""
 
     __slots__ = ("_closed", "_finish", "_futures", "_items", "_mutex", "_over", "_work")
@@ -42,12 +42,7 @@ class Gathered(Operation, Generic[T, R]):
         finish: Callable[[Sequence[Any]], Sequence[R | Exception]] | None,
         over: Callable[[Gathered[T, R]], object],
     ) -> None:
-        self.function = self._run
-        self.args = ()
-        self.heavy = self.alone = False
-        self.loop = loop
-        self.result = None
-        self.error = None
+        super().__init__(self._run, loop)
         self._work = work
         self._finish = finish
         self._over = over
@@ -66,9 +61,6 @@ class Gathered(Operation, Generic[T, R]):
             self._items.append(item)
             self._futures.append(future)
             return future
-
-    def given_up(self) -> bool:
-        return False
 
     def _run(self, tx: Transaction) -> Sequence[R | Exception]:
         with self._mutex:

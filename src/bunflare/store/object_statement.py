@@ -9,7 +9,7 @@ import apsw
 
 from ..errors import DurableObjectTypeError
 from .connection import Row
-from .d1_connection import USER, keyword, statements
+from .d1_connection import keyword, statements
 from .d1_reader import SCHEMA_WORDS, UNKNOWN
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 #: The rows of a statement that gives none.
 NONE: Iterator[Row] = iter(())
+_PLAIN = {"_rows": NONE, "columns": (), "read": 0}
 #: Statements after which what is known of others does not hold.
 ALTERING = SCHEMA_WORDS | {"PRAGMA"}
 
@@ -50,26 +51,19 @@ class Rows:
     __slots__ = ("_file", "_query", "_rows", "columns", "read", "scans", "written")
 
     def __init__(self, file: ObjectFile, sql: str, bindings: tuple[Any, ...]) -> None:
-        kind = file.kinds.get(sql)
-        if kind is None or not kind.plain or not file.open:
-            self._file = file
-            self._query = (sql, bindings)
-            self.columns = None
-            self.read = 0
-            self.scans = False
-            self._rows = file.run(self, sql, bindings)
-            return
-        # The same in fewer steps, for what is done by the thousand.
-        try:
-            file.execute(sql, bindings, prepare_flags=USER)
-        except Exception as error:
-            raise file.failed(error, bindings) from error
-        total = file.total_changes()
-        self.written = (total - file.total) * kind.entries
-        file.total = total
-        self._rows = NONE
-        self.columns = ()
+        self._file = file
+        self._query = (sql, bindings)
+        self.columns = None
         self.read = 0
+        self.scans = False
+        self._rows = file.run(self, sql, bindings)
+
+    def __getattr__(self, name: str) -> Any:
+        # Of a `Kind.plain` statement's rows there is only the number of those written.
+        value = _PLAIN.get(name)
+        if value is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return value
 
     #: Rows looked at so far, and rows written, those of indexes included.
     read: int

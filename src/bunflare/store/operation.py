@@ -61,6 +61,26 @@ class Operation:
             future.set_result(self.result)
 
 
+class Joint(Operation):
+    """Work for several, each of whom `settle` tells in its own way."""
+
+    __slots__ = ()
+
+    def __init__(self, function: Callable[..., Any], loop: asyncio.AbstractEventLoop) -> None:
+        self.function = function
+        self.args = ()
+        self.heavy = self.alone = False
+        self.loop = loop
+        self.result = None
+        self.error = None
+
+    def given_up(self) -> bool:
+        return False
+
+    def settle(self) -> None:
+        raise NotImplementedError
+
+
 class Pause(Operation):
     """Work, if any, that wants the writer to stand still, outside of any transaction."""
 
