@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import resource
 import secrets
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -39,6 +40,20 @@ UPDATE queue_messages SET visible_at = ?, attempts = attempts + 1 WHERE id IN (
 ) RETURNING id, body, attempts
 """
 _DELETE = "DELETE FROM queue_messages WHERE id = ?"
+
+# A process that sends the time (system-wide, seconds) whenever it is told to.
+_SENDER = """
+import asyncio, sys, time, bunflare
+
+async def main():
+    async with bunflare.open(sys.argv[1]) as state:
+        queue = state.queue(sys.argv[2])
+        loop = asyncio.get_running_loop()
+        while await loop.run_in_executor(None, sys.stdin.readline):
+            await queue.send(time.monotonic())
+
+asyncio.run(main())
+"""
 
 _numbers = itertools.count()
 Bodies = Sequence[dict[str, object]]
@@ -216,6 +231,7 @@ async def measure(scratch: Path) -> Report:
     await _growth(report, scratch)
     await _idle(report, scratch / "idle")
     await _latency(report, scratch / "latency")
+    await _latency_across(report, scratch / "across")
     return report
 
 
@@ -322,3 +338,38 @@ async def _latency(report: Report, path: Path) -> None:
         "3 ms",
         lambda wait: f"{wait:.2f} ms",
     )
+
+
+async def _latency_across(report: Report, path: Path) -> None:
+    """From the call of `send` in another process to that of the handler."""
+    came: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+    async def handler(batch: MessageBatch) -> None:
+        came.set_result(time.monotonic() - batch.messages[0].body)
+
+    waits = []
+    async with (
+        bunflare.open(path) as state,
+        state.consume(_QUEUE, handler, max_batch_timeout=0),
+    ):
+        sender = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _SENDER, path, _QUEUE, stdin=asyncio.subprocess.PIPE
+        )
+        assert sender.stdin is not None
+        for _ in range(100):
+            came = asyncio.get_running_loop().create_future()
+            await asyncio.sleep(0.02)
+            sender.stdin.write(b"now\n")
+            waits.append(await came * 1000)
+        sender.stdin.close()
+        await sender.wait()
+    waits.sort()
+    for name, wait in (("median", median(waits)), ("95 of 100", waits[94])):
+        report.at_most(
+            f"queue send to handler, idle, another process, {name}",
+            50.0,
+            50.0,
+            wait,
+            "50 ms",
+            lambda wait: f"{wait:.2f} ms",
+        )
