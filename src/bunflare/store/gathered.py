@@ -33,7 +33,7 @@ _MOST = 1024
 class Gathered(Joint, Generic[T, R]):
     """The items of one turn, until the writer takes them, and who waits for them."""
 
-    __slots__ = ("_closed", "_finish", "_futures", "_items", "_mutex", "_over", "_work")
+    __slots__ = ("_finish", "_over", "_work", "closed", "futures", "items", "mutex")
 
     def __init__(
         self,
@@ -46,38 +46,28 @@ class Gathered(Joint, Generic[T, R]):
         self._work = work
         self._finish = finish
         self._over = over
-        self._items: list[T] = []
-        self._futures: list[asyncio.Future[R]] = []
+        self.items: list[T] = []
+        self.futures: list[asyncio.Future[R]] = []
         # The writer may run it in another event loop, on another thread.
-        self._mutex = threading.Lock()
-        self._closed = False
-
-    def add(self, item: T) -> asyncio.Future[R] | None:
-        """One more item: its result. None if it is too late for that."""
-        with self._mutex:
-            if self._closed or len(self._items) >= _MOST:
-                return None
-            future: asyncio.Future[R] = asyncio.Future(loop=self.loop)
-            self._items.append(item)
-            self._futures.append(future)
-            return future
+        self.mutex = threading.Lock()
+        self.closed = False
 
     def _run(self, tx: Transaction) -> Sequence[R | Exception]:
-        with self._mutex:
-            self._closed = True
-        if any(map(_cancelled, self._futures)):
-            pairs = zip(self._items, self._futures, strict=True)
+        with self.mutex:
+            self.closed = True
+        if any(map(_cancelled, self.futures)):
+            pairs = zip(self.items, self.futures, strict=True)
             kept = [pair for pair in pairs if not pair[1].cancelled()]
-            self._items = [item for item, _ in kept]
-            self._futures = [future for _, future in kept]
-        return self._work(tx, self._items)
+            self.items = [item for item, _ in kept]
+            self.futures = [future for _, future in kept]
+        return self._work(tx, self.items)
 
     def settle(self) -> None:
-        self._closed = True
+        self.closed = True
         self._over(self)
         if self.loop.is_closed():
             return
-        futures = self._futures
+        futures = self.futures
         outcomes: Sequence[Any]
         if self.error is not None:
             outcomes = [self.error] * len(futures)
@@ -115,14 +105,17 @@ class Gatherer(Generic[T, R]):
     def add(self, item: T) -> asyncio.Future[R]:
         """Have an item written; its result when it is on disk."""
         loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
         gathered = self._open.get(loop)
         if gathered is not None:
-            future = gathered.add(item)
-            if future is not None:
-                return future
+            with gathered.mutex:
+                if not gathered.closed and len(gathered.items) < _MOST:
+                    gathered.items.append(item)
+                    gathered.futures.append(future)
+                    return future
         gathered = Gathered(loop, self._work, self._finish, self._over)
-        future = gathered.add(item)
-        assert future is not None
+        gathered.items.append(item)
+        gathered.futures.append(future)
         self._database.enqueue(gathered)
         self._open[loop] = gathered
         return future
