@@ -69,6 +69,19 @@ def test_storage_and_sql_are_read_and_changed(filled: Path) -> None:
     assert found == [{"name": "Ada"}, {"name": "Bob"}]
 
 
+def test_a_history_is_asked_for(filled: Path) -> None:
+    def told(*words: str) -> list[float]:
+        (found,) = json.loads(run(filled, "history", "Room", *words, "--json"))
+        assert found["namespace"] == "Room"
+        return [found["days"], found["megabytes"]]
+
+    assert told() == [0, 0]
+    assert told("--days", "7") == [7, 256]
+    assert told("--megabytes", "10") == [30, 10]
+    assert told("--days", "0") == [0, 256]
+    assert told() == [0, 256]
+
+
 def test_mistakes_are_said(filled: Path) -> None:
     assert "Did you mean 'Room'?" in run(filled, "list", "Rooms", code=1)
     assert "Did you mean 'Room'?" in run(filled, "storage", "list", "Rom", "blue", code=1)

@@ -168,6 +168,7 @@ def test_what_others_write_while_nobody_looks_is_noticed(kept: Kept) -> None:
         other.execute("INSERT INTO t VALUES ('theirs')")
     other.close()
     kept.open()
+    assert kept.at(kept.history.position()) == content(kept.connection)
     second = kept.commit("INSERT INTO t VALUES (2)")
     kept.keep()
     assert kept.at(second) == kept.states[1][2]

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ..errors import BackupError
-from ..store import blobs, cache, kv, r2_uploads, snapshots
+from ..store import blobs, cache, kv, object_history, object_log, r2_uploads, snapshots
 from ..store.images import sweep
 from ..store.layout import SNAPSHOTS
 from .r2_chores import UPLOAD_LIFETIME
@@ -34,6 +34,8 @@ class Pruned:
     files: int
     #: Names of snapshots.
     snapshots: tuple[str, ...]
+    #: Commits of Durable Objects' keys that one can no longer go back behind.
+    changes: int
 
 
 async def prune_state(
@@ -65,7 +67,18 @@ async def prune_state(
     files += await asyncio.to_thread(sweep, directory.path / SNAPSHOTS, "")
     files += await asyncio.to_thread(sweep, directory.path.parent, directory.path.name)
     dropped = await asyncio.to_thread(_drop_old, database, now, older, keep)
-    return Pruned(keys, responses, uploads, files, dropped)
+    changes = await _forget_history(database, now)
+    return Pruned(keys, responses, uploads, files, dropped, changes)
+
+
+async def _forget_history(database: Database, now: int) -> int:
+    """Of objects: those that run do it as they write, the others never."""
+    root = database.directory.path / "do-sql"
+    changes = 0
+    for namespace, chosen in object_history.all_settings(database.view):
+        changes += await database.write(object_history.prune, namespace, now)
+        await asyncio.to_thread(object_log.trim_all, root / namespace, chosen, now)
+    return changes
 
 
 def _drop_old(

@@ -85,6 +85,18 @@ class DurableObjectNamespace:
         """A stub for the object of that name."""
         return DurableObjectStub(self._host, self.id_from_name(name))
 
+    async def keep_history(self, days: float = 30.0, megabytes: float = 256.0) -> None:
+        """Keep every state of the objects from now on, so that they can go back to any moment.
+
+        For ``days`` at most, and at most ``megabytes`` of the keys of all objects, and as much of
+        each object's tables. It is noted with the namespace, for all processes that run it after.
+        0 keeps none, and forgets what was kept. To be called where the objects run, while none is
+        at work.
+        """
+        from .object_past import keep
+
+        await keep(self._host, days, megabytes)
+
     def jurisdiction(self, jurisdiction: str | None) -> DurableObjectNamespace:
         """The same namespace, whose ids stay within a jurisdiction: they are other ids."""
         return DurableObjectNamespace(self._host, ids.check_jurisdiction(jurisdiction))

@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DurableObjectError, DurableObjectValueError
+from ..store import object_history
 from ..store import objects as store
+from ..store.layout import has_history
 from ..values import loads
 from . import object_ids as ids
 from .object_arguments import bounds, check_key, serialize
 from .object_link import fire_alarm
+from .object_past import check_settings
+from .object_transaction import put_and_keep
 
 if TYPE_CHECKING:
     from ..clock import Clock
@@ -105,11 +109,14 @@ class ObjectCare:
         return store.get(self._database.view, namespace, digits, check_key(key))
 
     async def put(self, namespace: str, digits: str, key: str, value: Any) -> None:
-        text = serialize(check_key(key), value)
-        await self._database.write(store.put, namespace, digits, key, text)
+        await self._write(namespace, digits, check_key(key), serialize(key, value))
 
     async def delete(self, namespace: str, digits: str, key: str) -> None:
-        await self._database.write(store.put, namespace, digits, check_key(key), None)
+        await self._write(namespace, digits, check_key(key), None)
+
+    async def _write(self, namespace: str, digits: str, key: str, text: str | None) -> None:
+        now = self._clock.now()
+        await self._database.write(put_and_keep, namespace, digits, key, text, now)
 
     def sql(
         self, namespace: str, digits: str, query: str
@@ -121,7 +128,7 @@ class ObjectCare:
         path = self._sql_path(namespace, digits)
         if not path.exists():
             raise DurableObjectError(f"the object {digits} has no SQL tables")
-        file = ObjectFile(path, self._database.durability)
+        file = ObjectFile(path, self._database.durability, kept=has_history(path))
         try:
             rows = SqlCursor(file, query, ())
             found = [tuple(row) for row in rows.raw()]
@@ -132,6 +139,19 @@ class ObjectCare:
 
     def _sql_path(self, namespace: str, digits: str) -> Any:
         return self._database.directory.path / "do-sql" / namespace / f"{digits}.sqlite"
+
+    # -- history ---------------------------------------------------------------------------
+
+    def history(self, namespace: str) -> tuple[float, float]:
+        """Of how many days earlier states are to be kept, and how many megabytes at most."""
+        found = object_history.settings(self._database.view, namespace)
+        days, megabytes = (0, 0) if found is None else found
+        return days / (24 * 3600 * 1000), megabytes / (1024 * 1024)
+
+    async def keep_history(self, namespace: str, days: float, megabytes: float) -> None:
+        """Say how much is to be kept, by the process that runs the objects next."""
+        chosen = check_settings(days, megabytes)
+        await self._database.write(object_history.choose, namespace, chosen)
 
     # -- alarms ----------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from ..store.object_bookmarks import end_restore
 from .object_commits import Aside
 from .object_flush import MOST
 from .object_layer import Layer, Waiter
+from .object_past import drop, open_file, remember
 from .object_travel import go_back
 
 if TYPE_CHECKING:
@@ -196,9 +197,10 @@ class ObjectData:
     def replace(self, entries: dict[str, str], copy: Path | None) -> None:
         """Put a kept state in the place of what is on disk: keys, and a copy of the SQL file."""
         layer = Layer()
-        layer.cleared = True
         layer.restores = True
-        layer.entries.update(entries)
+        present = dict(self.rows("", None, None, reverse=False))
+        layer.entries.update(dict.fromkeys(present.keys() - entries.keys()))
+        layer.entries.update(entries.items() - present.items())
         text = self._under_way(layer)
         if copy is not None:
             row = store.describe(self._database.view, self._namespace, self.digits)
@@ -210,9 +212,7 @@ class ObjectData:
         self._send(layer)
 
     def _open(self) -> ObjectFile:
-        from ..store.object_sql import ObjectFile
-
-        return ObjectFile(Path(self._path), self._database.durability)
+        return open_file(self.host, Path(self._path))
 
     def touch(self) -> None:
         """A statement has run, so there may be something to commit."""
@@ -311,6 +311,8 @@ class ObjectData:
             lambda _: call_soon(loop, lambda: self.end_aside(aside)),
         )
         self.layers[0] = Layer()
+        if self.host.history is not None:
+            remember(self, layer)
         layer.data = self
         self.flying.append(layer)
         self.aside = aside
@@ -335,6 +337,8 @@ class ObjectData:
     def _send(self, layer: Layer) -> None:
         if self.aside is not None:
             self.end_aside()
+        if self.host.history is not None:
+            remember(self, layer)
         layer.data = self
         self.bookmark = None
         self.flying.append(layer)
@@ -363,6 +367,7 @@ class ObjectData:
             store.set_alarm(tx, namespace, digits, layer.alarm)
         if layer.restores:
             end_restore(tx, namespace, digits)
+            tx.after(lambda: drop(self.host, digits))
         if layer.sequence is not None:
             store.set_applied(tx, namespace, digits, layer.sequence)
 

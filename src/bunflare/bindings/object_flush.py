@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from ..store import object_history
 from ..store.operation import Joint
 
 if TYPE_CHECKING:
-    from ..store.database import Database
+    from ..store.history_files import Settings
     from ..store.transaction import Transaction
+    from .object_host import ObjectHost
     from .object_layer import Layer
 
 #: How many changes share a write.
@@ -23,11 +25,12 @@ MOST = 1024
 class Batch(Joint):
     """What is written together."""
 
-    __slots__ = ("layers", "open")
+    __slots__ = ("_host", "layers", "open")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """``loop`` is where the objects run."""
+    def __init__(self, host: ObjectHost, loop: asyncio.AbstractEventLoop) -> None:
+        """``loop`` is where the objects of ``host`` run."""
         super().__init__(self._write, loop)
+        self._host = host
         self.layers: list[Layer] = []
         #: Whether it is to be written, and takes more.
         self.open = True
@@ -37,6 +40,19 @@ class Batch(Joint):
         self.open = False
         for layer in self.layers:
             layer.data.write(tx, layer)
+        if self._host.history is not None:
+            self._keep(tx, self._host.history.settings)
+
+    def _keep(self, tx: Transaction, kept: Settings) -> None:
+        """Keep what the keys were before, all in one."""
+        changes = [
+            (layer.data.digits, layer.sequence, layer.earlier)
+            for layer in self.layers
+            if layer.earlier
+        ]
+        if changes:
+            host = self._host
+            object_history.add(tx, host.namespace, host.clock.now(), changes, kept)
 
     def settle(self) -> None:
         # Where the writer was closed, it was never run.
@@ -50,14 +66,14 @@ class Batch(Joint):
 class Flusher:
     """Writes what the objects of a host send."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, host: ObjectHost) -> None:
+        self._host = host
         #: What the next layer joins, while it is open.
         self.batch: Batch | None = None
 
     def begin(self, layer: Layer) -> None:
         """Have a layer written; its object is told what has become of it, in order."""
-        batch = Batch(asyncio.get_running_loop())
+        batch = Batch(self._host, asyncio.get_running_loop())
         batch.layers.append(layer)
-        self._database.enqueue(batch)
+        self._host.database.enqueue(batch)
         self.batch = batch

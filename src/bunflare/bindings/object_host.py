@@ -19,6 +19,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DurableObjectTypeError, StateError
+from ..store import object_history
 from ..store import objects as store
 from ..store.gate import output_gate
 from . import object_ids as ids
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ..clock import Clock
     from ..clock import Timer as Wakeup
     from ..store.database import Database
+    from ..store.object_history import Kept
     from ..store.transaction import Transaction
     from ..timer import Timer
     from ..web import Request, Response
@@ -93,10 +95,12 @@ class ObjectHost:
         self._forget_ends: Callable[[], None] | None = None
         #: Whether this is where the objects run.
         self.owner = False
+        #: What is kept of the objects' earlier states, once that is known.
+        self.history: Kept | None = None
         self._closed = False
         self.has_alarm = callable(getattr(made, "alarm", None))
         self.alarms = AlarmClock(self, timer)
-        self.flusher = Flusher(database)
+        self.flusher = Flusher(self)
         self.commits = Commits()
         self.sql_directory = str(database.directory.path / "do-sql" / namespace)
         self.sockets = HostSockets(self)
@@ -366,8 +370,11 @@ class ObjectHost:
                 presence = self.database.presence
                 if self._forget_ends is None:
                     self._forget_ends = presence.subscribe(self._process_ended)
-                owner, address = await self.database.write(self._claim, self._server.address)
+                owner, address, history = await self.database.write(
+                    self._claim, self._server.address
+                )
                 if address == self._server.address:
+                    self.history = history
                     self.owner = True
                     break
                 client = await LinkClient.connect(address, self._lost)
@@ -389,13 +396,21 @@ class ObjectHost:
         if self.owner:
             self.alarms.start()
 
-    def _claim(self, tx: Transaction, address: str) -> tuple[str, str]:
+    def _claim(self, tx: Transaction, address: str) -> tuple[str, str, Kept | None]:
         found = store.owner(tx, self.namespace)
         presence = self.database.presence
         if found is not None and presence.alive(found[0]):
-            return found
+            return *found, None
         store.own(tx, self.namespace, presence.id, address)
-        return presence.id, address
+        return presence.id, address, self.begin_history(tx)
+
+    def begin_history(self, tx: Transaction) -> Kept | None:
+        """Begin, or go on with, what is kept of the objects' earlier states."""
+        if self.sqlite:
+            return object_history.begin(tx, self.namespace, self.clock.now())
+        # What is written without being kept makes an end of it.
+        object_history.end(tx, self.namespace)
+        return None
 
     def _fail_waiting(self, error: Exception) -> None:
         _log.error("the objects of %s cannot be reached: %s", self.namespace, error)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from ..store import objects as store
 
 if TYPE_CHECKING:
+    from ..store.object_history import Earlier
     from .object_data import ObjectData
 
 
@@ -20,7 +21,10 @@ class Waiter(Protocol):
 class Layer:
     """Changes that are not on disk: texts by key, None for a deleted one."""
 
-    __slots__ = ("alarm", "cleared", "data", "entries", "others", "restores", "sequence", "waiter")
+    __slots__ = (
+        *("alarm", "cleared", "data", "earlier", "entries", "others", "restores"),
+        *("sequence", "waiter"),
+    )
 
     #: Whose they are, once they were sent.
     data: ObjectData
@@ -31,6 +35,8 @@ class Layer:
         self.alarm: int | None = store.KEEP
         #: Whether it is what an object was to begin with.
         self.restores = False
+        #: What its keys were before, where that is kept.
+        self.earlier: Earlier | None = None
         #: The number of the redo record that has them.
         self.sequence: int | None = None
         #: Who waits for it to be on disk: mostly one.

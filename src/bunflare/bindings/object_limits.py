@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ..errors import DurableObjectError, DurableObjectSqlError, DurableObjectValueError
 from .object_arguments import check_key, serialize
+from .object_past import NO_TRAVEL
 from .object_sql import SqlStorage
 from .object_storage import (
     DurableObjectStorage,
@@ -43,7 +44,6 @@ _NO_KV = (
     "interface via methods of `storage` itself (e.g. `storage.get()`). Alternatively, to enable "
     "SQLite, change `new_classes` to `new_sqlite_classes`."
 )
-_NO_TRAVEL = "This Durable Object's storage back-end does not implement point-in-time recovery."
 
 
 def key_value_classes(migrations: Iterable[MigrationConfig]) -> set[str]:
@@ -148,13 +148,13 @@ class KeyValueStorage(_Limited, DurableObjectStorage):
         raise DurableObjectError(_NO_SQL)
 
     async def get_current_bookmark(self) -> NoReturn:
-        raise DurableObjectError(_NO_TRAVEL)
+        raise DurableObjectError(NO_TRAVEL)
 
     async def get_bookmark_for_time(self, timestamp: float | datetime) -> NoReturn:
-        raise DurableObjectError(_NO_TRAVEL)
+        raise DurableObjectError(NO_TRAVEL)
 
     async def on_next_session_restore_bookmark(self, bookmark: str) -> NoReturn:
-        raise DurableObjectError(_NO_TRAVEL)
+        raise DurableObjectError(NO_TRAVEL)
 
 
 class _NoSql(SqlStorage):

@@ -265,14 +265,18 @@ class DurableObjectStorage(Operations):
         return result
 
     async def get_current_bookmark(self) -> str:
-        """A name for the present state, which is kept for 30 days: keys, values and tables."""
+        """A name for the present state, which is kept for 30 days: keys, values and tables.
+
+        Where the namespace has a history (`DurableObjectNamespace.keep_history`), every state is
+        kept, for as long as that says.
+        """
         return await object_travel.current(self._actor)
 
     async def get_bookmark_for_time(self, timestamp: float | datetime) -> str:
         """The bookmark of a moment of the last 30 days (epoch milliseconds, or a datetime).
 
-        States are kept when `get_current_bookmark` is called, so it is that of the last call
-        before.
+        Without a history of the namespace, states are kept when `get_current_bookmark` is called,
+        and it is that of the last call before.
         """
         return object_travel.for_time(self._data, timestamp)
 

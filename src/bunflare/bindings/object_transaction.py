@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DurableObjectError, DurableObjectTypeError
+from ..store import object_history
 from ..store import objects as store
 from ..store.gate import output_gate
 from ..values import loads
@@ -23,6 +24,7 @@ from .object_limits import check_entries
 
 if TYPE_CHECKING:
     from ..store.session import Session
+    from ..store.transaction import Transaction
     from .actor import Actor
 
 
@@ -95,6 +97,14 @@ async def _still(stub: DurableObjectStub) -> AsyncIterator[Actor]:
             released.set_result(None)
 
 
+def put_and_keep(
+    tx: Transaction, namespace: str, id: str, key: str, text: str | None, now: int
+) -> None:
+    """Write the text of a value, and keep what was there where that is to be kept."""
+    object_history.add_present(tx, namespace, id, key, text, now)
+    store.put(tx, namespace, id, key, text)
+
+
 class ObjectKeys:
     """An object's keys and values, as the transaction sees them."""
 
@@ -132,8 +142,9 @@ class ObjectKeys:
         return True
 
     async def _write(self, key: str, text: str | None) -> None:
-        self._actor.data.bookmark = None
-        await self._session.write(store.put, *self._where, key, text)
+        data = self._actor.data
+        data.bookmark = None
+        await self._session.write(put_and_keep, *self._where, key, text, data.host.clock.now())
 
     async def list(
         self,

@@ -1,9 +1,10 @@
 """Point-in-time recovery of one object: its bookmarks, and going back to one.
 
-A state is kept when its bookmark is asked for, so only those can be gone back to; the platform
-keeps every one. An object goes back when its next instance is made: its keys by a layer like any
-other, its SQL file by a copy whose commit carries that layer along, so that a crash leaves both as
-they were or both gone back. The alarm stays as it is.
+Where its namespace has a history (`object_past`), every state there was can be gone back to, as on
+the platform. Elsewhere a state is kept when its bookmark is asked for. An object goes back when its
+next instance is made: its keys by a layer like any other, its SQL file by a copy whose commit
+carries that layer along, so that a crash leaves both as they were or both gone back. The alarm
+stays as it is.
 https://developers.cloudflare.com/durable-objects/api/sqlite-storage-api/#pitr-point-in-time-recovery-api
 """
 
@@ -12,11 +13,13 @@ from __future__ import annotations
 import logging
 import re
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DurableObjectError, DurableObjectTypeError
 from ..store import object_bookmarks as store
+from ..store.history_files import Position
+from . import object_past as past
+from .object_past import kept_path
 
 if TYPE_CHECKING:
     from .actor import Actor
@@ -28,12 +31,7 @@ MOST = 100
 
 _log = logging.getLogger("bunflare")
 
-_BOOKMARK = re.compile(r"([0-9a-f]{8})-00000000-00000000-([0-9a-f]{32})")
-
-
-def kept_path(directory: str, digits: str, number: int) -> Path:
-    """Where the copy of an object's SQL file lies: among what never changes, by its dot."""
-    return Path(directory, ".history", f"{digits}-{number}.sqlite")
+_BOOKMARK = re.compile(r"([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{32})")
 
 
 def _text(digits: str, number: int) -> str:
@@ -47,7 +45,8 @@ async def current(actor: Actor) -> str:
     if len(data.layers) > 1:
         raise DurableObjectError("Cannot get a bookmark within a transaction")
     # Nothing may change between the copies of the keys and of the file.
-    return await actor.block(lambda: _keep(actor), resets=False)
+    keep = _keep if data.host.history is None else past.current
+    return await actor.block(lambda: keep(actor), resets=False)
 
 
 async def _keep(actor: Actor) -> str:
@@ -65,13 +64,13 @@ async def _keep(actor: Actor) -> str:
             store.keep, *where, number, now, copied, now - RETENTION_MS, MOST
         )
         for one in old:
-            kept_path(host.sql_directory, actor.digits, one).unlink(missing_ok=True)
+            past.drop(host, actor.digits, one)
         data.bookmark = number
     return _text(actor.digits, data.bookmark)
 
 
 def for_time(data: ObjectData, time: object) -> str:
-    """The bookmark of the newest kept state that is not newer than ``time``."""
+    """The bookmark of a time's state; without a history, of the newest kept one before it."""
     if isinstance(time, datetime):
         time = (time if time.tzinfo else time.astimezone(UTC)).timestamp() * 1000
     if isinstance(time, bool) or not isinstance(time, int | float) or time != time:
@@ -82,6 +81,9 @@ def for_time(data: ObjectData, time: object) -> str:
     host = data.host
     if time > host.clock.now():
         raise DurableObjectError("getBookmarkForTime() takes no time in the future")
+    found = None if host.history is None else past.for_time(data, host.history, int(time))
+    if found is not None:
+        return found
     number = store.at(host.database.view, host.namespace, data.digits, int(time))
     if number is None:
         raise DurableObjectError("no state of this object is kept from that time or before")
@@ -89,11 +91,17 @@ def for_time(data: ObjectData, time: object) -> str:
 
 
 async def restore_next(actor: Actor, bookmark: object) -> str:
-    """Have the next instance begin with a kept state. The bookmark of the present one."""
+    """Have the next instance begin with an earlier state. The bookmark of the present one."""
     match = _BOOKMARK.fullmatch(bookmark) if isinstance(bookmark, str) else None
     if match is None:
         raise DurableObjectTypeError(f"{bookmark!r} is not a bookmark")
-    if match[2] != actor.digits[:32]:
+    history = actor.data.host.history
+    if history is not None and match[4] == past.mark(history, actor.digits):
+        present = await current(actor)
+        at = int(match[1], 16), Position(int(match[2], 16), int(match[3], 16))
+        await actor.block(lambda: past.prepare(actor, *at), resets=False)
+        return present
+    if match[4] != actor.digits[:32]:
         raise DurableObjectError("this bookmark is another object's")
     host = actor.data.host
     where = host.namespace, actor.digits

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..bindings.object_past import DAYS, MEGABYTES
 from ..errors import DurableObjectError
 from ..values import dumps
 from .place import Place, did_you_mean, on_state
@@ -136,6 +137,26 @@ async def sql(place: Place, namespace: str, object: str, query: str, as_json: bo
     care = _known(place, namespace)
     names, rows = care.sql(namespace, care.find(namespace, object), query)
     show([dict(zip(names, row, strict=True)) for row in rows], as_json)
+
+
+@on_state(command, "history", reads=True)
+@click.argument("namespace")
+@click.option("--days", type=click.FloatRange(0), help="0 keeps nothing, and forgets all.")
+@click.option("--megabytes", type=click.FloatRange(0), help="Of all keys, and of each one's SQL.")
+@_json
+async def history(
+    place: Place, namespace: str, days: float | None, megabytes: float | None, as_json: bool
+) -> None:
+    """For how long each state of the objects is kept, to go back to; or say so.
+
+    It holds from when the objects run the next time: start the Worker anew.
+    """
+    care = _care(place)
+    if days is not None or megabytes is not None:
+        days = DAYS if days is None else days
+        await care.keep_history(namespace, days, MEGABYTES if megabytes is None else megabytes)
+    days, megabytes = care.history(namespace)
+    show([{"namespace": namespace, "days": days, "megabytes": megabytes}], as_json)
 
 
 @command.group("alarms")

@@ -275,6 +275,7 @@ async def prune(place: Place, days: float | None, keep: int | None, as_json: boo
     click.echo(f"uploads    {done.uploads}")
     click.echo(f"files      {done.files}")
     click.echo(f"snapshots  {' '.join(done.snapshots) or 0}")
+    click.echo(f"changes    {done.changes}")
 
 
 @state_command("vacuum")

@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import apsw
 
@@ -43,7 +43,6 @@ from .history_files import (
     frame_size,
 )
 from .turnstile import Turnstile
-from .walindex import WalIndex
 
 _log = logging.getLogger("bunflare")
 
@@ -54,6 +53,13 @@ _TRIES = 5
 
 
 _BUSY = "the log begins anew again and again"
+
+
+class Index(Protocol):
+    """Where one sees how far the log has come."""
+
+    def log(self) -> tuple[int, bytes]:
+        """How many frames it has, and the salts that tell this life of it from others."""
 
 
 class _BegunAnewError(Exception):
@@ -67,7 +73,7 @@ class History:
         self,
         database: Path,
         folder: Path,
-        index: WalIndex | None,
+        index: Index | None,
         now: Callable[[], int],
         *,
         durable: bool = True,
@@ -136,6 +142,8 @@ class History:
             if not frames:
                 # The next life of the log follows on what is there now.
                 self._seal(number)
+                if self.wanting:
+                    return Position(number, 0)
         return Position(newest, self.files.count(newest)) if newest else Position(1, 0)
 
     def _next(self, newest: int) -> int:
@@ -369,18 +377,29 @@ class History:
 
     # -- the end ---------------------------------------------------------------------------
 
-    def close(self, connection: apsw.Connection, turnstile: Turnstile) -> None:
-        """Keep what the log has, and close ``connection``, the last of this process.
+    def rest(self) -> None:
+        """Let go of the connections of its own, until they are needed."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._ask_no_more()
 
-        Where no other process has the database open, that copies the log back and removes it.
-        """
+    def leave(self) -> None:
+        """End, with the log left as it is, for whoever opens the database next to keep."""
         if self._times >= 0:
             os.close(self._times)
             self._times = -1
         if self._begun is not None:
             self._begun[0].close()
-        if self._connection is not None:
-            self._connection.close()
+            self._begun = None
+        self.rest()
+
+    def close(self, connection: apsw.Connection, turnstile: Turnstile) -> None:
+        """Keep what the log has, and close ``connection``, the last of this process.
+
+        Where no other process has the database open, that copies the log back and removes it.
+        """
+        self.leave()
         try:
             self._close(connection, turnstile)
         except (apsw.Error, OSError):

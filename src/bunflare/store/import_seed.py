@@ -109,6 +109,10 @@ class SeedImport:
         for path in sorted((self._root / "d1").glob(".*.history")):
             name = path.name.removeprefix(".").removesuffix(".history")
             tally.leave_out("d1", name, None, "its history: time travel begins anew")
+        for path in sorted((self._root / "do-sql").glob("*/.*.history")):
+            name = path.name.removeprefix(".").removesuffix(".history")
+            reason = "its history: point-in-time recovery begins anew"
+            tally.leave_out("objects", path.parent.name, name, reason)
         for path in sorted((self._root / "snapshots").glob("[!.]*")):
             tally.leave_out("snapshots", path.name, None, "an import takes the present state alone")
         for path in sorted(self._root.iterdir()):

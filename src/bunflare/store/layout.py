@@ -16,7 +16,7 @@ STAGING = "r2-staging"
 # What belongs to running processes.
 _PASSING = frozenset({"processes", "sockets", SNAPSHOTS})
 _OWN_WAY = frozenset({CACHE, R2, STAGING})
-# What D1 keeps of a database's earlier states, which is appended to.
+# What is kept of the earlier states of a D1 database, or an object's SQL; it is appended to.
 _HISTORY = ".history"
 _PASSING_ENDS = ("-wal", "-shm", "-journal", ".lock", ".part")
 
@@ -24,38 +24,56 @@ _PASSING_ENDS = ("-wal", "-shm", "-journal", ".lock", ".part")
 def sql_files(root: Path) -> Iterator[str]:
     """Paths of all SQLite files, ``data.sqlite`` first, relative to the directory.
 
-    Kept states of D1 databases are none.
+    Kept states are none.
     """
     if (root / DATABASE).is_file():
         yield DATABASE
     for name in _walk(root, ""):
-        if name != DATABASE and name.endswith(".sqlite") and not in_history(name):
+        if name != DATABASE and name.endswith(".sqlite") and not _is_kept(name):
             yield name
 
 
 def plain_files(root: Path) -> Iterator[str]:
-    """Files that are neither SQLite's, nor those of R2 and the cache, nor of a history."""
+    """Files that are neither SQLite's, nor those of R2 and the cache, nor of a history.
+
+    The copies that bookmarks of objects keep are among them: they never change.
+    """
     for name in _walk(root, ""):
-        if not name.endswith(".sqlite") and not in_history(name):
+        if not in_history(name) and (not name.endswith(".sqlite") or _is_kept(name)):
             yield name
 
 
 def histories(root: Path) -> Iterator[str]:
     """The directories with earlier states of databases."""
-    for path in sorted((root / "d1").glob(f".*{_HISTORY}")):
-        if path.is_dir():
-            yield f"d1/{path.name}"
+    for place in ("d1", "do-sql/*"):
+        for path in sorted(root.glob(f"{place}/.*{_HISTORY}")):
+            if path.is_dir():
+                yield path.relative_to(root).as_posix()
 
 
 def in_history(name: str) -> bool:
-    """Whether a file belongs to a history."""
+    """Whether a file belongs to the history of a SQLite file."""
+    return f"{_HISTORY}/" in name and not _is_copy(name)
+
+
+def _is_copy(name: str) -> bool:
+    return f"/{_HISTORY}/" in name
+
+
+def _is_kept(name: str) -> bool:
     return f"{_HISTORY}/" in name
 
 
 def has_history(path: Path) -> bool:
     """Whether earlier states of a SQLite file are kept: its log is not to be copied back by those
     who know nothing of that."""
-    return path.with_name(f".{path.stem}{_HISTORY}").is_dir()
+    return os.path.isdir(history_of(path))  # noqa: PTH112 - asked whenever a file is opened
+
+
+def history_of(path: Path) -> str:
+    """Where the earlier states of a SQLite file are."""
+    above, _, name = str(path).rpartition("/")
+    return f"{above}/.{name.removesuffix('.sqlite')}{_HISTORY}"
 
 
 def is_written_once(name: str) -> bool:

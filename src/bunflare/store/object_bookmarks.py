@@ -1,7 +1,8 @@
 """Kept states of Durable Objects, and which of them an object is to begin with.
 
 A kept state is a copy of the object's keys, in a table, and of its SQL file, beside the others of
-its namespace. It is made when a bookmark is asked for.
+its namespace. It is made when a bookmark is asked for; where there is a history, when it is to be
+gone back, for that once.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ BOOKMARKS = """
 CREATE TABLE IF NOT EXISTS bunflare_object_bookmarks (
   namespace TEXT NOT NULL,
   id TEXT NOT NULL,
-  number INTEGER NOT NULL,   -- 1, 2, … of the object
+  number INTEGER NOT NULL,   -- 1, 2, … of the object; 0: out of its history
   at INTEGER NOT NULL,       -- ms epoch
   sql INTEGER NOT NULL,      -- whether there is a copy of its SQL file
   PRIMARY KEY (namespace, id, number)
@@ -36,6 +37,9 @@ CREATE TABLE IF NOT EXISTS bunflare_object_restores (
 """
 TABLES = ("bunflare_object_bookmarks", "bunflare_object_kept", "bunflare_object_restores")
 
+#: The number of a state that was kept out of a history.
+PAST = 0
+
 _LAST = "SELECT max(number) FROM bunflare_object_bookmarks WHERE namespace = ? AND id = ?"
 _ADD = """
 INSERT INTO bunflare_object_bookmarks (namespace, id, number, at, sql) VALUES (?, ?, ?, ?, ?)
@@ -49,15 +53,18 @@ SELECT number, at, sql FROM bunflare_object_bookmarks WHERE namespace = ? AND id
 """
 _AT = """
 SELECT number FROM bunflare_object_bookmarks
-WHERE namespace = ? AND id = ? AND at <= ? ORDER BY number DESC LIMIT 1
+WHERE namespace = ? AND id = ? AND at <= ? AND number > 0 ORDER BY number DESC LIMIT 1
 """
 _ENTRIES = """
 SELECT key, value FROM bunflare_object_kept WHERE namespace = ? AND id = ? AND number = ?
 """
+_ADD_ENTRY = """
+INSERT INTO bunflare_object_kept (namespace, id, number, key, value) VALUES (?, ?, ?, ?, ?)
+"""
 # The newest stays, however old it is.
 _OLD = """
 SELECT number FROM bunflare_object_bookmarks
-WHERE namespace = ?1 AND id = ?2 AND number < ?5 AND (at < ?3 OR number <= ?5 - ?4)
+WHERE namespace = ?1 AND id = ?2 AND number BETWEEN 1 AND ?5 - 1 AND (at < ?3 OR number <= ?5 - ?4)
 """
 _FORGET = "DELETE FROM bunflare_object_bookmarks WHERE namespace = ? AND id = ? AND number = ?"
 _FORGET_ENTRIES = "DELETE FROM bunflare_object_kept WHERE namespace = ? AND id = ? AND number = ?"
@@ -91,9 +98,23 @@ def keep(
     tx.run(_COPY, (namespace, id, number))
     old = [row[0] for row in tx.all(_OLD, (namespace, id, since, most, number))]
     for one in old:
-        tx.run(_FORGET, (namespace, id, one))
-        tx.run(_FORGET_ENTRIES, (namespace, id, one))
+        _forget(tx, namespace, id, one)
     return old
+
+
+def _forget(tx: Transaction, namespace: str, id: str, number: int) -> None:
+    tx.run(_FORGET, (namespace, id, number))
+    tx.run(_FORGET_ENTRIES, (namespace, id, number))
+
+
+def go_back_to(
+    tx: Transaction, namespace: str, id: str, now: int, sql: bool, entries: dict[str, str]
+) -> None:
+    """Have the object's next instance begin with these keys, out of its history."""
+    _forget(tx, namespace, id, PAST)
+    tx.run(_ADD, (namespace, id, PAST, now, sql))
+    tx.many(_ADD_ENTRY, [(namespace, id, PAST, key, text) for key, text in entries.items()])
+    set_restore(tx, namespace, id, PAST)
 
 
 def kept(view: View, namespace: str, id: str, number: int) -> Row | None:
@@ -127,5 +148,7 @@ def set_restore(tx: Transaction, namespace: str, id: str, number: int) -> None:
 
 
 def end_restore(tx: Transaction, namespace: str, id: str) -> None:
+    """The object has gone back."""
+    _forget(tx, namespace, id, PAST)
     tx.run(_END_RESTORE, (namespace, id))
     tx.forget(_WAITING, (namespace,))

@@ -19,10 +19,12 @@ from typing import Any
 import apsw
 
 from ..errors import DatabaseError, DurableObjectSqlError
+from .beside import open_beside
 from .blobs import sync_directory
 from .connection import BusyWait, Durability, Row, connect, enter_wal, translate
 from .d1_connection import USER, Guard, keyword
 from .d1_reader import UNKNOWN, Program, columns_of, read_program, scanned
+from .object_log import ObjectLog
 from .object_statement import ALTERING, Kind, Rows, unbound
 
 _PATIENCE = 10.0
@@ -53,14 +55,25 @@ _SEQUENCES = "SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_sequence'"
 class ObjectFile:
     """The open file of an object that is running."""
 
-    def __init__(self, path: Path, durability: Durability) -> None:
+    def __init__(
+        self,
+        path: Path,
+        durability: Durability,
+        keep: Callable[[apsw.Connection], ObjectLog] | None = None,
+        *,
+        kept: bool = False,
+    ) -> None:
+        """Open ``path``; ``keep`` goes on with its history, or it is ``kept`` by somebody else."""
         self.path = path
+        #: What keeps its earlier states.
+        self.log: ObjectLog | None = None
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._connection = connection = connect(path, durability, BusyWait(_PATIENCE))
         try:
-            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
             enter_wal(connection, path, _PATIENCE)
-            connection.execute("PRAGMA wal_autocheckpoint=1000")
+            if keep is None and not kept:
+                connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+                connection.execute("PRAGMA wal_autocheckpoint=1000")
             connection.execute("PRAGMA cache_size=-2048")
             self._guard = Guard(connection)
             self._guard.trusted = False
@@ -84,6 +97,8 @@ class ObjectFile:
             self.took = 0.0
             self.sequence, self.changes = self._redo()
             self._schema = self._version()
+            if keep is not None:
+                self.log = keep(connection)
         except apsw.Error as error:
             connection.close()
             raise translate(error, path) from error
@@ -253,6 +268,8 @@ class ObjectFile:
         self.open = False
         if sequence is not None:
             self.sequence = sequence
+        if self.log is not None:
+            self.log.committed()
         return sequence
 
     def _record(self, changes: str | None) -> int | None:
@@ -298,6 +315,8 @@ class ObjectFile:
             failure: DatabaseError = translate(error, self.path)
             return failure
         self.took = time.perf_counter() - started
+        if self.log is not None:
+            self.log.committed()
         return None
 
     def settle(self) -> None:
@@ -410,6 +429,8 @@ class ObjectFile:
 
     def close(self) -> None:
         self.rollback()
+        if self.log is not None:
+            self.log.close()
         self._connection.close()
 
 
@@ -419,9 +440,8 @@ def _written(changed: int, program: Program) -> int:
 
 def redo_sequence(path: Path) -> int:
     """How many commits of an object's file have carried changes along."""
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection = open_beside(path)
     try:
-        connection.set_busy_timeout(int(_PATIENCE * 1000))
         if not connection.execute(_HAS_REDO).fetchall():
             return 0
         rows: list[Row] = connection.execute(_READ_REDO).fetchall()

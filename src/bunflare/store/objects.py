@@ -6,13 +6,20 @@ first of its data, and keeps the name that the id was made from.
 
 from __future__ import annotations
 
-from . import object_bookmarks
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from . import object_bookmarks, object_history
 from .connection import Row
 from .object_bookmarks import BOOKMARKS
+from .object_history import HISTORIES
 from .records import Invariant, Records
 from .schema import Schema, add_columns
 from .session import View
 from .transaction import Transaction
+
+if TYPE_CHECKING:
+    from .reader import Reader
 
 DO_STORAGE = """
 CREATE TABLE IF NOT EXISTS do_storage (
@@ -88,7 +95,10 @@ def _alarm_columns(tx: Transaction) -> None:
 
 SCHEMA = Schema(
     "objects",
-    (DO_STORAGE + ";" + DO_ALARMS, OBJECTS + ";" + OWNERS, _alarm_columns, CLASSES, BOOKMARKS),
+    (
+        *(DO_STORAGE + ";" + DO_ALARMS, OBJECTS + ";" + OWNERS, _alarm_columns, CLASSES),
+        *(BOOKMARKS, HISTORIES),
+    ),
 )
 
 RECORDS = (
@@ -114,6 +124,19 @@ INVARIANTS = (
         WHERE NOT json_valid(value)
         """,
         remedy="put or delete the key",
+    ),
+    Invariant(
+        "objects",
+        "history",
+        """
+        SELECT namespace, number, 'an earlier state is not JSON'
+        FROM bunflare_object_changes WHERE earlier != '' AND NOT json_valid(earlier)
+        """,
+        """
+        UPDATE bunflare_object_changes SET earlier = ''
+        WHERE namespace = :name AND number = :key
+        """,
+        "what was before it is forgotten",
     ),
     Invariant(
         "objects",
@@ -211,7 +234,10 @@ INSERT INTO bunflare_object_moves (source, target) VALUES (?, ?)
 ON CONFLICT (source) DO UPDATE SET target = excluded.target
 """
 _END_MOVE = "DELETE FROM bunflare_object_moves WHERE source = ?"
-_DATA_TABLES = ("do_storage", "do_alarms", "bunflare_objects", *object_bookmarks.TABLES)
+_DATA_TABLES = (
+    *("do_storage", "do_alarms", "bunflare_objects"),
+    *(*object_bookmarks.TABLES, *object_history.TABLES),
+)
 
 #: Instead of an alarm: it stays as it is.
 KEEP = -1
@@ -221,6 +247,19 @@ def get(view: View, namespace: str, id: str, key: str) -> str | None:
     """The value's text, or None."""
     row = view.hot(_GET, (namespace, id, key))
     return None if row is None else row[0]
+
+
+def differing(
+    view: Reader, namespace: str, id: str, entries: Mapping[str, str | None]
+) -> list[str | None]:
+    """Those keys, each with its text or None, that are something else than in ``entries``."""
+    texts = view.hot_texts(_GET, [(namespace, id, key) for key in entries])
+    found: list[str | None] = []
+    for (key, text), present in zip(entries.items(), texts, strict=True):
+        if present != text:
+            found.append(key)
+            found.append(present)
+    return found
 
 
 def list_rows(
@@ -333,6 +372,7 @@ def rename(tx: Transaction, source: str, target: str) -> None:
     """Give a namespace's objects another name; their ids stay."""
     for table in _DATA_TABLES:
         tx.run(f"UPDATE {table} SET namespace = ? WHERE namespace = ?", (target, source))
+    object_history.rename(tx, source, target)
     tx.run(_SET_UNIQUE, (target, unique_key(tx, source)))
     # Whoever takes the old name makes ids of its own.
     fresh = tx.one("SELECT lower(hex(randomblob(16)))")
@@ -345,6 +385,7 @@ def remove(tx: Transaction, namespace: str) -> None:
     """Delete a namespace's objects."""
     for table in _DATA_TABLES:
         tx.run(f"DELETE FROM {table} WHERE namespace = ?", (namespace,))
+    object_history.remove(tx, namespace)
     tx.run(_ADD_MOVE, (namespace, None))
 
 

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterable
 from sys import getsizeof
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import apsw
 
@@ -128,6 +129,19 @@ class Reader:
                 return row
         self._remember(query, row)
         return row
+
+    def hot_texts(self, sql: str, many: Iterable[Parameters]) -> list[Any]:
+        """`hot` for several rows: the first column of each, None where there is no row."""
+        # What is remembered stays true meanwhile: nobody has heard of a commit in between.
+        known = self._hot
+        current = self._index is not None and self._index.header() == self._seen
+        found = []
+        for parameters in many:
+            row = known.get((sql, parameters), UNKNOWN) if current else UNKNOWN
+            if row is UNKNOWN:
+                row = self.hot(sql, parameters)
+            found.append(None if row is None else row[0])
+        return found
 
     def _remember(self, query: Query, row: Row | None) -> None:
         size = _ROW_OVERHEAD + sum(map(getsizeof, query[1]))
