@@ -6,8 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DurableObjectError, DurableObjectTypeError
-from .actor import Event
+from .actor import Actor, Event
 from .rpc import find_method, relaxed
+from .socket_events import entrance
 
 if TYPE_CHECKING:
     from ..web import Request
@@ -42,6 +43,12 @@ class Call(Event):
                 f'The RPC receiver does not implement the method "{self._method}".'
             )
         return member(*self._args, **self._kwargs)
+
+
+def actor_here() -> Actor | None:
+    """The object whose code is running."""
+    found = entrance.get()
+    return found if isinstance(found, Actor) else None
 
 
 def begin_fetch(instance: Any, request: Request) -> Any:

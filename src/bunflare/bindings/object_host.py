@@ -25,7 +25,7 @@ from ..store.gate import output_gate
 from . import object_ids as ids
 from .actor import Actor, Event
 from .object_alarms import AlarmClock
-from .object_calls import Call, begin_fetch
+from .object_calls import Call, actor_here, begin_fetch
 from .object_commits import Commits
 from .object_data import ObjectData
 from .object_flush import Flusher
@@ -173,12 +173,14 @@ class ObjectHost:
             self.run(id, call)
             return reply
 
+        here = actor_here()
+
         def send() -> None:
             if self.owner:
                 self.run(id, call)
             else:
                 assert self._client is not None
-                self._client.call(id, method, args, kwargs, reply)
+                self._client.call(id, method, args, kwargs, reply, here)
 
         self._leave(send, reply)
         return reply

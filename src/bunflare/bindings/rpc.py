@@ -40,7 +40,7 @@ def copy(value: Any) -> Any:
         key.__class__ is str and one.__class__ in SCALARS for key, one in value.items()
     ):
         return value.copy()
-    if _has_reference(value):
+    if has_reference(value):
         try:
             return _copy_around(value)
         except RecursionError:
@@ -50,8 +50,11 @@ def copy(value: Any) -> Any:
     return loads(dumps(value))
 
 
-def _has_reference(value: Any) -> bool:
-    """Whether the codec alone cannot copy it. Raises for what it could and RPC does not."""
+def has_reference(value: Any) -> bool:
+    """Whether something in it is passed by reference, so that the codec alone cannot copy it.
+
+    Raises for what the codec could copy and RPC does not.
+    """
     found = False
     seen: set[int] = set()
     rest = [value]
