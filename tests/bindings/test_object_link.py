@@ -540,3 +540,90 @@ async def test_bodies_pass_in_flat_memory_and_as_they_are_read(far: Any) -> None
     assert await far.back("given") <= 5
     assert sum([len(part) async for part in parts]) == 599 * _CHUNK
     assert _peak() - before < 20_000
+
+
+# -- more than two, and ends at any time -------------------------------------------------------
+
+_RELAYED = """
+import asyncio, sys
+sys.path.insert(0, sys.argv[2])
+import bunflare
+from tests.bindings.test_object_link import Adder, Relay
+async def main():
+    async with bunflare.open(sys.argv[1]) as state:
+        relay = state.durable_objects(Relay).get_by_name("relay")
+        adder = Adder()
+        async def body():
+            for _ in range(30):
+                yield bytes(100_000)
+        async def call(text):
+            return text * 2
+        print(await relay.use(adder, call), adder.total, await relay.size(body()), flush=True)
+asyncio.run(main())
+"""
+
+
+class Relay(DurableObject):
+    """Passes on what it is given to an object of a third process."""
+
+    async def use(self, adder: Any, function: Any) -> Any:
+        return await self.env["far"].use(adder, function)
+
+    async def size(self, stream: Any) -> Any:
+        return (await self.env["far"].measure(stream))[0]
+
+
+async def test_what_is_passed_on_is_called_through_three_processes(
+    far: Any, tmp_path: Path
+) -> None:
+    async with bunflare.open(tmp_path / "state") as state:
+        relays: Any = state.durable_objects(Relay, env={"far": far})
+        with pytest.raises(TypeError):
+            await relays.get_by_name("relay").use()
+        with child(_RELAYED, tmp_path / "state", _ROOT) as caller:
+            told = await asyncio.to_thread(caller.line)
+    assert told == "[5, 5, 'xx', {'a': [1]}] 5 3000000"
+
+
+async def test_whatever_is_under_way_when_the_owner_is_killed_ends(tmp_path: Path) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(1000)
+            await asyncio.sleep(0)
+
+    async def nested(far: Any, depth: int) -> int:
+        async def down(left: int) -> int:
+            return 0 if left == 0 else 1 + await far.call(down, left - 1)
+
+        return await down(depth)
+
+    async def read(far: Any) -> int:
+        return len([chunk async for chunk in await far.numbers(10_000)])
+
+    ends: list[str] = []
+    for moment in range(4):
+        with child(_OWNER, tmp_path / "state", _ROOT) as owner:
+            assert owner.line() == "ready"
+            async with bunflare.open(tmp_path / "state") as state:
+                far: Any = state.durable_objects(Far).get_by_name("far")
+                await far.noted()
+                work = [
+                    asyncio.ensure_future(one)
+                    for _ in range(5)
+                    for one in (
+                        nested(far, 200),
+                        read(far),
+                        far.measure(endless()),
+                        far.stand_still(0.001),
+                        far.fetch("https://x/", method="PUT", body=endless()),
+                    )
+                ]
+                await asyncio.sleep(0.05 * moment)
+                owner.kill()
+                ended = asyncio.gather(*work, return_exceptions=True)
+                found = await asyncio.wait_for(ended, timeout=30)
+                ends += [type(one).__name__ for one in found if isinstance(one, Exception)]
+                # The objects run here from now on.
+                assert await far.call(call_here, moment) == moment
+                assert state._objects["Far"].owner
+    assert set(ends) == {"DurableObjectReset"}

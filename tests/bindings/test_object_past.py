@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from bunflare import (
     DurableObjectValueError,
     ManualClock,
 )
-from bunflare.bindings import object_commits
+from bunflare.bindings import object_commits, object_past
 from bunflare.bindings.object_care import ObjectCare
 from bunflare.bindings.object_migrations import apply_migrations
 from bunflare.config import MigrationConfig, RenamedClass
@@ -141,6 +142,19 @@ async def test_other_objects_of_the_namespace_stay_as_they_are(
     assert await other.look() == [["theirs", "more"], {"theirs": "changed", "more": 4}]
     with pytest.raises(DurableObjectError, match="another object's"):
         await other.restore(await mine.bookmark())
+
+
+async def test_what_other_objects_say_of_an_object_is_not_its_own(ledgers: Any) -> None:
+    mine, other = ledgers.get_by_name("mine"), ledgers.get_by_name("other")
+    await mine.put("key", 1)
+    first = await mine.bookmark()
+    await mine.put("key", 2)
+    for number in range(40):
+        await other.put("key", [str(mine.id), number])
+    await mine.restore(first)
+    await _restart(mine)
+    assert await mine.keys() == {"key": 1}
+    assert (await other.keys())["key"] == [str(mine.id), 39]
 
 
 async def test_bookmarks_sort_by_time(ledgers: Any, clock: ManualClock) -> None:
@@ -374,18 +388,51 @@ async def test_a_history_that_is_switched_off_is_forgotten(
             await ledger.restore(old)
 
 
-async def test_it_is_said_before_the_objects_are_at_work(state: bunflare.State) -> None:
-    ledgers = state.durable_objects(Ledger)
+async def test_it_is_said_while_no_object_is_at_work(
+    state: bunflare.State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Busy(Ledger):
+        async def hang(self) -> None:
+            await asyncio.Event().wait()
+
+    ledgers: Any = state.durable_objects(Busy)
     for wrong in (-1, "much", True):
         with pytest.raises(DurableObjectValueError, match="megabytes must be"):
-            await ledgers.keep_history(megabytes=wrong)  # type: ignore[arg-type]
-    work = ledgers.get_by_name("mine").note("one")
-    with pytest.raises(DurableObjectError, match="some are at work"):
-        await ledgers.keep_history()
+            await ledgers.keep_history(megabytes=wrong)
+    ledger = ledgers.get_by_name("mine")
+    # It waits for what ends soon.
+    work = ledger.note("one")
+    await ledgers.keep_history()
     await work
+    hanging = ledger.hang()
+    monkeypatch.setattr(object_past, "_PATIENCE", 0.05)
+    with pytest.raises(DurableObjectError, match="some are at work"):
+        await ledgers.keep_history(days=3)
+    # What is said already may be said again, as a program does that begins with it.
+    await ledgers.keep_history()
+    with pytest.raises(DurableObjectReset):
+        await ledger.leave()
+    with pytest.raises(DurableObjectReset):
+        await hanging
     plain = state.durable_objects(DurableObject, "Plain", sqlite=False)
     with pytest.raises(DurableObjectError, match="does not implement point-in-time recovery"):
         await plain.keep_history()
+
+
+async def test_the_last_that_was_said_is_gone_back_to(
+    ledgers: Any, clock: ManualClock, state: bunflare.State
+) -> None:
+    ledger = ledgers.get_by_name("mine")
+    bookmarks = []
+    for text in ("one", "two", "three"):
+        await ledger.note(text)
+        bookmarks.append(await ledger.bookmark())
+    for bookmark in (bookmarks[0], bookmarks[1], bookmarks[0], bookmarks[1]):
+        await ledger.restore(bookmark)
+        assert len(list((state.directory / "do-sql/Ledger/.history").glob("*.sqlite"))) <= 2
+    await _restart(ledger)
+    assert (await ledger.look())[0] == ["one", "two"]
+    assert list((state.directory / "do-sql/Ledger/.history").iterdir()) == []
 
 
 async def test_a_renamed_class_keeps_its_history(tmp_path: Path, clock: ManualClock) -> None:

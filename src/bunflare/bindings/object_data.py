@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..store import objects as store
 from ..store.loops import call_soon
-from ..store.object_bookmarks import end_restore
+from ..store.object_bookmarks import SLOTS, end_restore
 from .object_commits import Aside
 from .object_flush import MOST
 from .object_layer import Layer, Waiter
@@ -367,7 +367,7 @@ class ObjectData:
             store.set_alarm(tx, namespace, digits, layer.alarm)
         if layer.restores:
             end_restore(tx, namespace, digits)
-            tx.after(lambda: drop(self.host, digits))
+            tx.after(lambda: drop(self.host, digits, *SLOTS))
         if layer.sequence is not None:
             store.set_applied(tx, namespace, digits, layer.sequence)
 

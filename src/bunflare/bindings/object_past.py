@@ -42,6 +42,10 @@ DAYS = 30.0
 MEGABYTES = 256.0
 
 _NO_SQL = Position(0, 0)
+# How many rows of the history are read at once: each has a megabyte at the most.
+_ROWS = 16
+# How long one waits for objects that are at work, in seconds.
+_PATIENCE = 5.0
 
 
 def kept_path(directory: str, digits: str, number: int) -> Path:
@@ -105,19 +109,34 @@ async def keep(host: ObjectHost, days: float, megabytes: float) -> None:
         raise DurableObjectError(
             f"the objects of {host.namespace} run in another process; say there what is kept"
         )
-    for digits, actor in list(host.actors.items()):
-        if actor.idle:
-            host.evict(digits)
-    if host.actors:
-        raise DurableObjectError(
-            "what is kept is said before the objects are called: some are at work"
-        )
+    if host.history is not None and host.history.settings == chosen:
+        return
+    await _quiet(host)
 
     def choose(tx: Transaction) -> Kept | None:
         store.choose(tx, host.namespace, chosen)
         return host.begin_history(tx)
 
     host.history = await host.database.write(choose)
+
+
+async def _quiet(host: ObjectHost) -> None:
+    """Have all objects leave memory: what they have open is not kept."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _PATIENCE
+    while True:
+        for digits, actor in list(host.actors.items()):
+            if actor.idle:
+                host.evict(digits)
+        under_way = [one for actor in host.actors.values() for one in actor.under_way()]
+        left = deadline - loop.time()
+        if not host.actors:
+            return
+        if not under_way or left <= 0:
+            raise DurableObjectError(
+                "what is kept is said before the objects are called: some are at work"
+            )
+        await asyncio.wait(under_way, timeout=left)
 
 
 def check_settings(days: float, megabytes: float) -> Settings:
@@ -183,13 +202,11 @@ async def prepare(actor: Actor, number: int, at: Position) -> None:
         await waiting
     host = data.host
     where = host.namespace, actor.digits
-    sequence = 0
+    sequence, slot = 0, object_bookmarks.free_slot(host.database.view, *where)
     if at.generation:
-        copy = kept_path(host.sql_directory, actor.digits, object_bookmarks.PAST)
+        copy = kept_path(host.sql_directory, actor.digits, slot)
         sequence = await asyncio.to_thread(_materialize, data.sql(), at, copy)
-    earlier = await asyncio.to_thread(
-        lambda: store.earlier(host.database.view, *where, number, sequence)
-    )
+    earlier = await _earlier(data, number, sequence)
     if earlier is None or sequence < 0:
         raise DurableObjectError("the state of this bookmark is not kept (any more)")
     entries = dict(data.rows("", None, None, reverse=False))
@@ -199,8 +216,35 @@ async def prepare(actor: Actor, number: int, at: Position) -> None:
         else:
             entries[key] = text
     await host.database.submit(
-        object_bookmarks.go_back_to, *where, host.clock.now(), at.generation > 0, entries
+        object_bookmarks.go_back_to, *where, slot, host.clock.now(), at.generation > 0, entries
     )
+
+
+async def _earlier(data: ObjectData, number: int, sequence: int) -> dict[str, str | None] | None:
+    """What keys were in a state that may be something else now; None if it is not kept.
+
+    The state is that after all rows up to ``number``, and after the changes that are one with the
+    SQL file's commits up to ``sequence``.
+    """
+    view, namespace = data.host.database.view, data.host.namespace
+    found: dict[str, str | None] = {}
+    below = store.last(view, namespace) + 1
+    while below > 0:
+        rows = store.backwards(view, namespace, data.digits, below, number, _ROWS)
+        below = 0
+        for row, commit, before in rows:
+            if before is None:
+                return None
+            if commit is not None and commit <= sequence:
+                below = 0
+                break
+            # The oldest comes last, and that is what it was then.
+            found.update(before)
+            below = row
+        # Other objects need not wait until all is read.
+        await asyncio.sleep(0)
+    # Seen afterwards, so that nothing was forgotten in between.
+    return found if store.kept(view, namespace, number) else None
 
 
 def _materialize(file: ObjectFile, at: Position, path: Path) -> int:
@@ -211,8 +255,9 @@ def _materialize(file: ObjectFile, at: Position, path: Path) -> int:
     return redo_sequence(path) if file.log.materialize(at, path) else -1
 
 
-def drop(host: ObjectHost, digits: str, number: int = object_bookmarks.PAST) -> None:
-    """Remove a copy, with what reading it has left beside."""
-    path = kept_path(host.sql_directory, digits, number)
-    for end in ("", "-wal", "-shm"):
-        Path(f"{path}{end}").unlink(missing_ok=True)
+def drop(host: ObjectHost, digits: str, *numbers: int) -> None:
+    """Remove copies, with what reading them has left beside."""
+    for number in numbers:
+        path = kept_path(host.sql_directory, digits, number)
+        for end in ("", "-wal", "-shm"):
+            Path(f"{path}{end}").unlink(missing_ok=True)

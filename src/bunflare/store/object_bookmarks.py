@@ -15,7 +15,7 @@ BOOKMARKS = """
 CREATE TABLE IF NOT EXISTS bunflare_object_bookmarks (
   namespace TEXT NOT NULL,
   id TEXT NOT NULL,
-  number INTEGER NOT NULL,   -- 1, 2, … of the object; 0: out of its history
+  number INTEGER NOT NULL,   -- 1, 2, … of the object; below: out of its history
   at INTEGER NOT NULL,       -- ms epoch
   sql INTEGER NOT NULL,      -- whether there is a copy of its SQL file
   PRIMARY KEY (namespace, id, number)
@@ -37,8 +37,8 @@ CREATE TABLE IF NOT EXISTS bunflare_object_restores (
 """
 TABLES = ("bunflare_object_bookmarks", "bunflare_object_kept", "bunflare_object_restores")
 
-#: The number of a state that was kept out of a history.
-PAST = 0
+#: The numbers of a state that is put together out of a history: one, while the other is in use.
+SLOTS = (0, -1)
 
 _LAST = "SELECT max(number) FROM bunflare_object_bookmarks WHERE namespace = ? AND id = ?"
 _ADD = """
@@ -80,7 +80,7 @@ _END_RESTORE = "DELETE FROM bunflare_object_restores WHERE namespace = ? AND id 
 def last(view: View, namespace: str, id: str) -> int:
     """The number of the newest kept state; 0 if there is none."""
     row = view.one(_LAST, (namespace, id))
-    return row[0] or 0 if row else 0
+    return max(row[0] or 0, 0) if row else 0
 
 
 def keep(
@@ -107,14 +107,30 @@ def _forget(tx: Transaction, namespace: str, id: str, number: int) -> None:
     tx.run(_FORGET_ENTRIES, (namespace, id, number))
 
 
+def free_slot(view: View, namespace: str, id: str) -> int:
+    """The number of the next state that is to be gone back to out of a history."""
+    return SLOTS[1] if restore(view, namespace, id) == SLOTS[0] else SLOTS[0]
+
+
 def go_back_to(
-    tx: Transaction, namespace: str, id: str, now: int, sql: bool, entries: dict[str, str]
+    tx: Transaction,
+    namespace: str,
+    id: str,
+    slot: int,
+    now: int,
+    sql: bool,
+    entries: dict[str, str],
 ) -> None:
     """Have the object's next instance begin with these keys, out of its history."""
-    _forget(tx, namespace, id, PAST)
-    tx.run(_ADD, (namespace, id, PAST, now, sql))
-    tx.many(_ADD_ENTRY, [(namespace, id, PAST, key, text) for key, text in entries.items()])
-    set_restore(tx, namespace, id, PAST)
+    _forget_slots(tx, namespace, id)
+    tx.run(_ADD, (namespace, id, slot, now, sql))
+    tx.many(_ADD_ENTRY, [(namespace, id, slot, key, text) for key, text in entries.items()])
+    set_restore(tx, namespace, id, slot)
+
+
+def _forget_slots(tx: Transaction, namespace: str, id: str) -> None:
+    for slot in SLOTS:
+        _forget(tx, namespace, id, slot)
 
 
 def kept(view: View, namespace: str, id: str, number: int) -> Row | None:
@@ -149,6 +165,6 @@ def set_restore(tx: Transaction, namespace: str, id: str, number: int) -> None:
 
 def end_restore(tx: Transaction, namespace: str, id: str) -> None:
     """The object has gone back."""
-    _forget(tx, namespace, id, PAST)
+    _forget_slots(tx, namespace, id)
     tx.run(_END_RESTORE, (namespace, id))
     tx.forget(_WAITING, (namespace,))

@@ -76,10 +76,10 @@ SELECT number, at, earlier FROM bunflare_object_changes
 WHERE namespace = ? ORDER BY number LIMIT 1
 """
 _TIME = "SELECT at FROM bunflare_object_changes WHERE namespace = ? AND number = ?"
-_SINCE = """
+_BACKWARDS = """
 SELECT number, earlier FROM bunflare_object_changes
-WHERE namespace = ? AND number > ? AND (earlier = '' OR earlier LIKE '%' || ? || '%')
-ORDER BY number DESC
+WHERE namespace = ? AND number > ? AND number < ? AND (earlier = '' OR instr(earlier, ?) > 0)
+ORDER BY number DESC LIMIT ?
 """
 _YOUNG = """
 SELECT number FROM bunflare_object_changes
@@ -266,26 +266,29 @@ def number_at(view: View, namespace: str, time: int, since: int) -> int | None:
     return int(low)
 
 
-def earlier(
-    view: View, namespace: str, id: str, number: int, sequence: int
-) -> dict[str, str | None] | None:
-    """What keys of an object were in a state that may be something else now.
-
-    A state is that after all rows up to ``number``, and after the changes that are one with its SQL
-    file's commits up to ``sequence``. None if it is not kept.
-    """
+def kept(view: View, namespace: str, number: int) -> bool:
+    """Whether a state is kept."""
     oldest = view.one(_OLDEST, (namespace,))
-    if number > last(view, namespace) or (oldest is not None and number < oldest[0] - 1):
-        return None
-    found: dict[str, str | None] = {}
-    for at, text in view.all(_SINCE, (namespace, number, id)):
+    if oldest is None:
+        return number == 0
+    first = oldest[0] - 1 if oldest[2] else oldest[0]
+    return bool(first <= number <= last(view, namespace))
+
+
+def backwards(
+    view: View, namespace: str, id: str, below: int, number: int, limit: int
+) -> Iterator[tuple[int, int | None, dict[str, str | None] | None]]:
+    """What an object's keys were before each change below a row and after that of ``number``.
+
+    The newest first: its row, the commit of the SQL file that it is one with, and the keys, or None
+    where that is not kept. Of ``limit`` rows at the most.
+    """
+    for row, text in view.all(_BACKWARDS, (namespace, number, below, id, limit)):
         if not text:
-            return None
-        for one, commit, before in reversed(json.loads(text)):
-            if one != id:
-                continue
-            if commit is not None and commit <= sequence and at > number:
-                return found
-            # The oldest comes last, and that is what it was then.
-            found.update(zip(before[::2], before[1::2], strict=True))
-    return found
+            yield row, None, None
+            continue
+        for digits, commit, before in reversed(json.loads(text)):
+            if digits == id:
+                yield row, commit, dict(zip(before[::2], before[1::2], strict=True))
+        # It may only be named in what others have stored.
+        yield row, None, {}
