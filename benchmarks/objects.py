@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ _INSERT = "INSERT INTO t (b) VALUES (?)"
 
 
 class Bench(DurableObject):
+    written = 0
+
     async def increment(self) -> int:
         value = (await self.ctx.storage.get("n") or 0) + 1
         await self.ctx.storage.put("n", value)
@@ -50,6 +53,14 @@ class Bench(DurableObject):
     async def writes(self, keys: list[str]) -> int:
         put = self.ctx.storage.put
         for number, key in enumerate(keys):
+            await put(key, number)
+        return len(keys)
+
+    async def changes(self, keys: list[str]) -> int:
+        put = self.ctx.storage.put
+        # What does not change is not written, nor kept.
+        self.written += 1
+        for number, key in enumerate(keys, self.written):
             await put(key, number)
         return len(keys)
 
@@ -160,8 +171,29 @@ async def measure(scratch: Path) -> Report:
                 floor.insert,
                 stub.inserts,
             )
+    await _with_history(report, scratch / "history")
     await _many(report, scratch / "many")
     return report
+
+
+async def _with_history(report: Report, path: Path) -> None:
+    """What it costs to keep every state: the same work beside itself without a history."""
+    async with bunflare.open(path) as state:
+        kept = state.durable_objects(Bench, "Kept")
+        await kept.keep_history()
+        with_, without = (
+            objects.get_by_name("a") for objects in (kept, state.durable_objects(Bench))
+        )
+        keys = [f"key{number}" for number in range(_PUTS)]
+
+        async def side(work: str, few: list[str], sides: list[Any]) -> None:
+            name = f"{work}, with a history beside without"
+            await report.compare(name, None, lambda: few, *sides, seconds=0.1)
+
+        increments = [partial(_one_at_a_time, stub.increment) for stub in (without, with_)]
+        await side("RPC increment, one caller", keys[:100], increments)
+        await side("object storage put, 1,000 in one event", keys, [without.changes, with_.changes])
+        await side("sql.exec insert, 1,000 in one event", keys, [without.inserts, with_.inserts])
 
 
 async def _many(report: Report, path: Path) -> None:

@@ -419,6 +419,33 @@ async def test_it_is_said_while_no_object_is_at_work(
         await plain.keep_history()
 
 
+async def test_it_may_be_said_from_outside_before_the_program_begins(
+    directory: Path, clock: ManualClock
+) -> None:
+    async with bunflare.open(directory, clock=clock) as state:
+        ledger: Any = state.durable_objects(Ledger).get_by_name("mine")
+        await ledger.note("early")
+        care = ObjectCare(state.database, clock)
+        assert care.history("Ledger") == (0, 0)
+        await care.keep_history("Ledger", 7, 10)
+        assert care.history("Ledger") == (7, 10)
+        # Who runs the objects now goes on as it has begun.
+        await ledger.note("later")
+        assert not list((directory / "do-sql/Ledger").glob(".*.history"))
+    await clock.advance(minutes=1)
+    async with bunflare.open(directory, clock=clock) as state:
+        ledger = state.durable_objects(Ledger).get_by_name("mine")
+        before = clock.now()
+        # That the file has a history begins with its first use after.
+        assert (await ledger.look())[0] == ["early", "later"]
+        await clock.advance(minutes=1)
+        await ledger.note("kept")
+        with pytest.raises(DurableObjectError, match="from that time or before"):
+            await ledger.at(before - 1)
+        await _go_back(ledger, before)
+        assert await ledger.look() == [["early", "later"], {"early": 5, "later": 5}]
+
+
 async def test_the_last_that_was_said_is_gone_back_to(
     ledgers: Any, clock: ManualClock, state: bunflare.State
 ) -> None:

@@ -21,7 +21,7 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from ..errors import DurableObjectError, DurableObjectTypeError
+from ..errors import DurableObjectError, DurableObjectTypeError, ValueNotSerializable
 from ..store.gate import output_gate
 from .actor import Actor, Event
 from .link_frames import lost, packed, unpacked
@@ -32,6 +32,10 @@ from .rpc import SCALARS, RpcTarget, by_reference, carried, copy, find_method, h
 
 if TYPE_CHECKING:
     from ..web import Request, Response
+
+
+#: What the codec can send, if all that is in it can be.
+_COPIES = SCALARS | {list, dict, set, frozenset}
 
 
 class _Hold:
@@ -113,15 +117,23 @@ class Passing:
 
     # -- values ----------------------------------------------------------------------------
 
-    def pack(self, value: Any, actor: Actor | None) -> list[Any]:
-        """A copied value for a frame; what is called there is called in the object, if it is one's.
+    def send(self, head: list[Any], value: Any, actor: Actor | None) -> None:
+        """Send a frame that ends with a copied value; what of it is called is called in ``actor``.
 
         Raises what the platform raises for what cannot be sent.
         """
-        if value.__class__ in SCALARS or not has_reference(value):
-            return [value, None]
+        if value.__class__ in _COPIES:
+            try:
+                # Most values have nothing in them that the codec does not know.
+                self._send([*head, value])
+            except ValueNotSerializable:
+                if not has_reference(value):
+                    raise
+            else:
+                return
         references: list[Any] = []
-        return [self._strip(value, [], references, actor), references]
+        tree = self._strip(value, [], references, actor)
+        self._send([*head, tree, references])
 
     def _strip(self, value: Any, path: list[Any], found: list[Any], actor: Actor | None) -> Any:
         if by_reference(value):
@@ -185,9 +197,8 @@ class Passing:
         self._senders.pop(number, None)
         self._let_go(number)
 
-    def unpack(self, found: list[Any]) -> Any:
-        """The value of a frame."""
-        value, references = found
+    def unpack(self, value: Any, references: list[Any] | None = None) -> Any:
+        """The value that a frame ends with."""
         for path, described in references or ():
             one = self._made(*described)
             if not path:
@@ -234,8 +245,7 @@ class Passing:
             if self.closed:
                 raise lost()
             call = next(self._numbers)
-            given = None if args is None else self.pack(args, actor)
-            self._write(["invoke", call, number, method, given, self.pack(kwargs, actor)])
+            self.send(["invoke", call, number, method], [args, kwargs], actor)
             self._replies[call] = reply
 
         gate = output_gate.get()
@@ -264,16 +274,13 @@ class Passing:
         while self._held and self._held[0][1].done():
             self._held.popleft()[0]()
 
-    def _invoked(
-        self, call: int, number: int, method: str | None, args: Any, kwargs: list[Any]
-    ) -> None:
+    def _invoked(self, call: int, number: int, method: str | None, *given: Any) -> None:
         reply: asyncio.Future[Any] = self._loop.create_future()
         export = self._exports.get(number)
         actor = None if export is None else export.actor
         reply.add_done_callback(lambda done: self._reply(call, done, actor))
         try:
-            given = None if args is None else self.unpack(args)
-            named = self.unpack(kwargs)
+            args, kwargs = self.unpack(*given)
             if export is None:
                 raise DurableObjectError(DISPOSED)
             if actor is not None and (actor.broken is not None or actor.host is None):
@@ -283,27 +290,29 @@ class Passing:
             return
         run = export.run
         if actor is not None:
-            actor.deliver(Event(lambda _: run(method, given, named), reply))
+            actor.deliver(Event(lambda _: run(method, args, kwargs), reply))
             return
-        task = self._loop.create_task(_run(lambda: run(method, given, named), reply))
+        task = self._loop.create_task(_run(lambda: run(method, args, kwargs), reply))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def _reply(self, call: int, done: asyncio.Future[Any], actor: Actor | None) -> None:
+        if self.closed or self._writer.is_closing():
+            return
         error = done.exception()
         try:
             if error is None:
-                self._write(["returned", call, self.pack(done.result(), actor)])
+                self.send(["returned", call], done.result(), actor)
                 return
         except Exception as refused:
             error = refused
         self._write(["raised", call, packed(error)])
 
-    def _returned(self, call: int, result: list[Any]) -> None:
+    def _returned(self, call: int, *result: Any) -> None:
         reply = self._replies.pop(call, None)
         try:
             # Where nobody waits for it any more, it is let go of at once.
-            value = self.unpack(result)
+            value = self.unpack(*result)
         except Exception as error:
             if reply is not None and not reply.done():
                 reply.set_exception(error)

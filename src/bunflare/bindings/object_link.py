@@ -113,10 +113,10 @@ class LinkServer:
         if kind == "fire":
             return self._host.alarms.fire(target.digits)
         if kind == "fetch":
-            return self._host.fetch(target, end.passing.unpack(rest[0]))
-        method, args, kwargs = rest
-        given = None if args is None else tuple(end.passing.unpack(args))
-        return self._host.call(target, method, given, end.passing.unpack(kwargs))
+            return self._host.fetch(target, end.passing.unpack(*rest))
+        method, *given = rest
+        args, kwargs = end.passing.unpack(*given)
+        return self._host.call(target, method, None if args is None else tuple(args), kwargs)
 
     async def _answer(
         self, end: _End, number: int, digits: str, future: asyncio.Future[Any]
@@ -128,7 +128,7 @@ class LinkServer:
             if isinstance(result, Response) and result.web_socket is not None:
                 end.sockets.offer(number, result)
             else:
-                end.write(["ok", number, end.passing.pack(result, self._host.actors.get(digits))])
+                end.passing.send(["ok", number], result, self._host.actors.get(digits))
             await end.writer.drain()
         except ConnectionError:
             return
@@ -183,32 +183,29 @@ class LinkClient:
         actor: Actor | None,
     ) -> None:
         """Have a method called; ``actor`` is the object that calls, if it is one."""
-        pack = self._end.passing.pack
-
-        def rest() -> list[Any]:
-            given = None if args is None else pack(list(args), actor)
-            return [method, given, pack(kwargs, actor)]
-
-        self._send("call", id, rest, reply)
+        given = [None if args is None else list(args), kwargs]
+        self._send("call", id, [method], given, reply, actor)
 
     def fire(self, id: DurableObjectId, reply: asyncio.Future[Any]) -> None:
         """Have an alarm's handler called."""
-        self._send("fire", id, list, reply)
+        self._send("fire", id, [], None, reply)
 
     def fetch(self, id: DurableObjectId, request: Request, reply: asyncio.Future[Any]) -> None:
         """Have a request answered."""
-        self._send("fetch", id, lambda: [self._end.passing.pack(request, None)], reply)
+        self._send("fetch", id, [], request, reply)
 
     def _send(
         self,
         kind: str,
         id: DurableObjectId,
-        rest: Callable[[], list[Any]],
+        what: list[Any],
+        value: Any,
         reply: asyncio.Future[Any],
+        actor: Actor | None = None,
     ) -> None:
         number = next(_numbers)
         try:
-            self._end.write([kind, number, str(id), id.name, *rest()])
+            self._end.passing.send([kind, number, str(id), id.name, *what], value, actor)
         except Exception as error:
             if not reply.done():
                 reply.set_exception(error)

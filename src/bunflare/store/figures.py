@@ -127,7 +127,8 @@ def _milliseconds(time: object) -> int | None:
 
 def _sql_figures(directory: Directory) -> Iterator[Figures]:
     """D1 databases, and the SQL files of objects by their namespaces."""
-    namespaces: dict[str, list[os.stat_result]] = {}
+    # Bytes, and when they were last written to.
+    namespaces: dict[str, list[tuple[int, int]]] = {}
     for name in sorted(sql_files(directory.path)):
         system, _, rest = name.partition("/")
         if system == "d1":
@@ -137,16 +138,18 @@ def _sql_figures(directory: Directory) -> Iterator[Figures]:
             yield Figures("d1", "database", rest.removesuffix(".sqlite"), 1, size, None, newest)
         elif system == "do-sql" and "/" in rest:
             namespace = rest.rpartition("/")[0]
-            namespaces.setdefault(namespace, []).append((directory.path / name).stat())
+            found = (directory.path / name).stat()
+            size = found.st_size + _size(f"{directory.path / name}-wal")
+            namespaces.setdefault(namespace, []).append((size, found.st_mtime_ns))
     for namespace, files in namespaces.items():
         yield Figures(
             "objects",
             "SQL file",
             namespace,
             len(files),
-            sum(found.st_size for found in files),
+            sum(size for size, _ in files),
             None,
-            max(found.st_mtime_ns for found in files) // 1_000_000,
+            max(newest for _, newest in files) // 1_000_000,
         )
 
 
