@@ -97,9 +97,9 @@ class Far(DurableObject):
 
         return write
 
-    async def stand_still(self, seconds: float) -> None:
+    async def stand_still(self, function: Any) -> None:
         async def section() -> None:
-            await asyncio.sleep(seconds)
+            await function()
             self.events.append("stood")
 
         await self.ctx.block_concurrency_while(section)
@@ -193,11 +193,13 @@ sys.path.insert(0, sys.argv[2])
 import bunflare
 from tests.bindings.test_object_link import Far
 async def main():
-    async with bunflare.open(sys.argv[1]) as state:
-        far = state.durable_objects(Far, idle_seconds=0.3)
-        await far.get_by_name("first").noted()
+    clock = bunflare.ManualClock()
+    async with bunflare.open(sys.argv[1], clock=clock) as state:
+        await state.durable_objects(Far).get_by_name("first").noted()
         print("ready", flush=True)
-        await asyncio.Event().wait()
+        while await asyncio.to_thread(sys.stdin.readline):
+            await clock.advance(minutes=1)
+            print("a minute later", flush=True)
 asyncio.run(main())
 """
 _ROOT = Path(__file__).parents[2]
@@ -221,6 +223,18 @@ async def far(owner: Child, tmp_path: Path) -> AsyncIterator[Any]:
 
 async def call(text: str) -> str:
     return text * 2
+
+
+async def a_minute(owner: Child) -> None:
+    """Let time pass in the owner: objects to which nothing happens leave its memory."""
+    owner.tell("on")
+    assert await asyncio.to_thread(owner.line) == "a minute later"
+
+
+async def turns(far: Any) -> None:
+    """Let the owner do what it has to do: calls arrive after all that was said before."""
+    for _ in range(20):
+        await far.noted()
 
 
 # -- functions and targets ---------------------------------------------------------------------
@@ -323,22 +337,33 @@ async def test_what_was_given_away_is_let_go_of_there(far: Any) -> None:
     await eventually(lambda: gc.collect() >= 0 and weak() is None)
 
 
-async def test_what_an_object_has_given_is_called_as_its_event(far: Any) -> None:
+async def test_what_an_object_has_given_is_called_as_its_event(owner: Child, far: Any) -> None:
     write = await far.writer()
     assert await write(1) == 1
     # The object's instance stays in memory for it, though nothing happens.
-    await asyncio.sleep(0.8)
-    standing = far.stand_still(0.1)
+    await a_minute(owner)
+    begun, enough = asyncio.Event(), asyncio.Event()
+
+    async def function() -> None:
+        begun.set()
+        await enough.wait()
+
+    standing = far.stand_still(function)
+    await begun.wait()
     written = write(2)
+    enough.set()
     await asyncio.gather(standing, written)
     assert await far.noted() == ["write 1", "stood", "write 2"]
     with pytest.raises(DurableObjectReset, match="enough"):
         await far.leave()
     with pytest.raises(DurableObjectReset, match="enough"):
         await write(3)
-    del write, written
-    # Then it may leave.
-    assert await far.noted() == []
+    # What follows is another instance, which leaves when nobody has anything of it.
+    await far.keep("key", 1)
+    assert await far.back("key") == 1
+    await a_minute(owner)
+    with pytest.raises(KeyError):
+        await far.back("key")
 
 
 async def test_objects_of_two_processes_give_each_other_their_methods(
@@ -447,7 +472,7 @@ async def test_a_stream_goes_to_an_object_in_flat_memory(far: Any) -> None:
     assert _peak() - before < 20_000
 
 
-async def test_a_stream_comes_from_an_object_as_it_is_read(far: Any) -> None:
+async def test_a_stream_comes_from_an_object_as_it_is_read(owner: Child, far: Any) -> None:
     stream = await far.numbers(600)
     # Before anybody reads, nothing is made.
     with pytest.raises(KeyError):
@@ -455,8 +480,10 @@ async def test_a_stream_comes_from_an_object_as_it_is_read(far: Any) -> None:
     before = _peak()
     for number in range(5):
         assert (await anext(stream))[:4] == number.to_bytes(4, "big")
-    await asyncio.sleep(0.1)
+    await turns(far)
     assert await far.back("given") <= 5 + 4
+    # The object stays in memory for it.
+    await a_minute(owner)
     async for chunk in stream:
         number += 1
         assert chunk[:4] == number.to_bytes(4, "big")
@@ -536,7 +563,7 @@ async def test_bodies_pass_in_flat_memory_and_as_they_are_read(far: Any) -> None
     parts = aiter(response.body)
     before = _peak()
     await anext(parts)
-    await asyncio.sleep(0.1)
+    await turns(far)
     assert await far.back("given") <= 5
     assert sum([len(part) async for part in parts]) == 599 * _CHUNK
     assert _peak() - before < 20_000
@@ -600,6 +627,9 @@ async def test_whatever_is_under_way_when_the_owner_is_killed_ends(tmp_path: Pat
     async def read(far: Any) -> int:
         return len([chunk async for chunk in await far.numbers(10_000)])
 
+    async def standing() -> None:
+        await asyncio.sleep(0)
+
     ends: list[str] = []
     for moment in range(4):
         with child(_OWNER, tmp_path / "state", _ROOT) as owner:
@@ -614,11 +644,12 @@ async def test_whatever_is_under_way_when_the_owner_is_killed_ends(tmp_path: Pat
                         nested(far, 200),
                         read(far),
                         far.measure(endless()),
-                        far.stand_still(0.001),
+                        far.stand_still(standing),
                         far.fetch("https://x/", method="PUT", body=endless()),
                     )
                 ]
-                await asyncio.sleep(0.05 * moment)
+                for _ in range(moment):
+                    await state.durable_objects(Far).get_by_name("other").noted()
                 owner.kill()
                 ended = asyncio.gather(*work, return_exceptions=True)
                 found = await asyncio.wait_for(ended, timeout=30)

@@ -635,3 +635,38 @@ async def test_a_damaged_row_of_it_is_found_and_forgotten(
     assert (await state.check()).problems == ()
     with pytest.raises(DurableObjectError, match="is not kept"):
         await ledger.restore(bookmark)
+
+
+async def test_rows_that_are_not_read_to_their_end_hinder_nothing(
+    state: bunflare.State, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Reading(Ledger):
+        async def begin(self) -> Any:
+            self.rows = iter(self.ctx.storage.sql.exec("SELECT text FROM notes"))
+            return next(self.rows)
+
+        async def go_on(self) -> Any:
+            return [row["text"] for row in self.rows]
+
+    ledgers: Any = state.durable_objects(Reading)
+    await ledgers.keep_history()
+    ledger = ledgers.get_by_name("mine")
+    for number in range(5):
+        await ledger.note(f"first {number}")
+    first = await ledger.bookmark()
+    assert await ledger.begin() == {"text": "first 0"}
+    for number in range(25):
+        await ledger.note(f"more {number}", 1_000_000)
+        await clock.advance(seconds=1)
+    middle = clock.now()
+    await clock.advance(seconds=1)
+    await ledger.note("last")
+    undo = await ledger.restore(await ledger.at(middle))
+    assert (await ledger.go_on())[:4] == [f"first {number}" for number in range(1, 5)]
+    await _restart(ledger)
+    assert len((await ledger.look())[0]) == 30
+    for bookmark, count in ((first, 5), (undo, 31)):
+        await ledger.restore(bookmark)
+        await _restart(ledger)
+        assert len((await ledger.look())[0]) == count
+    assert not caplog.records

@@ -144,7 +144,11 @@ class ObjectKeys:
     async def _write(self, key: str, text: str | None) -> None:
         data = self._actor.data
         data.bookmark = None
-        await self._session.write(put_and_keep, *self._where, key, text, data.host.clock.now())
+        if data.host.history is None:
+            await self._session.write(store.put, *self._where, key, text)
+        else:
+            now = data.host.clock.now()
+            await self._session.write(put_and_keep, *self._where, key, text, now)
 
     async def list(
         self,

@@ -116,12 +116,20 @@ class History:
         frames, _ = self._ask()
         return max(frames, 0), self._log_header()[SALTS]
 
-    def _ask(self) -> tuple[int, int]:
+    def _ask(self, mode: int = apsw.SQLITE_CHECKPOINT_NOOP) -> tuple[int, int]:
         """How many frames the log has, and how many of them are copied to the database."""
         with self._mutex:
             if self._asking is None:
                 self._asking = connect(self._database, "normal", BusyWait(_PATIENCE))
-            return self._asking.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+            return self._asking.wal_checkpoint(mode=mode)
+
+    def frames(self) -> int:
+        """How many frames the log has, whoever wrote them."""
+        return max(self._ask()[0], 0)
+
+    def copy_back(self) -> None:
+        """A checkpoint, inside `kept`, for whoever has no connection for it."""
+        self._ask(apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def _log_header(self) -> bytes:
         try:

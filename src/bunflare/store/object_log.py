@@ -57,7 +57,8 @@ class ObjectLog:
         self._now = now
         self._making: Future[None] | None = None
         self._index = _Seen(path, connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0])
-        self._next = _WORTH_IT
+        #: How far the log was copied back the last time.
+        self._copied = 0
         self.history = History(path, Path(history_of(path)), self._index, now, durable=durable)
         self.history.settings = settings
         connection.set_wal_hook(self._index.hear)
@@ -74,28 +75,29 @@ class ObjectLog:
     def committed(self) -> None:
         """Take note of a commit; no transaction is open."""
         self.history.note()
-        if self._index.frames >= self._next:
+        frames = self._index.frames
+        if frames < self._copied:
+            self._copied = 0
+        if frames - self._copied >= _WORTH_IT:
+            # Where somebody still reads what was before, the log goes on: it is tried later again.
+            self._copied = frames
             try:
                 self._checkpoint()
-                self._next = _WORTH_IT
             except (apsw.Error, OSError) as error:
-                # Something else is reading, or the disk is full: the log grows meanwhile.
-                self._next = self._index.frames + _WORTH_IT
                 _log.warning("the log of an object's SQL was not copied back: %s", error)
 
     def _checkpoint(self) -> None:
         history = self.history
-        # Another program may have written in between.
         self._ask()
         with history.kept():
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            history.copy_back()
         self._index.copied = True
         history.rest()
         trim(history.files, history.settings, self._now())
 
     def _ask(self) -> None:
-        frames, _ = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
-        self._index.hear(None, "", max(frames, 0))
+        # Another program may have written in between.
+        self._index.hear(None, "", self.history.frames())
 
     def position(self) -> Position:
         """The present state's."""
