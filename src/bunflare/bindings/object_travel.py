@@ -79,7 +79,8 @@ def for_time(data: ObjectData, time: object) -> str:
             f"not {type(time).__name__}"
         )
     host = data.host
-    if time > host.clock.now():
+    # The clock has no parts of a millisecond, and ``time`` may be now.
+    if time >= host.clock.now() + 1:
         raise DurableObjectError("getBookmarkForTime() takes no time in the future")
     found = None if host.history is None else past.for_time(data, host.history, int(time))
     if found is not None:
