@@ -153,7 +153,27 @@ async def test_how_much_is_kept_is_noted_with_the_database(directory: Path) -> N
         assert await values(db) == [1]
 
 
-async def test_a_history_is_no_part_of_a_copy_of_the_state(directory: Path) -> None:
+async def test_a_backup_has_the_history_along(directory: Path, tmp_path: Path) -> None:
+    async with bunflare.open(directory) as state:
+        db = state.d1("shop")
+        await db.exec("CREATE TABLE t (a)")
+        await add(db, 1)
+        one = await db.bookmark()
+        await add(db, 2)
+        await state.backup(tmp_path / "backup.tar")
+        await add(db, 3)
+        assert await values(db) == [1, 2, 3]
+    bunflare.restore(tmp_path / "backup.tar", tmp_path / "other")
+    async with bunflare.open(tmp_path / "other") as state:
+        db = state.d1("shop")
+        assert await values(db) == [1, 2]
+        undo = await db.restore(one)
+        assert await values(db) == [1]
+        await db.restore(undo)
+        assert await values(db) == [1, 2]
+
+
+async def test_a_history_is_no_file_like_others(directory: Path) -> None:
     async with bunflare.open(directory) as state:
         await state.d1("shop").exec("CREATE TABLE t (a)")
         await state.d1("shop").bookmark()

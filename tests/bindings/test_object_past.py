@@ -511,6 +511,37 @@ async def test_a_backup_has_the_history(directory: Path, tmp_path: Path) -> None
         ]
 
 
+@pytest.mark.parametrize("running", [True, False])
+async def test_a_backup_has_what_the_logs_have(
+    directory: Path, tmp_path: Path, running: bool
+) -> None:
+    async with bunflare.open(directory) as state:
+        ledgers: Any = state.durable_objects(Ledger)
+        await ledgers.keep_history()
+        ledger = ledgers.get_by_name("mine")
+        await ledger.note("one")
+        first = await ledger.bookmark()
+        await ledger.note("two")
+        second = await ledger.bookmark()
+        await ledger.note("three")
+        if running:
+            await state.backup(tmp_path / "backup.tar")
+    if not running:
+        async with bunflare.open(directory) as state:
+            await state.backup(tmp_path / "backup.tar")
+    bunflare.restore(tmp_path / "backup.tar", tmp_path / "other")
+    # The original goes on as it was, and so does the copy.
+    for place in (directory, tmp_path / "other"):
+        async with bunflare.open(place) as state:
+            ledger = state.durable_objects(Ledger).get_by_name("mine")
+            await ledger.note("four")
+            fourth = await ledger.bookmark()
+            for bookmark, count in ((second, 2), (first, 1), (fourth, 4)):
+                await ledger.restore(bookmark)
+                await _restart(ledger)
+                assert len((await ledger.look())[0]) == count
+
+
 async def test_who_looks_at_a_file_at_rest_leaves_its_log_as_it_is(
     directory: Path,
 ) -> None:

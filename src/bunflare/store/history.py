@@ -442,3 +442,22 @@ class History:
                     self._seal(self._number + 1 if self._number else following)
         finally:
             turnstile.leave()
+
+
+def keep_log(database: Path, folder: Path, now: Callable[[], int]) -> None:
+    """Keep what a database's log has, from beside whoever has it open. Blocks.
+
+    What was kept of it before is not looked at again. Raises `apsw.BusyError`.
+    """
+    files = Files(folder)
+    newest = files.generations()[-1:]
+    with suppress(FileNotFoundError):
+        size = Path(f"{database}-wal").stat().st_size
+        if not size or (newest and size == files.frames(newest[0]).stat().st_size):
+            return
+        history = History(database, folder, None, now)
+        try:
+            with history.kept(LONG_PATIENCE):
+                pass
+        finally:
+            history.leave()

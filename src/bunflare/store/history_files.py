@@ -88,6 +88,12 @@ class Files:
         self.lock = Lock(folder / "lock")
         self.old = Lock(folder / "old.lock")
 
+    @property
+    def database(self) -> Path:
+        """Whose history it is, by the folder's name."""
+        name = self.folder.name.removeprefix(".").removesuffix(".history")
+        return self.folder.with_name(f"{name}.sqlite")
+
     def frames(self, number: int) -> Path:
         return self.folder / f"{number:08d}.wal"
 

@@ -39,6 +39,7 @@ from .beside import open_beside
 from .blobs import copied_range
 from .connection import translate
 from .directory import Directory
+from .history import keep_log
 from .history_files import Files
 from .layout import CACHE, DATABASE, R2, STAGING, histories, plain_files, sql_files, tree
 from .transaction import Transaction
@@ -191,7 +192,7 @@ def _try(root: Path, held: set[str], pinned: _Pins, found: Moment) -> Path | Non
                 return file.path
         if list(sql_files(root)) != names:
             return root
-        found.at = time.time_ns() // 1_000_000
+        found.at = _now()
         quiet = time.time_ns() - _REST_NS // 2
         moved: list[SqlFile] = []
         for name in names:
@@ -307,15 +308,22 @@ def _copy(source: apsw.Connection, target: Path) -> None:
 
 
 def _copy_history(root: Path, pins: Path, name: str) -> None:
-    """Copy what D1 keeps of a database, while nobody adds to it."""
+    """Copy the earlier states of a database, or of an object's SQL, while nobody adds to them."""
     files = Files(root / name)
     try:
+        # What the log has would be missing: the file is taken as one with it.
+        with suppress(apsw.Error):
+            keep_log(files.database, files.folder, _now)
         with files.lock(_PATIENCE), files.old(_PATIENCE):
             for entry in tree(root, name):
                 if not entry.name.endswith(("lock", ".part")):
                     _copy_plain(root, pins, f"{name}/{entry.name}")
     except FileNotFoundError:
         return  # the database has just been removed
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _copy_plain(root: Path, pins: Path, name: str) -> None:
