@@ -12,6 +12,7 @@ import pytest
 
 import bunflare
 from bunflare import DurableObject, DurableObjectSqlError
+from bunflare.bindings import object_commits
 from bunflare.bindings.object_flush import Batch
 from bunflare.bindings.object_link import LinkServer
 from bunflare.store.operation import Operation
@@ -69,6 +70,8 @@ async def test_what_a_crash_finds_under_way_is_whole_whatever_came_after_it(
     with monkeypatch.context() as patch:
         never: list[Operation] = []
         patch.setattr(state.database, "enqueue", never.append)
+        # On a slow disk the object would stand still for each.
+        patch.setattr(object_commits, "SLOW_SECONDS", 1000.0)
         calls = [stub.add(2), stub.only_put("key", "value"), stub.add(3), stub.only_sql(4)]
         await asyncio.sleep(0)
         await eventually(lambda: len(never) >= 1 and not _busy(state))
