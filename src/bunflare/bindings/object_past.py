@@ -140,7 +140,7 @@ async def _quiet(host: ObjectHost) -> None:
 
 
 def check_settings(days: float, megabytes: float) -> Settings:
-    """How much is to be kept of each object. Raises where that is no number."""
+    """How much is to be kept. Raises `DurableObjectValueError` where that is no number."""
     for name, value in (("days", days), ("megabytes", megabytes)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
             raise DurableObjectValueError(f"{name} must be a number of at least 0, not {value!r}")
