@@ -163,12 +163,38 @@ def test_a_worker_that_keeps_all_waiting_is_told_of_and_can_be_ended(path: Path)
         thread = threading.Thread(target=_ignore, args=(server, "spin"))
         thread.start()
         said = "".join(lines_until(server, "in spin"))
-        assert "all requests have been waiting for 2 seconds" in said
+        assert "nothing else could run for 2 seconds" in said
         for _ in range(2):
             server.process.send_signal(signal.SIGINT)
             time.sleep(0.05)  # two signals at once would be one
         assert server.process.wait(PATIENCE) == 1
         thread.join()
+
+
+def test_a_worker_that_blocks_is_told_of_though_nobody_asks_for_anything(tmp_path: Path) -> None:
+    source = """
+        import asyncio
+        import time
+        from workers import Response, WorkerEntrypoint
+
+        def sleepy():
+            time.sleep(3.5)  # this line
+            print("awake")
+
+        asyncio.get_running_loop().call_later(0.1, sleepy)
+
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                return Response("fine")
+        """
+    project(tmp_path, source)
+    with dev(tmp_path) as server:
+        said = "".join(lines_until(server, "# this line"))
+        assert "nothing else could run for 2 seconds" in said
+        assert "in sleepy" in said
+        assert server.text() == "fine"
+        assert server.process.stdout is not None
+        assert server.process.stdout.readline() == "awake\n"
 
 
 def _ignore(server: Server, name: str) -> None:

@@ -8,6 +8,7 @@ environment, a redirect is followed, refused or handed back as ``redirect`` says
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
@@ -157,10 +158,17 @@ def _response(answer: aiohttp.ClientResponse, url: str, redirected: bool) -> Res
 
 
 class _Received:
-    """The body of an answer, as it comes."""
+    """The body of an answer, as it comes. The connection ends with it, if not all was read."""
 
     def __init__(self, answer: aiohttp.ClientResponse) -> None:
         self._answer = answer
+        self._loop = asyncio.get_running_loop()
+
+    def __del__(self) -> None:
+        # The client's own objects refer to one another in a circle: they would keep it open.
+        if not self._answer.content.at_eof():
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._answer.close)
 
     def __aiter__(self) -> _Received:
         return self

@@ -62,9 +62,7 @@ async def serve(
             await workers.start()
             if workers.first.assets is None:
                 workers.first.app  # noqa: B018 - says what is missing
-            front = Front(
-                workers, watchdog, terminal if log else None, test_scheduled=test_scheduled
-            )
+            front = Front(workers, terminal if log else None, test_scheduled=test_scheduled)
             serving = Serving(front, ServerConnection)
             with Signals() as signals:
                 server = await serving.start(listener)

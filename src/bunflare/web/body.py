@@ -158,7 +158,9 @@ class BodyStream(Readable):
     __slots__ = ("_owner", "_source")
 
     def __init__(self, owner: Body) -> None:
-        self._owner = owner
+        # None once it has been read from: what is being received is let go of as soon as nobody
+        # has it any more, which a circle of references would put off.
+        self._owner: Body | None = owner
         self._source: AsyncIterator[bytes] | None = None
 
     def __aiter__(self) -> Self:
@@ -181,8 +183,11 @@ class BodyStream(Readable):
 
     def detach(self) -> bytes | AsyncIterator[bytes]:
         """The bytes or the stream, for another message. Uses the body."""
-        return self._owner.take()
+        owner, self._owner = self._owner, None
+        if owner is None:
+            raise BodyUsedError(_USED)
+        return owner.take()
 
     def _opened(self) -> AsyncIterator[bytes]:
-        body = self._owner.take()
+        body = self.detach()
         return streams.once(body) if isinstance(body, bytes) else body

@@ -72,7 +72,11 @@ class Readable:
         await self.aclose()
 
     async def pipeTo(self, target: Any, options: Any = None) -> None:
-        """Write everything into a writable stream, and close that."""
+        """Write everything into a writable stream, and close that.
+
+        A failure of one ends the other, unless ``preventAbort`` or ``preventCancel`` say otherwise.
+        """
+        asked = options or {}
         writer = target.getWriter()
         try:
             while True:
@@ -82,9 +86,12 @@ class Readable:
                     break
                 await writer.write(chunk)
         except BaseException as error:
-            await writer.abort(error)
+            if not asked.get("preventAbort"):
+                await writer.abort(error)
+            if not asked.get("preventCancel"):
+                await self.cancel(error)
             raise
-        if not (options or {}).get("preventClose"):
+        if not asked.get("preventClose"):
             await writer.close()
 
     def pipeThrough(self, transform: Any, options: Any = None) -> Any:
