@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..bindings.durable_objects import DurableObject, DurableObjectId, DurableObjectStub
 from ..bindings.object_limits import key_value_classes
-from ..bindings.object_migrations import apply_migrations
 from ..bindings.object_sql import SqlCursor, SqlRawCursor, SqlStorage
 from ..bindings.object_storage import DurableObjectTransaction, SyncKvStorage
 from ..errors import WorkerError
@@ -128,13 +127,9 @@ class ObjectContext:
         return getattr(self._state, snake(name))
 
 
-async def bind_objects(
-    config: Config, state: State, env: Env, module: ModuleType, worker: str
-) -> None:
-    """Put the Durable Object namespaces of the configuration into ``env``."""
-    await apply_migrations(state.database, worker, config.migrations, state.clock.now())
-    # All are looked at before one takes the place of an earlier version's.
-    classes: dict[str, tuple[str, type]] = {}
+def object_classes(config: Config, module: ModuleType) -> dict[str, type]:
+    """The Worker's own classes by the names of their bindings. Raises where one is missing."""
+    classes: dict[str, type] = {}
     for binding in config.durable_objects.bindings:
         if binding.script_name not in (None, config.name):
             continue
@@ -144,13 +139,26 @@ async def bind_objects(
                 f"{config.main} has no class {binding.class_name}(DurableObject), which the "
                 f'Durable Object binding "{binding.name}" names'
             )
-        classes[binding.name] = binding.class_name, made
+        classes[binding.name] = made
+    return classes
+
+
+def bind_objects(config: Config, state: State, env: Env, classes: Mapping[str, type]) -> None:
+    """Put the Durable Object namespaces of the configuration into ``env``.
+
+    Their next instances are of these classes.
+    """
     small = key_value_classes(config.migrations)
-    for name, (class_name, made) in classes.items():
-        namespace = state.durable_objects(
-            _Maker(made), class_name, env, replace=True, sqlite=class_name not in small
-        )
-        env.add(name, NamespaceFacade(namespace, _NAMESPACE))
+    for binding in config.durable_objects.bindings:
+        if binding.name in classes:
+            namespace = state.durable_objects(
+                _Maker(classes[binding.name]),
+                binding.class_name,
+                env,
+                replace=True,
+                sqlite=binding.class_name not in small,
+            )
+            env.add(binding.name, NamespaceFacade(namespace, _NAMESPACE))
 
 
 class _Maker:

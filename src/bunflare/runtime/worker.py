@@ -23,12 +23,13 @@ from .entrypoints import WorkerEntrypoint
 from .env import make_env
 from .limits import RateLimit, version_metadata
 from .program import Program
-from .queues import BatchFacade, start_consumers
+from .queues import BatchFacade, configure_pulls, make_consumers
 from .services import Service
 
 if TYPE_CHECKING:
     from ..bindings.queue_batch import MessageBatch
     from ..bindings.queue_consumer import Consumer
+    from .workflows import Definition
 
 _log = logging.getLogger("bunflare")
 
@@ -78,6 +79,10 @@ class Worker:
             WorkerApp(self.loaded.entrypoint(), self.env, self.background) if self.answers else None
         )
         self._crons = {text: Cron(text) for text in config.triggers.crons}
+        #: Whether objects and workflows were told to run this version.
+        self.in_charge = False
+        self._classes: dict[str, type] = {}
+        self._definitions: dict[str, Definition] = {}
         self._consumers: list[Consumer] = []
         self.clock = state.clock
         self._looked = state.clock.now()
@@ -86,21 +91,46 @@ class Worker:
             self._timer.start()
 
     async def bind(self, state: State) -> None:
-        """Put into ``env`` what the Worker's own classes are needed for."""
-        if self.config.durable_objects.bindings or self.config.migrations:
-            # Imported here because most Workers have none.
+        """Put into ``env`` what the Worker's own classes are needed for, and begin.
+
+        Nothing is taken from an earlier version before everything has been looked at.
+        """
+        config, module = self.config, self.loaded.module
+        # Imported here because most Workers have none.
+        if config.durable_objects.bindings:
+            from .objects import object_classes
+
+            self._classes = object_classes(config, module)
+        if config.workflows:
+            from .workflows import workflow_classes
+
+            self._definitions = workflow_classes(config, module, self.background)
+        self._consumers = make_consumers(config, state, self)
+        await configure_pulls(config, state)
+        if config.migrations:
+            from ..bindings.object_migrations import apply_migrations
+
+            await apply_migrations(state.database, self.name, config.migrations, state.clock.now())
+        for chore in self.take_over(state):
+            self._timer.add(chore)
+        for consumer in self._consumers:
+            await consumer.start()
+
+    def take_over(self, state: State) -> list[Chore]:
+        """Have objects and workflows run this version's code; what is to be done in time for that.
+
+        An earlier version takes them back that way when a later one could not begin.
+        """
+        self.in_charge = True
+        if self.config.durable_objects.bindings:
             from .objects import bind_objects
 
-            await bind_objects(self.config, state, self.env, self.loaded.module, self.name)
+            bind_objects(self.config, state, self.env, self._classes)
         if self.config.workflows:
             from .workflows import bind_workflows
 
-            for chore in bind_workflows(
-                self.config, state, self.env, self.loaded.module, self.background
-            ):
-                self._timer.add(chore)
-        if self.config.queues.consumers:
-            self._consumers = await start_consumers(self.config, state, self)
+            return bind_workflows(self.config, state, self.env, self._definitions)
+        return []
 
     @property
     def name(self) -> str:

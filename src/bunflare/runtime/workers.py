@@ -49,13 +49,13 @@ class Workers:
         old = self.running[at]
         old.program.suspend()
         try:
-            self.running[at] = await self._make(at)
+            self.running[at] = await self._make(at, old)
         except BaseException:
             old.program.resume()
             raise
         return old
 
-    async def _make(self, at: int) -> Worker:
+    async def _make(self, at: int, old: Worker | None = None) -> Worker:
         config = self._sources[at]()
         program = Program(config, self._state.caches, resident=at == 0)
         try:
@@ -63,8 +63,10 @@ class Workers:
             try:
                 await worker.bind(self._state)
             except BaseException:
-                # Its cron triggers would go on beside those of the earlier version.
+                # Its consumers and cron triggers would go on beside those of the earlier version.
                 await worker.close(0)
+                if worker.in_charge and old is not None:
+                    old.take_over(self._state)
                 raise
         except BaseException:
             program.suspend()
