@@ -1,7 +1,7 @@
 """Says where a Worker is that keeps everything else waiting: in a busy loop, or a blocking call.
 
-Python cannot interrupt it from outside. A thread looks once a second whether the event loop's thread
-is in anybody's code, and only then asks the loop for a sign of life: an idle server stays asleep.
+Python cannot interrupt it from outside. A thread looks once a second whether the event loop's
+thread is in anybody's code, and only then asks the loop for a sign of life: an idle server sleeps.
 """
 
 from __future__ import annotations
