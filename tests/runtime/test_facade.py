@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 import pytest
 
 import bunflare
 from bunflare import ManualClock
-from bunflare.runtime.facade import KV, BindingFacade, JsDict, camel, snake
+from bunflare.runtime.facade import KV, R2, BindingFacade, JsDict, camel, snake
 
 
 @pytest.fixture
@@ -52,6 +55,8 @@ async def test_results_are_dicts_whose_keys_are_attributes(edge: BindingFacade) 
     assert page.list_complete is True
     assert "cursor" not in page
     assert page.to_py() is page
+    assert page["keys"].to_py() == page["keys"]
+    assert page["keys"].length == 1
     await edge.put("b", "2")
     assert isinstance((await edge.list(limit=1)).cursor, str)
     many = await edge.get(["a", "missing"])
@@ -65,6 +70,24 @@ async def test_array_buffers_are_memoryviews_and_streams_stay_streams(edge: Bind
     assert bytes(buffer) == b"\x00\xff"
     stream = await edge.get("a", "stream")
     assert [bytes(piece) async for piece in stream] == [b"\x00\xff"]
+    reader = (await edge.get("a", "stream")).getReader()
+    assert (await reader.read()).value.to_bytes() == b"\x00\xff"
+    one, other = (await edge.get("a", "stream")).tee()
+    assert [bytes(p) async for p in one] == [bytes(p) async for p in other] == [b"\x00\xff"]
+
+
+async def test_dates_are_local_and_naive_and_know_javascripts_methods(
+    state: bunflare.State,
+) -> None:
+    bucket: Any = BindingFacade(state.r2("bucket"), R2)
+    await bucket.put("a", "1")
+    [listed] = (await bucket.list()).objects
+    moment = listed.uploaded
+    assert moment.tzinfo is None
+    now = state.clock.now()
+    assert moment == datetime.fromtimestamp(now / 1000)
+    assert moment.getTime() == now
+    assert datetime.fromisoformat(moment.toISOString()).timestamp() * 1000 == now
 
 
 async def test_what_a_binding_does_not_have_it_does_not_have(edge: BindingFacade) -> None:

@@ -225,6 +225,48 @@ async def test_promises_and_small_functions(modules: dict[str, ModuleType]) -> N
     assert copy.a is not value.a
     await promise.new(lambda resolve, reject: js.setTimeout(resolve, 1))
     assert js.globalThis.JSON is js.JSON
+    ending = modules["workers"].BlobEnding.NATIVE
+    assert await modules["workers"].Blob("a\r\nb", endings=ending).text() == "a\nb"
+
+
+def test_the_console_has_all_its_methods(
+    modules: dict[str, ModuleType], caplog: pytest.LogCaptureFixture
+) -> None:
+    console: Any = modules["js"].console
+    caplog.set_level("DEBUG", "bunflare.worker")
+    for name in ("log", "info", "warn", "error", "debug", "trace", "table", "group", "dir"):
+        getattr(console, name)(name, 1)
+        assert caplog.messages[-1] == f"{name} 1"
+    said = len(caplog.messages)
+    for name in ("groupEnd", "time", "timeEnd", "count", "clear"):
+        getattr(console, name)("quiet")
+    getattr(console, "assert")(True, "fine")
+    assert len(caplog.messages) == said
+    getattr(console, "assert")(1 > 2, "wrong")
+    assert caplog.messages[-1] == "Assertion failed: wrong"
+    with pytest.raises(AttributeError):
+        console.shout("what")
+
+
+def test_signals_tell_their_listeners_once(modules: dict[str, ModuleType]) -> None:
+    js: Any = modules["js"]
+    told: list[str] = []
+
+    def gone(event: Any) -> None:
+        told.append("gone")
+
+    first, second = js.AbortController.new(), js.AbortController.new()
+    first.signal.addEventListener("abort", lambda event: told.append(event.type))
+    first.signal.addEventListener("abort", gone)
+    first.signal.removeEventListener("abort", gone)
+    first.signal.onabort = lambda event: told.append("on")
+    either = js.AbortSignal.any([first.signal, second.signal])
+    first.abort("enough")
+    second.abort()
+    first.abort()
+    assert told == ["abort", "on"]
+    assert (either.aborted, str(either.reason)) == (True, "AbortError: enough")
+    assert js.AbortSignal.any([either]).aborted
 
 
 async def test_streams_as_javascript_has_them(modules: dict[str, ModuleType]) -> None:

@@ -313,8 +313,9 @@ def test_a_form_is_a_multimap() -> None:
     form.append("b", file, "other.txt")
     assert [getattr(value, "name", value) for value in form.getAll("b")] == ["3", "other.txt"]
     del form["b"]
+    assert form["b"] is None
     with pytest.raises(KeyError):
-        form["b"]
+        del form["b"]
     with pytest.raises(TypeError):
         form.append("a", 5)  # type: ignore[arg-type]
 

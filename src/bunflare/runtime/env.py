@@ -10,6 +10,7 @@ from ..config import Config
 from ..errors import WorkerError
 from ..state import State
 from .facade import D1, KV, R2, BindingFacade
+from .js_values import from_entries, to_js
 from .queues import QUEUE, QueueFacade
 
 
@@ -75,7 +76,7 @@ class UnavailableBinding:
 
 def make_env(config: Config, state: State) -> Env:
     """The env that the configuration of a Worker declares."""
-    values: dict[str, Any] = dict(config.vars)
+    values: dict[str, Any] = to_js(config.vars, dict_converter=from_entries)
     for namespace in config.kv_namespaces:
         values[namespace.binding] = BindingFacade(state.kv(namespace.namespace), KV)
     for bucket in config.r2_buckets:

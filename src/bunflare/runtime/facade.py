@@ -8,12 +8,12 @@ attributes too, lists, None, and memoryviews for array buffers.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime
 from functools import cache
 from inspect import isawaitable, iscoroutine
-from typing import Any
+from typing import Any, Self
 
 from ..bindings.d1 import D1DatabaseSession, D1Meta, D1PreparedStatement, D1Timings
 from ..bindings.kv import KVKey, KVList
@@ -21,6 +21,8 @@ from ..bindings.r2_multipart import R2MultipartUpload
 from ..bindings.r2_objects import R2Object, R2Objects
 from ..bindings.r2_options import R2Checksums, R2HTTPMetadata, R2Range
 from ..errors import JsError
+from ..web.readable import Stream
+from .js_dates import LocalDate
 
 _HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
@@ -37,9 +39,36 @@ class JsDict(dict[str, Any]):
     def __setattr__(self, name: str, value: Any) -> None:
         self[name] = value
 
-    def to_py(self) -> JsDict:
+    def to_py(self, **_: Any) -> JsDict:
         """Itself: code that converts results by hand goes on working."""
         return self
+
+
+class JsArray(list[Any]):
+    """An array."""
+
+    @classmethod
+    def new(cls, *items: Any) -> Self:
+        return cls(items)
+
+    @staticmethod
+    def isArray(value: object) -> bool:
+        return isinstance(value, list)
+
+    @property
+    def length(self) -> int:
+        return len(self)
+
+    def push(self, *items: Any) -> int:
+        self.extend(items)
+        return len(self)
+
+    def to_py(self, **_: Any) -> list[Any]:
+        return [item.to_py() if hasattr(item, "to_py") else item for item in self]
+
+
+# `from` is a keyword of Python's, and the name that JavaScript has.
+setattr(JsArray, "from", classmethod(lambda cls, items: cls(items)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +85,8 @@ class Edge:
     checked: bool = False
     #: Results that have methods, or can be read once: they are shown as the binding itself is.
     shown: tuple[type, ...] = ()
+    #: Whether the SDK leaves some dates as JavaScript's.
+    javascript_dates: bool = False
 
 
 class BindingFacade:
@@ -121,10 +152,12 @@ class BindingFacade:
         if isinstance(value, Mapping):
             return JsDict({name: self._result(item) for name, item in value.items()})
         if isinstance(value, list):
-            return [self._result(item) for item in value]
+            return JsArray([self._result(item) for item in value])
+        if isinstance(value, AsyncGenerator):
+            return Stream(value)
         if isinstance(value, datetime):
-            # What the SDK makes of a Date: local time, without saying so.
-            return value.astimezone().replace(tzinfo=None)
+            local = value.astimezone().replace(tzinfo=None)
+            return LocalDate.of(local) if self._edge.javascript_dates else local
         if is_dataclass(value) and not isinstance(value, type):
             return self._object(value)
         return value
@@ -215,6 +248,7 @@ R2 = Edge(
         R2HTTPMetadata: _names(R2HTTPMetadata),
     },
     shown=(R2Object, R2Checksums, R2MultipartUpload),
+    javascript_dates=True,
 )
 
 D1 = Edge(

@@ -9,10 +9,9 @@ import logging
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 from .. import web
 from ..bindings.websocket import WebSocketRequestResponsePair
@@ -20,6 +19,7 @@ from .js_more import Subtle, more_names
 from .js_rewriter import HTMLRewriter
 from .js_sockets import WorkerWebSocket, WorkerWebSocketPair
 from .js_streams import stream_names
+from .js_url import JsUrl
 from .js_values import (
     JsArray,
     JsDate,
@@ -95,30 +95,6 @@ def _file(parts: Any, name: str, options: Any = None, **keywords: Any) -> web.Fi
     return web.File(parts, name, init.get("type"), last_modified=init.get("lastModified"))
 
 
-class JsUrl:
-    """``URL``."""
-
-    def __init__(self, url: Any, base: Any = None) -> None:
-        text = str(url)
-        self.href = web.normalize(text if base is None else urljoin(str(base), text))
-        parts = urlsplit(self.href)
-        self.protocol = f"{parts.scheme}:"
-        self.host = parts.netloc
-        self.hostname = parts.hostname or ""
-        self.port = "" if parts.port is None else str(parts.port)
-        self.pathname = parts.path
-        self.search = f"?{parts.query}" if parts.query else ""
-        self.hash = f"#{parts.fragment}" if parts.fragment else ""
-        self.origin = f"{parts.scheme}://{parts.netloc}"
-        self.username = self.password = ""
-        self.searchParams = web.URLSearchParams(parts.query)
-
-    def toString(self) -> str:
-        return self.href
-
-    __str__ = toJSON = toString
-
-
 class _Object:
     """``Object``."""
 
@@ -172,13 +148,34 @@ def _objects(value: Any) -> Any:
 class _Console:
     """``console``: what is said goes to the server's log."""
 
+    _LEVELS: Mapping[str, int] = {
+        **dict.fromkeys(("error", "assert"), logging.ERROR),
+        "warn": logging.WARNING,
+        "debug": logging.DEBUG,
+        **dict.fromkeys(("log", "info", "trace", "dir", "dirxml", "table"), logging.INFO),
+        **dict.fromkeys(("group", "groupCollapsed"), logging.INFO),
+    }
+    # What only has an effect in a browser's console, or measures.
+    _QUIET = frozenset(
+        {
+            *("clear", "count", "countReset", "groupEnd", "profile", "profileEnd"),
+            *("time", "timeEnd", "timeLog", "timeStamp"),
+        }
+    )
+
     def __getattr__(self, name: str) -> Callable[..., None]:
-        level = {"error": logging.ERROR, "warn": logging.WARNING, "debug": logging.DEBUG}
-        if name not in (*level, "log", "info", "trace"):
+        level = self._LEVELS.get(name)
+        if level is None and name not in self._QUIET:
             raise AttributeError(name)
 
         def say(*values: Any) -> None:
-            _log.log(level.get(name, logging.INFO), "%s", " ".join(map(str, values)))
+            if name == "assert":
+                passed, *values = values or (False,)  # type: ignore[assignment]
+                if passed:
+                    return
+                values = ("Assertion failed:", *values)
+            if level is not None:
+                _log.log(level, "%s", " ".join(map(str, values)))
 
         return say
 
@@ -204,11 +201,16 @@ class AbortSignal:
     def __init__(self) -> None:
         self.aborted = False
         self.reason: Any = None
+        self.onabort: Callable[..., Any] | None = None
         self._told: list[Callable[[], Any]] = []
+        self._listeners: list[Callable[..., Any]] = []
 
     def addEventListener(self, kind: str, listener: Callable[..., Any], *_: Any) -> None:
         if kind == "abort":
-            self._told.append(lambda: listener(from_entries([("type", "abort")])))
+            self._listeners.append(listener)
+
+    def removeEventListener(self, kind: str, listener: Callable[..., Any], *_: Any) -> None:
+        self._listeners = [one for one in self._listeners if one != listener]
 
     def on_abort(self, listener: Callable[[], Any]) -> None:
         self._told.append(listener)
@@ -226,8 +228,21 @@ class AbortSignal:
                 "AbortError", "The operation was aborted" if reason is None else str(reason)
             )
         self.reason = reason
-        for listener in self._told:
-            listener()
+        for told in self._told:
+            told()
+        event = from_entries([("type", "abort"), ("target", self)])
+        for listener in [*self._listeners, *([self.onabort] if self.onabort else [])]:
+            _call(listener, event)
+
+    @classmethod
+    def any(cls, signals: Iterable[AbortSignal]) -> AbortSignal:
+        """A signal that is aborted with the first of some."""
+        signal = cls()
+        for one in signals:
+            if one.aborted:
+                signal.abort_with(one.reason)
+            one.on_abort(lambda one=one: signal.abort_with(one.reason))  # type: ignore[misc]
+        return signal
 
     @classmethod
     def abort(cls, reason: Any = None) -> AbortSignal:
@@ -336,7 +351,7 @@ def js_names(fetch: Callable[..., Any], caches: object) -> dict[str, Any]:
         "TextDecoder": plain(_TextDecoder),
         "TextEncoder": plain(_TextEncoder),
         "TypeError": _error("TypeError"),
-        "URL": JsClass(JsUrl, JsUrl),
+        "URL": JsClass(JsUrl, JsUrl, name="URL", canParse=JsUrl.canParse, parse=JsUrl.parse),
         "URLSearchParams": plain(web.URLSearchParams),
         "Uint8Array": Uint8Array,
         "WebSocket": JsClass(

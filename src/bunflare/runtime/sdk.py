@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from enum import StrEnum
 from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
 
@@ -23,6 +24,13 @@ from .entrypoints import WorkerEntrypoint, handler
 from .facade import JsDict
 from .js_globals import js_names
 from .pyodide import pyodide_modules
+
+
+class BlobEnding(StrEnum):
+    """What becomes of line ends in a blob's texts."""
+
+    TRANSPARENT = "transparent"
+    NATIVE = "native"
 
 
 def make_modules(
@@ -47,7 +55,7 @@ def make_modules(
     )
     workers = {
         "Blob": web.Blob,
-        "BlobEnding": Any,
+        "BlobEnding": BlobEnding,
         "BlobValue": Any,
         "Body": Any,
         "Context": Any,

@@ -39,6 +39,10 @@ class FormData(Multimap[FormDataValue]):
         """Give the name this value only."""
         self._put(_text(name), _entry(value, filename))
 
+    def __getitem__(self, name: str) -> Any:
+        """The first value of the name; None if there is none, as in JavaScript."""
+        return self.get(name)
+
     def __setitem__(self, name: str, value: str | Blob) -> None:
         self.set(name, value)
 
@@ -46,13 +50,13 @@ class FormData(Multimap[FormDataValue]):
         """The value of the name, which is ``default`` from now on if there was none."""
         if name not in self:
             self.set(name, default)
-        return self[name]
+        return super().__getitem__(name)
 
     def pop(self, name: str, *default: Any) -> Any:
         """Remove the name, and give its first value."""
         if name not in self and default:
             return default[0]
-        value = self[name]
+        value = super().__getitem__(name)
         self.delete(name)
         return value
 
