@@ -58,10 +58,11 @@ class Env:
 class UnavailableBinding:
     """A binding that is declared but that bunflare cannot offer: it fails when it is used."""
 
-    def __init__(self, name: str, kind: str) -> None:
-        self.__dict__["_message"] = (
-            f'the binding "{name}" ({kind}) is not available in bunflare; guard the code that uses '
-            "it, or give env a stand-in in your tests"
+    def __init__(self, name: str, kind: str, remedy: str | None = None) -> None:
+        self.__dict__["_message"] = f'the binding "{name}" ({kind}) ' + (
+            remedy
+            or "is not available in bunflare; guard the code that uses it, or give env a stand-in "
+            "in your tests"
         )
 
     def _refuse(self) -> NoReturn:
@@ -87,6 +88,6 @@ def make_env(config: Config, state: State) -> Env:
     for producer in config.queues.producers:
         queue = state.queue(producer.queue, producer.delivery_delay)
         values[producer.binding] = QueueFacade(queue, QUEUE)
-    for name, kind in config.bindings_elsewhere():
+    for name, kind in config.other_bindings:
         values[name] = UnavailableBinding(name, kind)
     return Env(values)

@@ -17,9 +17,10 @@ from .facade import BindingFacade, Edge, snake
 if TYPE_CHECKING:
     from ..bindings.object_state import DurableObjectState
     from ..bindings.websocket import WebSocket
-    from ..config import Config
+    from ..config import Config, DurableObjectConfig
     from ..state import State
     from .env import Env
+    from .worker import Worker
 
 _NAMESPACE = Edge(options_at={"new_unique_id": 0, "get": 1, "get_by_name": 1})
 _STORAGE = Edge(
@@ -128,8 +129,14 @@ class ObjectContext:
 
 
 def object_classes(config: Config, module: ModuleType) -> dict[str, type]:
-    """The Worker's own classes by the names of their bindings. Raises where one is missing."""
+    """The Worker's own classes by their names. Raises where one that is bound is missing."""
     classes: dict[str, type] = {}
+    for migration in config.migrations:
+        # Bound by another Worker of this process, it may be.
+        for name in (*migration.new_classes, *migration.new_sqlite_classes):
+            made = getattr(module, name, None)
+            if isinstance(made, type) and issubclass(made, DurableObject):
+                classes[name] = made
     for binding in config.durable_objects.bindings:
         if binding.script_name not in (None, config.name):
             continue
@@ -139,26 +146,47 @@ def object_classes(config: Config, module: ModuleType) -> dict[str, type]:
                 f"{config.main} has no class {binding.class_name}(DurableObject), which the "
                 f'Durable Object binding "{binding.name}" names'
             )
-        classes[binding.name] = made
+        classes[binding.class_name] = made
     return classes
 
 
-def bind_objects(config: Config, state: State, env: Env, classes: Mapping[str, type]) -> None:
+def bind_objects(
+    config: Config, state: State, env: Env, classes: Mapping[str, type]
+) -> dict[str, NamespaceFacade]:
     """Put the Durable Object namespaces of the configuration into ``env``.
 
-    Their next instances are of these classes.
+    Their next instances are of these classes. Returned are the namespaces by their classes' names.
     """
     small = key_value_classes(config.migrations)
+    namespaces = {
+        name: NamespaceFacade(
+            state.durable_objects(_Maker(made), name, env, replace=True, sqlite=name not in small),
+            _NAMESPACE,
+        )
+        for name, made in classes.items()
+    }
     for binding in config.durable_objects.bindings:
-        if binding.name in classes:
-            namespace = state.durable_objects(
-                _Maker(classes[binding.name]),
-                binding.class_name,
-                env,
-                replace=True,
-                sqlite=binding.class_name not in small,
+        if binding.script_name in (None, config.name):
+            env.add(binding.name, namespaces[binding.class_name])
+    return namespaces
+
+
+class OtherNamespace:
+    """``env.COUNTER`` whose class another Worker of this process has."""
+
+    def __init__(self, config: DurableObjectConfig, find: Callable[[str], Worker]) -> None:
+        self._config = config
+        self._find = find
+
+    def __getattr__(self, name: str) -> Any:
+        script, class_name = str(self._config.script_name), self._config.class_name
+        namespace = self._find(script).namespaces.get(class_name)
+        if namespace is None:
+            raise WorkerError(
+                f'the Worker "{script}" has no class {class_name}(DurableObject), which the '
+                f'Durable Object binding "{self._config.name}" names'
             )
-            env.add(binding.name, NamespaceFacade(namespace, _NAMESPACE))
+        return getattr(namespace, name)
 
 
 class _Maker:

@@ -29,6 +29,7 @@ from .services import Service
 if TYPE_CHECKING:
     from ..bindings.queue_batch import MessageBatch
     from ..bindings.queue_consumer import Consumer
+    from .objects import NamespaceFacade
     from .workflows import Definition
 
 _log = logging.getLogger("bunflare")
@@ -81,7 +82,14 @@ class Worker:
         self._crons = {text: Cron(text) for text in config.triggers.crons}
         #: Whether objects and workflows were told to run this version.
         self.in_charge = False
-        self._classes: dict[str, type] = {}
+        #: The classes of its Durable Objects, and their namespaces, by the names of the classes.
+        self.classes: dict[str, type] = {}
+        if config.durable_objects.bindings or config.migrations:
+            # Imported here because most Workers have none.
+            from .objects import object_classes
+
+            self.classes = object_classes(config, self.loaded.module)
+        self.namespaces: dict[str, NamespaceFacade] = {}
         self._definitions: dict[str, Definition] = {}
         self._consumers: list[Consumer] = []
         self.clock = state.clock
@@ -95,15 +103,11 @@ class Worker:
 
         Nothing is taken from an earlier version before everything has been looked at.
         """
-        config, module = self.config, self.loaded.module
-        # Imported here because most Workers have none.
-        if config.durable_objects.bindings:
-            from .objects import object_classes
-
-            self._classes = object_classes(config, module)
+        config = self.config
         if config.workflows:
             from .workflows import workflow_classes
 
+            module = self.loaded.module
             self._definitions = workflow_classes(config, module, self.background)
         self._consumers = make_consumers(config, state, self)
         await configure_pulls(config, state)
@@ -122,10 +126,10 @@ class Worker:
         An earlier version takes them back that way when a later one could not begin.
         """
         self.in_charge = True
-        if self.config.durable_objects.bindings:
+        if self.classes:
             from .objects import bind_objects
 
-            bind_objects(self.config, state, self.env, self._classes)
+            self.namespaces = bind_objects(self.config, state, self.env, self.classes)
         if self.config.workflows:
             from .workflows import bind_workflows
 
@@ -237,8 +241,17 @@ def _answers(default: type[WorkerEntrypoint] | None) -> bool:
 def _bindings(config: Config, clock: Clock, find: Find, assets: Assets | None) -> dict[str, Any]:
     """The bindings that are the runtime's own."""
     values: dict[str, Any] = {}
+    for binding in config.durable_objects.bindings:
+        if binding.script_name not in (None, config.name):
+            from .objects import OtherNamespace
+
+            values[binding.name] = OtherNamespace(binding, find)
     for service in config.services:
         values[service.binding] = Service(service, find)
+    for database in config.hyperdrive:
+        from .hyperdrive import hyperdrive
+
+        values[database.binding] = hyperdrive(database)
     for limit in config.ratelimits:
         values[limit.name] = RateLimit(limit, clock)
     if config.version_metadata is not None:

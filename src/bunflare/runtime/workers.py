@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from ..config import Config
+from ..errors import WorkerError
 from ..state import State
 from .program import Program
 from .services import unknown
@@ -61,6 +62,7 @@ class Workers:
         try:
             worker = Worker(config, self._state, self.find, program)
             try:
+                self._refuse_doubles(worker, at)
                 await worker.bind(self._state)
             except BaseException:
                 # Its consumers and cron triggers would go on beside those of the earlier version.
@@ -72,6 +74,16 @@ class Workers:
             program.suspend()
             raise
         return worker
+
+    def _refuse_doubles(self, worker: Worker, at: int) -> None:
+        """Raise for a class of objects that another Worker has too: both would be one namespace."""
+        for other_at, other in enumerate(self.running):
+            if other_at != at and (both := worker.classes.keys() & other.classes.keys()):
+                raise WorkerError(
+                    f'the Workers "{other.name}" and "{worker.name}" both have a Durable Object '
+                    f"class {min(both)}, whose objects would lie in one place; name one otherwise, "
+                    "or run them with a --persist-to of their own"
+                )
 
     async def close(self, timeout: float) -> None:
         """Wait for what they are doing."""
