@@ -81,7 +81,8 @@ async def test_a_body_is_read_in_many_ways() -> None:
     assert await Response("\ufeffhéllo").text() == "héllo"
     assert await Response(b"\xff").text() == "\ufffd"
     assert await Response('{"a":1}').json() == {"a": 1}
-    assert await Response(b"ab").array_buffer() == memoryview(b"ab")
+    buffer = await Response(b"ab").array_buffer()
+    assert (buffer.to_bytes(), buffer.to_py(), buffer.byteLength) == (b"ab", memoryview(b"ab"), 2)
     blob = await Response("x").blob()
     assert (await blob.text(), blob.type) == ("x", "text/plain;charset=utf-8")
     with pytest.raises(ValueError):

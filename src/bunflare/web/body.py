@@ -13,6 +13,7 @@ from typing import Any, Self, TypeAlias
 from ..errors import BodyUsedError, FetchTypeError
 from . import formdata, streams, text
 from .blob import Blob
+from .buffer import Uint8Array
 from .formdata import FormData
 from .headers import Headers
 from .readable import Readable
@@ -104,9 +105,9 @@ class Body:
             return body
         return b"".join([chunk async for chunk in body])
 
-    async def buffer(self) -> memoryview:
-        """The whole body as what Python has for an ArrayBuffer."""
-        return memoryview(await self.bytes())
+    async def buffer(self) -> Uint8Array:
+        """The whole body as an ArrayBuffer: bytes-like, with ``to_bytes()`` and ``to_py()``."""
+        return Uint8Array(await self.bytes())
 
     array_buffer = buffer
 

@@ -25,6 +25,9 @@ class Uint8Array(bytearray):
     def to_bytes(self) -> bytes:
         return bytes(self)
 
+    # As a memoryview has it.
+    tobytes = to_bytes
+
     def to_memoryview(self) -> memoryview:
         return memoryview(self)
 

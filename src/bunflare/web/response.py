@@ -228,7 +228,7 @@ class Response(Body):
         return await self.text()
 
     async def memoryview(self) -> Any:
-        return await self.buffer()
+        return memoryview(await self.bytes())
 
     # The standard's own spellings.
     @property
