@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from ..web import Headers, Request, Response
 from .bridge_sockets import Conversation
 from .bridges import NULL_BODY, Bridge, Options
+from .inline import run_inline
 
 _log = logging.getLogger("bunflare")
 _VERSIONS = {"spec_version": "2.0", "version": "3.0"}
@@ -68,6 +69,7 @@ class _Lifespan:
     async def _run(self, app: Any) -> None:
         self._said.put_nowait({"type": "lifespan.startup"})
         scope = {"type": "lifespan", "asgi": _VERSIONS, "state": self.state}
+        run_inline()
         try:
             await app(scope, self._said.get, self._send)
         except Exception:
@@ -169,6 +171,7 @@ class _Exchange:
             self._gone.set()
 
     async def run(self, app: Any, scope: dict[str, Any]) -> None:
+        run_inline()
         try:
             await app(scope, self.receive, self.send)
             if not self.response.done():
