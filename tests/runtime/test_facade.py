@@ -9,7 +9,8 @@ import pytest
 
 import bunflare
 from bunflare import ManualClock
-from bunflare.runtime.facade import KV, R2, BindingFacade, JsDict, camel, snake
+from bunflare.runtime.facade import KV, R2, BindingFacade, camel, snake
+from bunflare.web.objects import JsDict
 
 
 @pytest.fixture

@@ -338,3 +338,13 @@ async def test_blobs_are_made_of_parts() -> None:
     with pytest.raises(TypeError):
         Blob([5])  # type: ignore[list-item]
     assert json.dumps(repr(file))
+
+
+async def test_json_is_dicts_whose_keys_are_attributes_too() -> None:
+    value = await Response('{"message": {"chat": {"id": 5}, "parts": [{"a": 1}]}}').json()
+    assert value == {"message": {"chat": {"id": 5}, "parts": [{"a": 1}]}}
+    assert value.message.chat.id == 5
+    assert value.message.parts[0].a == 1
+    assert value.to_py() == value
+    assert (await Response("[1, 2]").json()).to_py() == [1, 2]
+    assert await Response("5").json() == 5

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime
 from functools import cache
 from inspect import isawaitable, iscoroutine
-from typing import Any, Self
+from typing import Any
 
 from ..bindings.d1 import D1DatabaseSession, D1Meta, D1PreparedStatement, D1Timings
 from ..bindings.kv import KVKey, KVList
@@ -21,54 +21,11 @@ from ..bindings.r2_multipart import R2MultipartUpload
 from ..bindings.r2_objects import R2Object, R2Objects
 from ..bindings.r2_options import R2Checksums, R2HTTPMetadata, R2Range
 from ..errors import JsError
+from ..web.objects import JsArray, JsDict
 from ..web.readable import Stream
 from .js_dates import LocalDate
 
 _HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
-
-
-class JsDict(dict[str, Any]):
-    """What a JavaScript object becomes: ``r["key"]`` and ``r.key``."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self[name] = value
-
-    def to_py(self, **_: Any) -> JsDict:
-        """Itself: code that converts results by hand goes on working."""
-        return self
-
-
-class JsArray(list[Any]):
-    """An array."""
-
-    @classmethod
-    def new(cls, *items: Any) -> Self:
-        return cls(items)
-
-    @staticmethod
-    def isArray(value: object) -> bool:
-        return isinstance(value, list)
-
-    @property
-    def length(self) -> int:
-        return len(self)
-
-    def push(self, *items: Any) -> int:
-        self.extend(items)
-        return len(self)
-
-    def to_py(self, **_: Any) -> list[Any]:
-        return [item.to_py() if hasattr(item, "to_py") else item for item in self]
-
-
-# `from` is a keyword of Python's, and the name that JavaScript has.
-setattr(JsArray, "from", classmethod(lambda cls, items: cls(items)))
 
 
 @dataclass(frozen=True, slots=True)

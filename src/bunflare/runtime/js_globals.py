@@ -15,7 +15,8 @@ from typing import Any
 
 from .. import web
 from ..bindings.websocket import WebSocketRequestResponsePair
-from .js_more import Subtle, more_names
+from .js_crypto import Subtle
+from .js_more import more_names
 from .js_rewriter import HTMLRewriter
 from .js_sockets import WorkerWebSocket, WorkerWebSocketPair
 from .js_streams import stream_names

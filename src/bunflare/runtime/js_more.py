@@ -1,11 +1,9 @@
-"""More of JavaScript's globals: typed arrays, promises, digests, and small functions."""
+"""More of JavaScript's globals: typed arrays, promises, and small functions."""
 
 from __future__ import annotations
 
 import array
 import asyncio
-import hashlib
-import hmac
 import math
 import re
 from collections.abc import Awaitable, Callable, Generator, Iterable
@@ -147,40 +145,6 @@ class _Typed:
         return memoryview(made)
 
     __call__ = new
-
-
-class Subtle:
-    """``crypto.subtle``, as far as it is digests and HMAC; for more there is `cryptography`."""
-
-    async def digest(self, algorithm: Any, data: Any) -> Uint8Array:
-        return Uint8Array(hashlib.new(_hash(algorithm), bytes(data)).digest())
-
-    async def importKey(
-        self, form: str, key: Any, algorithm: Any, extractable: bool, usages: Any
-    ) -> dict[str, Any]:
-        given = {"name": algorithm} if isinstance(algorithm, str) else dict(algorithm)
-        if form != "raw" or str(given.get("name", "")).upper() != "HMAC":
-            raise JsException(
-                "NotSupportedError", "bunflare's crypto.subtle has raw keys for HMAC only"
-            )
-        return from_entries(
-            [("type", "secret"), ("algorithm", given), ("usages", usages), ("_key", bytes(key))]
-        )
-
-    async def sign(self, algorithm: Any, key: Any, data: Any) -> Uint8Array:
-        digest = _hash(key["algorithm"].get("hash", "SHA-256"))
-        return Uint8Array(hmac.digest(key["_key"], bytes(data), digest))
-
-    async def verify(self, algorithm: Any, key: Any, signature: Any, data: Any) -> bool:
-        return hmac.compare_digest(await self.sign(algorithm, key, data), bytes(signature))
-
-
-def _hash(algorithm: Any) -> str:
-    name = algorithm if isinstance(algorithm, str) else algorithm["name"]
-    known = name.upper().replace("-", "")
-    if known not in ("MD5", "SHA1", "SHA256", "SHA384", "SHA512"):
-        raise JsException("NotSupportedError", f"Unrecognized or unimplemented digest: {name}")
-    return known.lower()
 
 
 class _Scheduler:

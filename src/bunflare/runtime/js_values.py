@@ -13,8 +13,8 @@ from typing import Any, Self
 
 from ..errors import JsError
 from ..web.buffer import Uint8Array as Uint8Array
-from .facade import JsArray as JsArray
-from .facade import JsDict
+from ..web.objects import JsArray as JsArray
+from ..web.objects import JsDict
 from .js_dates import JsDate as JsDate
 
 

@@ -9,7 +9,8 @@ from ..bindings.queue_arguments import MessageSendRequest
 from ..bindings.queue_batch import Message, MessageBatch, QueueMetrics
 from ..bindings.queues import QueueSendResponse
 from ..errors import QueueTypeError, WorkerError
-from .facade import BindingFacade, Edge, JsDict, snake
+from ..web.objects import JsDict
+from .facade import BindingFacade, Edge, snake
 
 if TYPE_CHECKING:
     from ..bindings.queue_consumer import Consumer

@@ -17,11 +17,11 @@ from ..bindings.durable_objects import DurableObject
 from ..bindings.rpc import RpcTarget
 from ..bindings.workflows import WorkflowEntrypoint
 from ..errors import DurableObjectAbort, NonRetryableError, WorkerError
+from ..web.objects import JsDict
 from . import bridge_asgi, bridge_wsgi, fetching, js_values
 from .bridges import Bridge, EncodeBody, Options
 from .context import Background
 from .entrypoints import WorkerEntrypoint, handler
-from .facade import JsDict
 from .js_globals import js_names
 from .pyodide import pyodide_modules
 

@@ -14,9 +14,10 @@ from ..bindings.workflow_types import WorkflowEvent, WorkflowInstanceEvent, Work
 from ..bindings.workflows import Workflow, WorkflowEntrypoint, WorkflowInstance
 from ..errors import WorkerError
 from ..timer import Chore
+from ..web.objects import JsDict
 from .context import Background, ExecutionContext
 from .cron import Cron
-from .facade import BindingFacade, Edge, JsDict, camel
+from .facade import BindingFacade, Edge, camel
 
 if TYPE_CHECKING:
     from ..clock import Clock

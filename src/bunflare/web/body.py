@@ -16,6 +16,7 @@ from .blob import Blob
 from .buffer import Uint8Array
 from .formdata import FormData
 from .headers import Headers
+from .objects import JsArray, JsDict
 from .readable import Readable
 from .urlencoded import URLSearchParams
 
@@ -125,7 +126,11 @@ class Body:
         return Blob(await self.bytes(), self._headers.get("content-type", ""))
 
     async def _json(self, **options: Any) -> Any:
-        return json.loads(await self.text(), **options)
+        """The body as JSON. Keys of objects are attributes too, as Workers expect them to be."""
+        if options:
+            return json.loads(await self.text(), **options)
+        value = json.loads(await self.text(), object_hook=JsDict)
+        return JsArray(value) if isinstance(value, list) else value
 
     def _share(self, other: Body) -> None:
         """Give ``other`` the same body, each to be read once."""
