@@ -9,8 +9,9 @@ import pytest
 
 import bunflare
 from bunflare import ManualClock
-from bunflare.runtime.facade import KV, R2, BindingFacade, camel, snake
-from bunflare.web.objects import JsDict
+from bunflare.runtime.facade import D1, KV, R2, BindingFacade, camel, snake
+from bunflare.runtime.js_values import to_js
+from bunflare.web.objects import JsDict, jsnull
 
 
 @pytest.fixture
@@ -114,3 +115,16 @@ def test_a_missing_key_is_a_missing_attribute() -> None:
     assert (value["b"], value.a) == (2, 1)
     with pytest.raises(AttributeError, match="c"):
         _ = value.c
+
+
+async def test_null_of_javascript_is_none_for_every_binding(state: bunflare.State) -> None:
+    database: Any = BindingFacade(state.d1("db"), D1)
+    await database.exec("CREATE TABLE t (a, b)")
+    insert = database.prepare("INSERT INTO t VALUES (?, ?)")
+    # A list that was made for JavaScript has statements in it too.
+    await database.batch(to_js([insert.bind(jsnull, 1), insert.bind(2, jsnull)]))
+    rows = (await database.prepare("SELECT * FROM t").all()).results
+    assert rows == [{"a": None, "b": 1}, {"a": 2, "b": None}]
+    edge = BindingFacade(state.kv("ns"), KV)
+    await edge.put("key", "value", {"metadata": {"deep": [jsnull, 1]}, "expirationTtl": jsnull})
+    assert (await edge.getWithMetadata("key", jsnull)).metadata == {"deep": [None, 1]}

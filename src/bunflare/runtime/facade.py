@@ -21,7 +21,7 @@ from ..bindings.r2_multipart import R2MultipartUpload
 from ..bindings.r2_objects import R2Object, R2Objects
 from ..bindings.r2_options import R2Checksums, R2HTTPMetadata, R2Range
 from ..errors import JsError
-from ..web.objects import JsArray, JsDict
+from ..web.objects import JsArray, JsDict, without_null
 from ..web.readable import Stream
 from .js_dates import LocalDate
 
@@ -74,13 +74,20 @@ class BindingFacade:
     def _call(self, method: Callable[..., Any], options_at: int | None) -> Callable[..., Any]:
         checked = self._edge.checked
 
-        def call(*args: Any, **kwargs: Any) -> Any:
+        def prepared(value: Any) -> Any:
+            if value.__class__ in _PLAIN:
+                return value
             if checked:
-                for one in args if not kwargs else (*args, *kwargs.values()):
-                    if one.__class__ not in _PLAIN:
-                        refuse_unsendable(one)
+                refuse_unsendable(value)
+            return without_null(value)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            for one in args:
+                if one.__class__ not in _PLAIN:
+                    args = tuple([prepared(value) for value in args])
+                    break
             if kwargs:
-                kwargs = {snake(name): value for name, value in kwargs.items()}
+                kwargs = {snake(name): prepared(value) for name, value in kwargs.items()}
             if options_at is not None and len(args) > options_at:
                 last = args[-1]
                 if last is None:
@@ -88,7 +95,7 @@ class BindingFacade:
                 elif isinstance(last, Mapping):
                     args = args[:-1]
                     kwargs.update({snake(name): value for name, value in last.items()})
-            if args and args[0].__class__ is list:
+            if args and isinstance(args[0], list):
                 # What was handed out in a facade comes back without it.
                 args = ([_bare(one) for one in args[0]], *args[1:])
             result = method(*args, **kwargs)

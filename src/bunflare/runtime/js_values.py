@@ -15,24 +15,8 @@ from ..errors import JsError
 from ..web.buffer import Uint8Array as Uint8Array
 from ..web.objects import JsArray as JsArray
 from ..web.objects import JsDict
+from ..web.objects import jsnull as jsnull
 from .js_dates import JsDate as JsDate
-
-
-class JsNull:
-    """``null``, where a difference to None matters to somebody."""
-
-    def __bool__(self) -> bool:
-        return False
-
-    def __repr__(self) -> str:
-        return "jsnull"
-
-    def to_py(self, **_: Any) -> None:
-        """None."""
-
-
-jsnull = JsNull()
-
 
 #: What ``pyodide.ffi`` calls it. Every error of a binding is one.
 JsException = JsError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import is_
 from typing import Any, Self
 
 
@@ -47,3 +48,45 @@ class JsArray(list[Any]):
 
 # `from` is a keyword of Python's, and the name that JavaScript has.
 setattr(JsArray, "from", classmethod(lambda cls, items: cls(items)))
+
+
+class JsNull:
+    """``null``, where a difference to None matters to somebody."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return "jsnull"
+
+    def to_py(self, **_: Any) -> None:
+        """None."""
+
+
+jsnull = JsNull()
+
+
+def without_null(value: Any) -> Any:
+    """The value with None for ``jsnull``, also within dicts and lists."""
+    if value is jsnull:
+        return None
+    if not isinstance(value, dict | list):
+        return value
+    try:
+        return _replaced(value)
+    except RecursionError:
+        # It has itself in it, and so was not written by hand.
+        return value
+
+
+def _replaced(value: Any) -> Any:
+    if value is jsnull:
+        return None
+    if isinstance(value, dict):
+        changed = {key: _replaced(one) for key, one in value.items()}
+        same = all(changed[key] is one for key, one in value.items())
+        return value if same else JsDict(changed)
+    if isinstance(value, list):
+        items = [_replaced(one) for one in value]
+        return value if all(map(is_, items, value)) else JsArray(items)
+    return value
