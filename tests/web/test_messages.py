@@ -348,3 +348,23 @@ async def test_json_is_dicts_whose_keys_are_attributes_too() -> None:
     assert value.to_py() == value
     assert (await Response("[1, 2]").json()).to_py() == [1, 2]
     assert await Response("5").json() == 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "text"),
+    [
+        (Response, {}, "Unsupported type in Response: dict"),
+        (Blob, [5], "Don't know how to handle <class 'int'> for Blob()"),
+        (Blob, 5, "Don't know how to handle <class 'int'> for Blob()"),
+        (FormData, "x", "Expected form_data to be a dict or an instance of FormData"),
+        (Headers, "x", "Received unexpected type for headers argument"),
+        (Headers, 5, "Received unexpected type for headers argument"),
+    ],
+)
+def test_mistakes_are_told_in_the_words_of_the_sdk(kind: Any, given: Any, text: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        kind(given)
+    assert str(caught.value) == text
+    form: Any = FormData()
+    with pytest.raises(TypeError, match="Expected single item in arguments to FormData"):
+        form["a"] = ["x"]

@@ -39,7 +39,9 @@ _USED = (
 )
 
 
-def extract(body: Any) -> tuple[bytes | AsyncIterator[bytes] | None, str | None]:
+def extract(
+    body: Any, owner: str = "Request"
+) -> tuple[bytes | AsyncIterator[bytes] | None, str | None]:
     """What a body given by a user is: its bytes or its stream, and its Content-Type."""
     if body is None or body.__class__ is bytes:
         return body, None
@@ -58,7 +60,7 @@ def extract(body: Any) -> tuple[bytes | AsyncIterator[bytes] | None, str | None]
     try:
         return bytes(memoryview(body)), None
     except TypeError:
-        raise FetchTypeError(f"Unsupported type of a body: {type(body).__name__}") from None
+        raise FetchTypeError(f"Unsupported type in {owner}: {type(body).__name__}") from None
 
 
 class Body:

@@ -27,6 +27,8 @@ class FormData(Multimap[FormDataValue]):
         super().__init__()
         if init is None:
             return
+        if isinstance(init, str | bytes) or not isinstance(init, Iterable):
+            raise FetchTypeError("Expected form_data to be a dict or an instance of FormData")
         for name, value in init.items() if isinstance(init, Mapping | Multimap) else init:
             for one in value if isinstance(value, list) else [value]:
                 self.append(name, one)
@@ -44,6 +46,8 @@ class FormData(Multimap[FormDataValue]):
         return self.get(name)
 
     def __setitem__(self, name: str, value: str | Blob) -> None:
+        if isinstance(value, list):
+            raise FetchTypeError("Expected single item in arguments to FormData.__setitem__")
         self.set(name, value)
 
     def setdefault(self, name: str, default: str | Blob) -> FormDataValue:
