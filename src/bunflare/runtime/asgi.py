@@ -14,6 +14,7 @@ from ..web import Request, Response
 from .context import Background, ExecutionContext
 from .error_page import failure
 from .loader import Entrypoint
+from .signals import Interrupted
 from .traces import shortened
 
 _log = logging.getLogger("bunflare")
@@ -109,7 +110,7 @@ def ends(error: BaseException) -> bool:
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()
         return task is not None and task.cancelling() > 0
-    return isinstance(error, KeyboardInterrupt | GeneratorExit)
+    return isinstance(error, Interrupted | GeneratorExit)
 
 
 async def send(exchange: Exchange, response: Response, body: Any) -> None:

@@ -239,9 +239,11 @@ class HttpConnection(asyncio.Protocol):
             await self._serving.app.http(exchange)
         except Exception:
             _log.exception("a request failed")
-        if not exchange.started:
-            exchange.keep_alive = False
-            exchange.respond(500, [], b"Internal Server Error")
+        finally:
+            # Also where a Worker has cancelled its own task: the client is not to wait for ever.
+            if not exchange.started:
+                exchange.keep_alive = False
+                exchange.respond(500, [], b"Internal Server Error")
 
     def answered(self, exchange: HttpExchange) -> None:
         """Go on to the next request."""

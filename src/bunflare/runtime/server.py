@@ -18,7 +18,7 @@ from .front import Front
 from .reload import Reloader
 from .serving import Serving
 from .signals import Signals
-from .terminal import Terminal, TerminalHandler
+from .terminal import Terminal, TerminalHandler, relayed
 from .watchdog import Watchdog
 from .workers import Source, Workers
 
@@ -56,6 +56,8 @@ async def serve(
     _log.addHandler(handler)
     before, _log.propagate = _log.propagate, False
     watchdog = Watchdog()
+    printed = contextlib.ExitStack()
+    printed.enter_context(relayed(terminal))
     try:
         async with states.open(directory or states.default_directory(config.root)) as state:
             workers = Workers(sources, state)
@@ -83,6 +85,7 @@ async def serve(
     finally:
         listener.close()
         watchdog.close()
+        printed.close()
         terminal.close()
         _log.removeHandler(handler)
         _log.propagate = before
