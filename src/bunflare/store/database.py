@@ -335,7 +335,7 @@ def open_database(
 
     Each call is one more user, who ends with `Database.release`. ``durability`` is "full" (the
     default: a commit survives a loss of power), "normal" (it survives the end of the process), or
-    "off" (nothing is flushed: for what is thrown away).
+    "off" (a loss of power may ruin the file: for what is thrown away).
     """
     if durability not in (None, "full", "normal", "off"):
         raise DatabaseError(f'durability must be "full" or "normal", not {durability!r}')
