@@ -407,8 +407,8 @@ def open(  # noqa: A001 - `bunflare.open` is the name one expects
 
     ``durability`` is "full" (the default: what was acknowledged survives a loss of power) or
     "normal" (it survives the end of the process, however sudden), or "off" (nothing is flushed,
-    so a loss of power may ruin it all: for what is thrown away soon). ``clock`` replaces the system's clock for
-    everything timed.
+    so a loss of power may ruin it all: for what is thrown away soon). ``clock`` replaces the
+    system's clock for everything timed.
 
     Raises `DirectoryError`, `FutureFormatError`, `DatabaseCorrupt` and other kinds of
     `BunflareError` where the directory cannot be used; it is then left as it was.
