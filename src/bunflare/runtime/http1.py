@@ -143,9 +143,11 @@ class HttpConnection(asyncio.Protocol):
             self.writable = self._loop.create_future()
 
     def resume_writing(self) -> None:
-        if self.writable is not None:
-            self.writable.set_result(None)
-            self.writable = None
+        writable, self.writable = self.writable, None
+        if writable is not None:
+            # Who waited for it may have been cancelled.
+            if not writable.done():
+                writable.set_result(None)
             self._next()
 
     def shutdown(self) -> None:
