@@ -213,10 +213,34 @@ def names(bridge: Bridge) -> dict[str, Any]:
         if _wants_socket(req):
             return await websocket(app, req, env)
         lifespan = await started(app)
+        response, _ = await process_request(app, req, env, ctx, lifespan.state)
+        return response
+
+    async def process_request(
+        app: Any,
+        req: Request,
+        env: Any,
+        ctx: Any = None,
+        state: dict[str, Any] | None = None,
+        options: Options | None = None,
+    ) -> tuple[Response, asyncio.Future[None]]:
+        """The answer of an application without its lifespan, and what is still done for it."""
         exchange = _Exchange(req)
-        scope = request_to_scope(req, env, state=lifespan.state)
-        bridge.background.add(exchange.run(app, scope))
-        return await exchange.response
+        running = asyncio.ensure_future(exchange.run(app, request_to_scope(req, env, state=state)))
+        bridge.background.add(running)
+        return await exchange.response, running
+
+    async def start_application(app: Any) -> tuple[Any, dict[str, Any]]:
+        """Begin a lifespan: what ends it, and its state."""
+        lifespan = _Lifespan(app)
+        await lifespan.ready()
+        return lifespan.stop, lifespan.state
+
+    def run_in_background(coro: Any) -> asyncio.Future[Any]:
+        """Begin something that outlives the response."""
+        running: asyncio.Future[Any] = asyncio.ensure_future(coro)
+        bridge.background.add(running)
+        return running
 
     async def websocket(app: Any, req: Request, env: Any = None) -> Response:
         """Run a WebSocket by an ASGI application."""
@@ -248,10 +272,17 @@ def names(bridge: Bridge) -> dict[str, Any]:
 
     return {
         "ASGI": _VERSIONS,
+        "DEFAULT_OPTIONS": Options(),
+        "NULL_BODY_STATUSES": NULL_BODY,
         "Options": Options,
         "__getattr__": lazily,
         "entrypoint": entrypoint,
         "fetch": fetch,
+        "logger": logging.getLogger("asgi"),
+        "process_request": process_request,
+        "process_websocket": websocket,
         "request_to_scope": request_to_scope,
+        "run_in_background": run_in_background,
+        "start_application": start_application,
         "websocket": websocket,
     }

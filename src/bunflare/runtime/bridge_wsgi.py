@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -163,7 +164,10 @@ def names(bridge: Bridge) -> dict[str, Any]:
         return type("Default", (bridge.base,), {"fetch": answer})
 
     return {
+        "DEFAULT_OPTIONS": Options(),
+        "NULL_BODY_STATUSES": NULL_BODY,
         "Options": Options,
+        "logger": logging.getLogger("wsgi"),
         "build_environ": build_environ,
         "entrypoint": entrypoint,
         "fetch": fetch,
