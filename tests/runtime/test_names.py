@@ -233,6 +233,8 @@ async def test_promises_and_small_functions(modules: dict[str, ModuleType]) -> N
     signature = await js.crypto.subtle.sign("HMAC", key, b"data")
     assert await js.crypto.subtle.verify("HMAC", key, signature, b"data")
     assert not await js.crypto.subtle.verify("HMAC", key, signature, b"other")
+    mapped = modules["pyodide.ffi"].to_js({"a": {"b": 1}})
+    assert js.Object.fromEntries(mapped).a == {"b": 1}
     value = js.Object.fromEntries([("a", js.Array.new(1, 2))])
     copy = js.structuredClone(value)
     assert copy == value

@@ -191,7 +191,9 @@ def python_to_rpc(value: Any) -> Any:
 
 
 def from_entries(pairs: Iterable[Iterable[Any]]) -> JsDict:
-    """``Object.fromEntries``."""
+    """``Object.fromEntries``: of pairs, or of a Map, which is pairs in JavaScript."""
+    if isinstance(pairs, Mapping):
+        pairs = pairs.items()
     return JsDict({str(key): value for key, value in (tuple(pair) for pair in pairs)})
 
 
