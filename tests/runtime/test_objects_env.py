@@ -85,8 +85,9 @@ class Thing(DurableObject):
     async def ring(self):
         await self.ctx.storage.setAlarm(time.time() * 1000 + 50)
 
-    async def alarm(self):
-        await self.ctx.storage.put("rang", True)
+    async def alarm(self, info):
+        told = [info.retryCount, info.isRetry, info.scheduledTime > 1_000_000]
+        await self.ctx.storage.put("rang", told)
 
     async def rang(self):
         return await self.ctx.storage.get("rang")
@@ -208,9 +209,10 @@ async def test_a_request_leaves_an_object_when_its_writes_are_on_disk(
 def test_an_alarm_rings(server: Server) -> None:
     _json(server, "ring")
     deadline = time.monotonic() + 10
-    while not _json(server, "rang"):
+    while not (told := _json(server, "rang")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+    assert told == [0, False, True]
 
 
 def test_a_changed_class_is_taken_up_and_what_it_stored_is_kept(tmp_path: Path) -> None:
