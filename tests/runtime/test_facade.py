@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from datetime import datetime
 from typing import Any
 
@@ -128,3 +130,16 @@ async def test_null_of_javascript_is_none_for_every_binding(state: bunflare.Stat
     edge = BindingFacade(state.kv("ns"), KV)
     await edge.put("key", "value", {"metadata": {"deep": [jsnull, 1]}, "expirationTtl": jsnull})
     assert (await edge.getWithMetadata("key", jsnull)).metadata == {"deep": [None, 1]}
+
+
+async def test_a_result_ends_with_its_last_use(state: bunflare.State) -> None:
+    database: Any = BindingFacade(state.d1("db"), D1)
+    statement = database.prepare("SELECT 1 AS one")
+    assert (await statement.first()).one == 1
+    gone = weakref.ref(statement)
+    gc.disable()
+    try:
+        del statement
+        assert gone() is None
+    finally:
+        gc.enable()

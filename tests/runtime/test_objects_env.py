@@ -66,7 +66,12 @@ class Thing(DurableObject):
         rows = [one.b for one in sql.exec("SELECT a, b FROM t")]
         step = sql.exec("SELECT a FROM t").next()
         raw = sql.exec("SELECT a, b FROM t").raw().toArray()
-        return [names, row.a, rows, step.done, step.value.a, raw[0], sql.databaseSize > 0]
+        told = [names, row.a, rows, step.done, step.value.a, raw[0], sql.databaseSize > 0]
+        # A cursor that was not read to its end, and that nobody has any more, is in nobody's way.
+        sql.exec("INSERT INTO t VALUES (2, 'y')")
+        sql.exec("SELECT a FROM t").next()
+        sql.exec("DROP TABLE t")
+        return told
 
     async def context(self):
         seen = []

@@ -49,6 +49,10 @@ class Edge:
 class BindingFacade:
     """One binding as a Worker sees it."""
 
+    # Whether what is looked up is kept. With what a call has returned that would be a circle of
+    # references, which holds on to it: a cursor, say, that is to end with its last use.
+    _lasting = True
+
     def __init__(self, binding: object, edge: Edge) -> None:
         self._binding = binding
         self._edge = edge
@@ -61,8 +65,9 @@ class BindingFacade:
         if not callable(attribute):
             return self._result(attribute)
         call = self._call(attribute, self._edge.options_at.get(method_name))
-        # The next look-up finds it without coming here.
-        self.__dict__[name] = call
+        if self._lasting:
+            # The next look-up finds it without coming here.
+            self.__dict__[name] = call
         return call
 
     def __getitem__(self, name: str) -> Any:
@@ -110,7 +115,7 @@ class BindingFacade:
 
     def _result(self, value: Any) -> Any:
         if isinstance(value, self._edge.shown):
-            return BindingFacade(value, self._edge)
+            return ResultFacade(value, self._edge)
         if isinstance(value, bytes | bytearray):
             return memoryview(value)
         if isinstance(value, Mapping):
@@ -138,6 +143,12 @@ class BindingFacade:
 
     def __repr__(self) -> str:
         return f"<{type(self._binding).__name__} binding>"
+
+
+class ResultFacade(BindingFacade):
+    """What a call has returned, where that has methods itself."""
+
+    _lasting = False
 
 
 _PLAIN = frozenset({str, bytes, int, float, bool, type(None)})

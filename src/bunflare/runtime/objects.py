@@ -102,6 +102,8 @@ class _StorageFacade(BindingFacade):
 class _CursorFacade(_StorageFacade):
     """A cursor whose rows have their columns as attributes too."""
 
+    _lasting = False
+
     def __iter__(self) -> Iterator[Any]:
         cursor: Any = self._binding
         for row in cursor:
