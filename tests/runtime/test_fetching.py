@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -21,6 +24,8 @@ SIZE = 128 * MIB
 HELD = 40 * MIB
 
 WORKER = """
+import gzip
+import js
 from js import TransformStream
 from workers import Response, WorkerEntrypoint, fetch
 
@@ -48,6 +53,20 @@ class Default(WorkerEntrypoint):
         answer = await fetch(f"http://{base}/upload", method="POST", body=request.body)
         return Response(await answer.text())
 
+    async def pressed(self, request, base):
+        return await fetch(f"http://{base}/pressed", headers=request.headers)
+
+    async def read(self, request, base):
+        answer = await fetch(f"http://{base}/pressed")
+        return Response.json([await answer.text(), answer.headers["content-encoding"]])
+
+    async def own(self, request, base):
+        return Response("own " * 1000, headers={"content-encoding": base})
+
+    async def manual(self, request, base):
+        options = {"headers": {"content-encoding": "gzip"}, "encodeBody": "manual"}
+        return js.Response.new(gzip.compress(b"by hand"), options)
+
     async def rss(self, request, base):
         with open("/proc/self/status") as status:
             return Response(status.read().split("VmHWM:")[1].split()[0])
@@ -63,6 +82,14 @@ class Origin(BaseHTTPRequestHandler):
     reads = threading.Event()
 
     def do_GET(self) -> None:
+        if self.path == "/pressed":
+            body = gzip.compress(b"pressed " * 1000)
+            self.send_response(200)
+            self.send_header("content-encoding", "gzip")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            return
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         Origin.moved = 0
         Origin.ended.clear()
@@ -198,3 +225,35 @@ async def test_an_upload_is_streamed_on_as_fast_as_the_origin_reads(
     writer.close()
     await asyncio.to_thread(worker.text, f"/rss?{origin}")
     assert await asyncio.to_thread(highest, worker, origin) - before < 16 * MIB
+
+
+def test_a_compressed_answer_is_plain_inside_and_compressed_outside(
+    worker: Server, origin: str
+) -> None:
+    plain = b"pressed " * 1000
+    _, headers, body = worker.fetch(f"/pressed?{origin}", headers={"accept-encoding": "br, gzip"})
+    assert (headers["content-encoding"], gzip.decompress(body)) == ("gzip", plain)
+    for accepted in ("", "gzip;q=0, br"):
+        _, headers, body = worker.fetch(f"/pressed?{origin}", headers={"accept-encoding": accepted})
+        assert (headers["content-encoding"], body) == (None, plain)
+    assert json.loads(worker.text(f"/read?{origin}")) == [plain.decode(), "gzip"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "accepted", "sent", "bits"),
+    [
+        ("gzip", "gzip", "gzip", 31),
+        ("deflate", "gzip, deflate", "deflate", 15),
+        ("gzip", "deflate", None, None),
+        ("br", "br", None, None),
+    ],
+)
+def test_a_body_is_compressed_as_its_header_says(
+    worker: Server, encoding: str, accepted: str, sent: str | None, bits: int | None
+) -> None:
+    _, headers, body = worker.fetch(f"/own?{encoding}", headers={"accept-encoding": accepted})
+    assert headers["content-encoding"] == sent
+    assert int(headers["content-length"]) == len(body)
+    assert (body if bits is None else zlib.decompress(body, bits)) == b"own " * 1000
+    _, headers, body = worker.fetch("/manual?x", headers={"accept-encoding": accepted})
+    assert (headers["content-encoding"], gzip.decompress(body)) == ("gzip", b"by hand")

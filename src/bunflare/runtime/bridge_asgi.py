@@ -161,6 +161,7 @@ class _Exchange:
         ]
         empty = status in NULL_BODY
         response = Response.from_parts(status, Headers.from_raw(raw), None if empty else body)
+        response.__dict__["encode_body"] = "manual"
         self.response.set_result(response)
 
     async def _stream(self) -> AsyncIterator[bytes]:

@@ -153,7 +153,9 @@ def names(bridge: Bridge) -> dict[str, Any]:
             await on_stack(answer.close)
         else:
             body = answer.stream()
-        return Response(body, status, reason, answer.headers)
+        response = Response(body, status, reason, answer.headers)
+        response.__dict__["encode_body"] = "manual"
+        return response
 
     def entrypoint(app: Any, *, options: Options | None = None) -> Any:
         """The class ``Default`` of a Worker that is a WSGI application."""

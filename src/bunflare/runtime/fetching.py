@@ -96,7 +96,7 @@ async def _until(signal: Any, body: AsyncIterator[bytes]) -> AsyncIterator[bytes
 
 async def _follow(request: Request) -> Response:
     url, method = request.url, str(request._method)
-    headers = [pair for pair in request.headers.pairs if pair[0] not in _NOT_SENT]
+    headers = [pair for pair in request.headers.pairs if _is_sent(*pair)]
     body = request.take() if request._body is not None else None
     known = body is None or isinstance(body, bytes)
     for hop in range(_MOST_REDIRECTS + 1):
@@ -123,6 +123,13 @@ async def _follow(request: Request) -> Response:
     raise FetchTypeError("Too many redirects.")
 
 
+def _is_sent(name: str, value: str) -> bool:
+    # What a client accepts may be more than can be decompressed here.
+    if name == "accept-encoding":
+        return not any(one in value for one in ("br", "zstd"))
+    return name not in _NOT_SENT
+
+
 def _origin(url: str) -> tuple[str, ...]:
     return tuple(url.split("/", 3)[:3])
 
@@ -146,6 +153,9 @@ async def _send(url: str, method: str, headers: Any, body: Any) -> aiohttp.Clien
 
 def _response(answer: aiohttp.ClientResponse, url: str, redirected: bool) -> Response:
     raw = [(name.lower(), value) for name, value in answer.raw_headers]
+    if "Content-Encoding" in answer.headers:
+        # The body comes decompressed, and of another length.
+        raw = [pair for pair in raw if pair[0] != b"content-length"]
     empty = answer.status in (101, 204, 205, 304) or answer.method == "HEAD"
     if empty:
         answer.release()

@@ -63,7 +63,7 @@ def _response(body: Any = None, options: Any = None, **keywords: Any) -> web.Res
     if isinstance(options, web.Response):
         return options.replace_body(body)
     init = _options(options, keywords)
-    return web.Response(
+    response = web.Response(
         body,
         init.get("status", 200),
         init.get("statusText", ""),
@@ -71,6 +71,9 @@ def _response(body: Any = None, options: Any = None, **keywords: Any) -> web.Res
         init.get("webSocket"),
         init.get("cf"),
     )
+    if init.get("encodeBody"):
+        response.__dict__["encode_body"] = init["encodeBody"]
+    return response
 
 
 def _response_json(data: Any, options: Any = None, **keywords: Any) -> web.Response:
