@@ -241,6 +241,31 @@ async def test_promises_and_small_functions(modules: dict[str, ModuleType]) -> N
     assert copy.a is not value.a
     await promise.new(lambda resolve, reject: js.setTimeout(resolve, 1))
     assert js.globalThis.JSON is js.JSON
+    moment = js.Date.new(2020, 1, 29, 13, 5)
+    assert (moment.getUTCMonth(), moment.getDate(), moment.getHours(), moment.getDay()) == (
+        *(1, 29, 13),
+        6,
+    )
+    assert moment.toUTCString() == "Sat, 29 Feb 2020 13:05:00 GMT"
+    assert js.Date.UTC(1970, 0, 2) == js.Date.UTC(1970, 0) + 86_400_000
+    with pytest.raises(AttributeError):
+        moment.getLost()
+    numbers = js.Array.of(3, 1, 2)
+    assert numbers.map(lambda one: one * 2).filter(lambda one: one > 2).join("-") == "6-4"
+    assert (numbers.includes(1), numbers.indexOf(7), numbers.slice(1)) == (True, -1, [1, 2])
+    assert numbers.concat([4], 5) == [3, 1, 2, 4, 5]
+    assert (js.Number("5"), js.Number.isInteger(5.5)) == (5, False)
+    assert math.isnan(js.Number("five"))
+    assert js.String.fromCharCode(65, 66) == "AB"
+    assert js.URLSearchParams.new("a=1&b=2").toString() == "a=1&b=2"
+    data = js.Uint8Array.new(4)
+    data.set(b"ab", 1)
+    assert (data.to_bytes(), data.subarray(1, 3).to_bytes()) == (b"\0ab\0", b"ab")
+    assert (js.Array.from_((1,)), js.Uint8Array.from_([1]).to_bytes()) == ([1], b"\1")
+    made = js.Buffer.from_
+    assert made("aGk", "base64").toString() == "hi"
+    assert made(b"\xff\xfe").toString("base64url") == "__4"
+    assert made("6869", "hex").toString("base64") == "aGk="
     ending = modules["workers"].BlobEnding.NATIVE
     assert await modules["workers"].Blob("a\r\nb", endings=ending).text() == "a\nb"
 

@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+
+_PARTS: dict[str, Callable[[datetime], int]] = {
+    "FullYear": lambda moment: moment.year,
+    "Month": lambda moment: moment.month - 1,
+    "Date": lambda moment: moment.day,
+    "Day": lambda moment: moment.isoweekday() % 7,
+    "Hours": lambda moment: moment.hour,
+    "Minutes": lambda moment: moment.minute,
+    "Seconds": lambda moment: moment.second,
+    "Milliseconds": lambda moment: moment.microsecond // 1000,
+    "TimezoneOffset": lambda moment: 0,
+}
 
 
 class _Methods:
@@ -22,8 +35,15 @@ class _Methods:
 
     toJSON = toISOString
 
-    def getFullYear(self: Any) -> int:
-        return int(self.year)
+    def toUTCString(self: Any) -> str:
+        return str(self.astimezone(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT"))
+
+    def __getattr__(self: Any, name: str) -> Callable[[], int]:
+        # `getHours` and `getUTCHours` and so on. A Worker's own time zone is UTC.
+        read = _PARTS.get(name.removeprefix("get").removeprefix("UTC"))
+        if read is None or not name.startswith("get"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return lambda: int(read(self.astimezone(UTC)))
 
 
 class LocalDate(_Methods, datetime):
@@ -62,6 +82,10 @@ class JsDate(_Methods, datetime):
     def of(cls, moment: datetime) -> JsDate:
         aware = moment.astimezone(UTC)
         return cls.fromtimestamp(aware.timestamp(), UTC)
+
+    @staticmethod
+    def UTC(*parts: int) -> float:
+        return JsDate.new(*parts, *(1,) * (3 - len(parts))).getTime()
 
     @staticmethod
     def parse(value: str) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 from .. import web
 from ..bindings.websocket import WebSocketRequestResponsePair
 from .js_crypto import Subtle
-from .js_more import more_names
+from .js_more import more_names, parse_float, parse_int
 from .js_rewriter import HTMLRewriter
 from .js_sockets import WorkerWebSocket, WorkerWebSocketPair
 from .js_streams import stream_names
@@ -309,6 +309,13 @@ def _queue_microtask(function: Callable[[], Any]) -> None:
     asyncio.get_running_loop().call_soon(_call, function)
 
 
+def _number(value: Any = 0) -> float:
+    try:
+        return float(value or 0)
+    except ValueError:
+        return float("nan")
+
+
 def _error(name: str) -> JsClass:
     return JsClass(JsException, lambda message="", *_: JsException(name, message))
 
@@ -338,7 +345,16 @@ def js_names(fetch: Callable[..., Any], caches: object) -> dict[str, Any]:
         "HTMLRewriter": HTMLRewriter,
         "JSON": _Json,
         "Map": JsMap,
-        "Number": JsClass(float, lambda value=0: float(value)),
+        "Number": JsClass(
+            float,
+            _number,
+            name="Number",
+            MAX_SAFE_INTEGER=2**53 - 1,
+            MIN_SAFE_INTEGER=1 - 2**53,
+            isInteger=lambda value: not isinstance(value, str) and float(value).is_integer(),
+            parseFloat=parse_float,
+            parseInt=parse_int,
+        ),
         "Object": _Object,
         "RangeError": _error("RangeError"),
         "Request": JsClass(web.Request, _request),
@@ -350,7 +366,9 @@ def js_names(fetch: Callable[..., Any], caches: object) -> dict[str, Any]:
             error=web.Response.error,
         ),
         "Set": JsSet,
-        "String": JsClass(str, str),
+        "String": JsClass(
+            str, str, name="String", fromCharCode=lambda *codes: "".join(map(chr, codes))
+        ),
         "SyntaxError": _error("SyntaxError"),
         "TextDecoder": plain(_TextDecoder),
         "TextEncoder": plain(_TextEncoder),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import base64
 import math
 import re
 from collections.abc import Awaitable, Callable, Generator, Iterable
@@ -147,6 +148,42 @@ class _Typed:
     __call__ = new
 
 
+class Buffer(Uint8Array):
+    """Node's ``Buffer``, as far as it turns bytes into texts and back."""
+
+    @classmethod
+    def from_(cls, source: Any, encoding: str = "utf8") -> Buffer:
+        if not isinstance(source, str):
+            return cls(source)
+        if encoding == "hex":
+            return cls.fromhex(source)
+        if encoding in ("base64", "base64url"):
+            text = source.replace("-", "+").replace("_", "/").rstrip("=")
+            return cls(base64.b64decode(text + "=" * (-len(text) % 4)))
+        return cls(source.encode("latin-1" if encoding in ("latin1", "binary") else "utf-8"))
+
+    @classmethod
+    def alloc(cls, size: int) -> Buffer:
+        return cls(size)
+
+    @classmethod
+    def concat(cls, parts: Iterable[Any]) -> Buffer:
+        return cls(b"".join(map(bytes, parts)))
+
+    def toString(self, encoding: str = "utf8") -> str:
+        if encoding == "hex":
+            return self.hex()
+        if encoding == "base64":
+            return base64.b64encode(self).decode()
+        if encoding == "base64url":
+            return base64.urlsafe_b64encode(self).decode().rstrip("=")
+        return self.decode("latin-1" if encoding in ("latin1", "binary") else "utf-8", "replace")
+
+
+# `from` is a keyword of Python's, and the name that JavaScript has.
+setattr(Buffer, "from", Buffer.from_)
+
+
 class _Scheduler:
     """``scheduler``."""
 
@@ -248,6 +285,8 @@ def more_names() -> dict[str, Any]:
     }
     return {
         **{name: _Typed(name, code) for name, code in typed.items()},
+        "BigInt": int,
+        "Buffer": Buffer,
         "Infinity": math.inf,
         "Math": _Math,
         "NaN": math.nan,

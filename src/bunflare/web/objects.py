@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import is_
 from typing import Any, Self
 
@@ -42,12 +43,48 @@ class JsArray(list[Any]):
         self.extend(items)
         return len(self)
 
+    @classmethod
+    def of(cls, *items: Any) -> Self:
+        return cls(items)
+
+    def map(self, function: Callable[[Any], Any]) -> JsArray:
+        return JsArray(function(item) for item in self)
+
+    def filter(self, function: Callable[[Any], Any]) -> JsArray:
+        return JsArray(item for item in self if function(item))
+
+    def forEach(self, function: Callable[[Any], Any]) -> None:
+        for item in self:
+            function(item)
+
+    def find(self, function: Callable[[Any], Any]) -> Any:
+        return next((item for item in self if function(item)), None)
+
+    def includes(self, item: Any) -> bool:
+        return item in self
+
+    def indexOf(self, item: Any) -> int:
+        return self.index(item) if item in self else -1
+
+    def join(self, between: str = ",") -> str:
+        return between.join("" if item is None else str(item) for item in self)
+
+    def slice(self, start: int | None = None, end: int | None = None) -> JsArray:
+        return JsArray(self[start:end])
+
+    def concat(self, *others: Any) -> JsArray:
+        made = JsArray(self)
+        for one in others:
+            made.extend(one if isinstance(one, list) else [one])
+        return made
+
     def to_py(self, **_: Any) -> list[Any]:
         return [item.to_py() if hasattr(item, "to_py") else item for item in self]
 
 
-# `from` is a keyword of Python's, and the name that JavaScript has.
-setattr(JsArray, "from", classmethod(lambda cls, items: cls(items)))
+# `from` is a keyword of Python's; Pyodide has it with an underscore.
+for _name in ("from", "from_"):
+    setattr(JsArray, _name, classmethod(lambda cls, items: cls(items)))
 
 
 class JsNull:
