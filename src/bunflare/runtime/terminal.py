@@ -150,8 +150,8 @@ class Relayed(io.TextIOBase):
     def flush(self) -> None:
         with self._lock:
             begun, self._begun = self._begun, ""
-        if begun:
-            self._terminal.pass_on(begun, self._stream)
+        # Also where there is no text: bytes may have gone into `buffer`.
+        self._terminal.pass_on(begun, self._stream)
 
     def writable(self) -> bool:
         return True
