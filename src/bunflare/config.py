@@ -163,6 +163,14 @@ class RateLimitConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class HyperdriveConfig:
+    binding: str
+    id: str | None = None
+    #: The database that it stands for here.
+    localConnectionString: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class VersionMetadataConfig:
     binding: str
 
@@ -221,6 +229,7 @@ class Config:
     workflows: tuple[WorkflowConfig, ...] = ()
     services: tuple[ServiceConfig, ...] = ()
     ratelimits: tuple[RateLimitConfig, ...] = ()
+    hyperdrive: tuple[HyperdriveConfig, ...] = ()
     version_metadata: VersionMetadataConfig | None = None
     assets: AssetsConfig | None = None
     triggers: TriggersConfig = TriggersConfig()
@@ -243,25 +252,22 @@ class Config:
         yield from ((one.binding, "workflows") for one in self.workflows)
         yield from self.own_bindings()
         yield from ((one.binding, "queues") for one in self.queues.producers)
-        yield from self.bindings_elsewhere()
+        yield from self.other_bindings
 
     def own_bindings(self) -> Iterator[tuple[str, str]]:
         """The bindings that the runtime itself is."""
-        yield from ((one.binding, "services") for one in self.services)
-        yield from ((one.name, "ratelimits") for one in self.ratelimits)
-        if self.version_metadata is not None:
-            yield self.version_metadata.binding, "version_metadata"
-        if self.assets is not None and self.assets.binding is not None:
-            yield self.assets.binding, "assets"
-
-    def bindings_elsewhere(self) -> Iterator[tuple[str, str]]:
-        """The bindings that this version of the runtime does not offer."""
         yield from (
             (one.name, "durable_objects")
             for one in self.durable_objects.bindings
             if one.script_name not in (None, self.name)
         )
-        yield from self.other_bindings
+        yield from ((one.binding, "services") for one in self.services)
+        yield from ((one.name, "ratelimits") for one in self.ratelimits)
+        yield from ((one.binding, "hyperdrive") for one in self.hyperdrive)
+        if self.version_metadata is not None:
+            yield self.version_metadata.binding, "version_metadata"
+        if self.assets is not None and self.assets.binding is not None:
+            yield self.assets.binding, "assets"
 
 
 # An environment takes these from the top level if it does not have them itself …
@@ -285,13 +291,14 @@ _OWN: dict[str, Any] = {
     "workflows": tuple[WorkflowConfig, ...],
     "services": tuple[ServiceConfig, ...],
     "ratelimits": tuple[RateLimitConfig, ...],
+    "hyperdrive": tuple[HyperdriveConfig, ...],
     "version_metadata": VersionMetadataConfig,
 }
 # Bindings of other products, which a Worker may declare and never use.
 _OTHER_BINDINGS = frozenset(
     {
         *("ai", "ai_search", "ai_search_namespaces", "analytics_engine_datasets", "artifacts"),
-        *("browser", "dispatch_namespaces", "flagship", "hyperdrive", "images", "media"),
+        *("browser", "dispatch_namespaces", "flagship", "images", "media"),
         *("mtls_certificates", "pipelines", "secrets_store_secrets", "send_email"),
         *("stream", "unsafe_hello_world", "vectorize", "vpc_networks"),
         *("vpc_services", "worker_loaders"),

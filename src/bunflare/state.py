@@ -396,7 +396,7 @@ class State(_Systems, StateCare):
 def open(  # noqa: A001 - `bunflare.open` is the name one expects
     path: str | os.PathLike[str] | None = None,
     *,
-    durability: Literal["full", "normal"] | None = None,
+    durability: Literal["full", "normal", "off"] | None = None,
     clock: Clock | None = None,
 ) -> State:
     """Open a data directory, made if it is not there.
@@ -406,8 +406,9 @@ def open(  # noqa: A001 - `bunflare.open` is the name one expects
     working directory). ``":memory:"`` gives a throw-away state that is gone when closed.
 
     ``durability`` is "full" (the default: what was acknowledged survives a loss of power) or
-    "normal" (it survives the end of the process, however sudden). ``clock`` replaces the system's
-    clock for everything timed.
+    "normal" (it survives the end of the process, however sudden), or "off" (nothing is flushed,
+    so a loss of power may ruin it all: for what is thrown away soon). ``clock`` replaces the
+    system's clock for everything timed.
 
     Raises `DirectoryError`, `FutureFormatError`, `DatabaseCorrupt` and other kinds of
     `BunflareError` where the directory cannot be used; it is then left as it was.

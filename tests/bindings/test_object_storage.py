@@ -253,6 +253,21 @@ async def test_delete_all_takes_tables_and_the_alarm_along(
     await do(_expect({"c": 1}))
 
 
+async def test_delete_all_minds_no_cursor_that_was_not_read_to_its_end(do: Do) -> None:
+    async def work(storage: DurableObjectStorage) -> None:
+        storage.sql.exec("CREATE TABLE t (a); INSERT INTO t VALUES (1), (2)")
+        await storage.sync()
+        cursor = storage.sql.exec("SELECT a FROM t")
+        assert next(iter(cursor)) == {"a": 1}
+        await storage.delete_all()
+        with pytest.raises(DurableObjectError):
+            cursor.to_array()
+        storage.sql.exec("CREATE TABLE t (b)")
+        assert storage.sql.exec("SELECT b FROM t").to_array() == []
+
+    await do(work)
+
+
 def _expect(content: dict[str, Any]) -> Work:
     async def work(storage: DurableObjectStorage) -> None:
         assert await storage.list() == content

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from tests.support import PATIENCE
 
 from .test_dev import dev, project
 
@@ -74,6 +77,64 @@ def stream():
 Default = wsgi.entrypoint(app)
 """
 
+SYNCHRONOUS = """
+import threading
+import time
+from fastapi import Depends, FastAPI
+from fastapi.responses import StreamingResponse
+from pyodide.ffi import run_sync
+from workers import DurableObject, asgi, env, wait_until
+
+class Counter(DurableObject):
+    async def add(self, more):
+        return more + 1
+
+app = FastAPI()
+held = []
+
+def here():
+    return threading.current_thread() is threading.main_thread()
+
+@app.get("/bindings")
+def bindings(inside: bool = Depends(here)):
+    async def later():
+        await env.KV.put("later", "done")
+    wait_until(later())
+    run_sync(env.KV.put("key", "value"))
+    stub = env.COUNTER.getByName("a")
+    return [inside, run_sync(env.KV.get("key")), run_sync(stub.add(1))]
+
+@app.get("/later")
+def later():
+    return run_sync(env.KV.get("later"))
+
+@app.get("/hold")
+def hold():
+    import asyncio
+    held.append(asyncio.Event())
+    run_sync(held[0].wait())
+    return "let go"
+
+@app.get("/release")
+def release():
+    if held:
+        held[0].set()
+    return len(held)
+
+@app.get("/stream")
+def stream():
+    return StreamingResponse(run_sync(env.KV.get("key")).encode() for _ in range(3))
+
+Default = asgi.entrypoint(app)
+"""
+SYNCHRONOUS_WRANGLER = """
+name = "sync"
+main = "src/entry.py"
+kv_namespaces = [{ binding = "KV" }]
+durable_objects.bindings = [{ name = "COUNTER", class_name = "Counter" }]
+migrations = [{ tag = "v1", new_sqlite_classes = ["Counter"] }]
+"""
+
 DJANGO = """
 import django
 from django.conf import settings
@@ -113,6 +174,18 @@ def test_a_fastapi_application_has_bindings_streams_and_one_lifespan(tmp_path: P
         assert len(server.fetch("/stream")[2]) == 5_000_000
         assert server.fetch("/fail")[0] == 500
         assert json.loads(server.text("/items/a"))["started"] == 1
+
+
+def test_synchronous_routes_use_bindings_and_hold_nobody_up(tmp_path: Path) -> None:
+    with dev(project(tmp_path, SYNCHRONOUS, SYNCHRONOUS_WRANGLER)) as server:
+        assert json.loads(server.text("/bindings")) == [True, "value", 2]
+        assert json.loads(server.text("/later")) == "done"
+        with ThreadPoolExecutor() as pool:
+            held = pool.submit(server.text, "/hold")
+            while server.text("/release") != "1":
+                continue
+            assert held.result(PATIENCE) == '"let go"'
+        assert server.text("/stream") == "value" * 3
 
 
 def test_a_flask_application_waits_for_bindings(tmp_path: Path) -> None:

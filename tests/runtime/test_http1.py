@@ -38,6 +38,8 @@ class Default(WorkerEntrypoint):
                 raise
         if path == "idle":
             return Response(self.idle())
+        if path == "endless":
+            return Response(self.endless())
         if path == "stream":
             return Response(self.stream())
         if path == "long":
@@ -55,6 +57,13 @@ class Default(WorkerEntrypoint):
     async def stream(self):
         yield b"one"
         yield b"two"
+
+    async def endless(self):
+        try:
+            while True:
+                yield bytes(100_000)
+        finally:
+            told.append("endless stream ended")
 
     async def idle(self):
         try:
@@ -253,6 +262,21 @@ def test_a_stream_ends_when_its_client_goes_away(server: Server) -> None:
         while b"begun" not in connection.recv(4096):
             pass
     told(server, "idle stream ended")
+
+
+def test_a_client_may_leave_while_the_server_waits_for_it_to_read(server: Server) -> None:
+    with connected(server) as connection:
+        connection.sendall(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.recv(100)
+        standing()
+    told(server, "endless stream ended")
+    said(server, "GET /endless 200 OK")
+    assert not any("InvalidStateError" in line for line in server.said)  # type: ignore[attr-defined]
+
+
+def standing() -> None:
+    """Give the server the time to fill all buffers between."""
+    time.sleep(0.2)
 
 
 def test_a_request_that_hangs_holds_up_no_other(server: Server) -> None:

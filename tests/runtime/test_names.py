@@ -53,8 +53,16 @@ SDK: dict[str, dict[str, str | None]] = {
         "wait_until": None,
     },
     "workers.asgi": {
-        "Options": "encode_body",
+        "DEFAULT_OPTIONS": None,
+        "NULL_BODY_STATUSES": None,
+        "Options": "encode_body response_init",
         "fetch": "(app, req, env, ctx, *, options)",
+        "logger": None,
+        "process_request": "(app, req, env, ctx, state, options)",
+        "process_websocket": "(app, req, env)",
+        "request_to_scope": None,
+        "run_in_background": "(coro)",
+        "start_application": "(app)",
         "websocket": "(app, req, env)",
         "entrypoint": "(app, *, options)",
         "env": None,
@@ -63,6 +71,7 @@ SDK: dict[str, dict[str, str | None]] = {
     "workers.entrypoints": {
         "DurableObject": "",
         "DurableObjectAbort": "",
+        "DurableObjectContext": "",
         "WorkerEntrypoint": "",
         "handler": "(func)",
     },
@@ -87,11 +96,16 @@ SDK: dict[str, dict[str, str | None]] = {
     },
     "workers.utils": {
         "HTTPMessageMapping": "",
+        "RESPONSE_ACCEPTED_TYPES": None,
+        "import_sdk_javascript_module_async": "(name)",
         "get_compat_flag": "(flag)",
         "import_from_javascript": "(module_name)",
         "patch_env": "(d, **)",
     },
     "workers.wsgi": {
+        "DEFAULT_OPTIONS": None,
+        "NULL_BODY_STATUSES": None,
+        "logger": None,
         "Options": "encode_body",
         "fetch": "(app, req, env, ctx, *, options)",
         "entrypoint": "(app, *, options)",
@@ -219,12 +233,81 @@ async def test_promises_and_small_functions(modules: dict[str, ModuleType]) -> N
     signature = await js.crypto.subtle.sign("HMAC", key, b"data")
     assert await js.crypto.subtle.verify("HMAC", key, signature, b"data")
     assert not await js.crypto.subtle.verify("HMAC", key, signature, b"other")
+    mapped = modules["pyodide.ffi"].to_js({"a": {"b": 1}})
+    assert js.Object.fromEntries(mapped).a == {"b": 1}
     value = js.Object.fromEntries([("a", js.Array.new(1, 2))])
     copy = js.structuredClone(value)
     assert copy == value
     assert copy.a is not value.a
     await promise.new(lambda resolve, reject: js.setTimeout(resolve, 1))
     assert js.globalThis.JSON is js.JSON
+    moment = js.Date.new(2020, 1, 29, 13, 5)
+    assert (moment.getUTCMonth(), moment.getDate(), moment.getHours(), moment.getDay()) == (
+        *(1, 29, 13),
+        6,
+    )
+    assert moment.toUTCString() == "Sat, 29 Feb 2020 13:05:00 GMT"
+    assert js.Date.UTC(1970, 0, 2) == js.Date.UTC(1970, 0) + 86_400_000
+    with pytest.raises(AttributeError):
+        moment.getLost()
+    numbers = js.Array.of(3, 1, 2)
+    assert numbers.map(lambda one: one * 2).filter(lambda one: one > 2).join("-") == "6-4"
+    assert (numbers.includes(1), numbers.indexOf(7), numbers.slice(1)) == (True, -1, [1, 2])
+    assert numbers.concat([4], 5) == [3, 1, 2, 4, 5]
+    assert (js.Number("5"), js.Number.isInteger(5.5)) == (5, False)
+    assert math.isnan(js.Number("five"))
+    assert js.String.fromCharCode(65, 66) == "AB"
+    assert js.URLSearchParams.new("a=1&b=2").toString() == "a=1&b=2"
+    data = js.Uint8Array.new(4)
+    data.set(b"ab", 1)
+    assert (data.to_bytes(), data.subarray(1, 3).to_bytes()) == (b"\0ab\0", b"ab")
+    assert (js.Array.from_((1,)), js.Uint8Array.from_([1]).to_bytes()) == ([1], b"\1")
+    made = js.Buffer.from_
+    assert made("aGk", "base64").toString() == "hi"
+    assert made(b"\xff\xfe").toString("base64url") == "__4"
+    assert made("6869", "hex").toString("base64") == "aGk="
+    ending = modules["workers"].BlobEnding.NATIVE
+    assert await modules["workers"].Blob("a\r\nb", endings=ending).text() == "a\nb"
+
+
+def test_the_console_has_all_its_methods(
+    modules: dict[str, ModuleType], caplog: pytest.LogCaptureFixture
+) -> None:
+    console: Any = modules["js"].console
+    caplog.set_level("DEBUG", "bunflare.worker")
+    for name in ("log", "info", "warn", "error", "debug", "trace", "table", "group", "dir"):
+        getattr(console, name)(name, 1)
+        assert caplog.messages[-1] == f"{name} 1"
+    said = len(caplog.messages)
+    for name in ("groupEnd", "time", "timeEnd", "count", "clear"):
+        getattr(console, name)("quiet")
+    getattr(console, "assert")(True, "fine")
+    assert len(caplog.messages) == said
+    getattr(console, "assert")(1 > 2, "wrong")
+    assert caplog.messages[-1] == "Assertion failed: wrong"
+    with pytest.raises(AttributeError):
+        console.shout("what")
+
+
+def test_signals_tell_their_listeners_once(modules: dict[str, ModuleType]) -> None:
+    js: Any = modules["js"]
+    told: list[str] = []
+
+    def gone(event: Any) -> None:
+        told.append("gone")
+
+    first, second = js.AbortController.new(), js.AbortController.new()
+    first.signal.addEventListener("abort", lambda event: told.append(event.type))
+    first.signal.addEventListener("abort", gone)
+    first.signal.removeEventListener("abort", gone)
+    first.signal.onabort = lambda event: told.append("on")
+    either = js.AbortSignal.any([first.signal, second.signal])
+    first.abort("enough")
+    second.abort()
+    first.abort()
+    assert told == ["abort", "on"]
+    assert (either.aborted, str(either.reason)) == (True, "AbortError: enough")
+    assert js.AbortSignal.any([either]).aborted
 
 
 async def test_streams_as_javascript_has_them(modules: dict[str, ModuleType]) -> None:

@@ -66,7 +66,12 @@ class Thing(DurableObject):
         rows = [one.b for one in sql.exec("SELECT a, b FROM t")]
         step = sql.exec("SELECT a FROM t").next()
         raw = sql.exec("SELECT a, b FROM t").raw().toArray()
-        return [names, row.a, rows, step.done, step.value.a, raw[0], sql.databaseSize > 0]
+        told = [names, row.a, rows, step.done, step.value.a, raw[0], sql.databaseSize > 0]
+        # A cursor that was not read to its end, and that nobody has any more, is in nobody's way.
+        sql.exec("INSERT INTO t VALUES (2, 'y')")
+        sql.exec("SELECT a FROM t").next()
+        sql.exec("DROP TABLE t")
+        return told
 
     async def context(self):
         seen = []
@@ -85,8 +90,9 @@ class Thing(DurableObject):
     async def ring(self):
         await self.ctx.storage.setAlarm(time.time() * 1000 + 50)
 
-    async def alarm(self):
-        await self.ctx.storage.put("rang", True)
+    async def alarm(self, info):
+        told = [info.retryCount, info.isRetry, info.scheduledTime > 1_000_000]
+        await self.ctx.storage.put("rang", told)
 
     async def rang(self):
         return await self.ctx.storage.get("rang")
@@ -208,9 +214,10 @@ async def test_a_request_leaves_an_object_when_its_writes_are_on_disk(
 def test_an_alarm_rings(server: Server) -> None:
     _json(server, "ring")
     deadline = time.monotonic() + 10
-    while not _json(server, "rang"):
+    while not (told := _json(server, "rang")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+    assert told == [0, False, True]
 
 
 def test_a_changed_class_is_taken_up_and_what_it_stored_is_kept(tmp_path: Path) -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from pathlib import Path
 
+import pytest
+
+import bunflare
+from bunflare.bindings.queue_consumer import Consumer
+from bunflare.config import load_config
+from bunflare.runtime.workers import Workers
 from tests.support import PATIENCE
 
 from .test_dev import Server, dev, project
@@ -137,3 +144,75 @@ def test_objects_stay_those_of_the_old_version_when_a_reload_fails(tmp_path: Pat
         assert server.text() == "1"
         (tmp_path / "src" / "entry.py").write_text(newer)
         changed(server, "2", "/")
+
+
+CONSUMERS = """
+from workers import DurableObject, Response, WorkerEntrypoint
+
+class Counter(DurableObject):
+    async def version(self):
+        return 1
+
+class Default(WorkerEntrypoint):
+    async def queue(self, batch):
+        for message in batch.messages:
+            await self.env.KV.put(message.body, "1")
+"""
+CONSUMERS_WRANGLER = """
+name = "consumers"
+main = "entry.py"
+kv_namespaces = [{ binding = "KV" }]
+durable_objects.bindings = [{ name = "COUNTER", class_name = "Counter" }]
+migrations = [{ tag = "v1", new_sqlite_classes = ["Counter"] }]
+[[queues.consumers]]
+queue = "one"
+max_batch_timeout = 0
+[[queues.consumers]]
+queue = "two"
+max_batch_timeout = 0
+"""
+
+
+async def test_a_version_that_could_not_begin_consumes_nothing_and_has_no_objects(
+    tmp_path: Path, state: bunflare.State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = tmp_path / "entry.py"
+    entry.write_text(CONSUMERS)
+    (tmp_path / "wrangler.toml").write_text(CONSUMERS_WRANGLER)
+    workers = Workers([lambda: load_config(tmp_path / "wrangler.toml")], state)
+    await workers.start()
+    old = workers.first
+
+    async def call(name: str) -> tuple[object, str | None]:
+        await state.queue(name).send(name)
+        while (seen := await state.kv("KV").get(name)) is None:
+            await asyncio.sleep(0)
+        await state.kv("KV").delete(name)
+        return await old.env.COUNTER.getByName("a").version(), seen
+
+    assert [await call("one"), await call("two")] == [(1, "1"), (1, "1")]
+    entry.write_text(CONSUMERS.replace('"1"', '"2"').replace("return 1", "return 2"))
+    start, begun = Consumer.start, []
+
+    async def fails(consumer: Consumer) -> Consumer:
+        begun.append(consumer)
+        if consumer.queue == "two":
+            raise bunflare.DatabaseBusy("another process")
+        return await start(consumer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Consumer, "start", fails)
+        with pytest.raises(bunflare.DatabaseBusy):
+            await workers.replace(0)
+    assert [consumer.queue for consumer in begun] == ["one", "two"]
+    for _ in range(5):
+        assert [await call("one"), await call("two")] == [(1, "1"), (1, "1")]
+    # A mistake is found before anything is taken.
+    entry.write_text(CONSUMERS.replace("def queue", "def other").replace("return 1", "return 2"))
+    with pytest.raises(bunflare.WorkerError, match="no queue handler"):
+        await workers.replace(0)
+    assert await call("one") == (1, "1")
+    entry.write_text(CONSUMERS.replace('"1"', '"3"').replace("return 1", "return 3"))
+    await (await workers.replace(0)).close(1)
+    assert [await call("one"), await call("two")] == [(3, "3"), (3, "3")]
+    await workers.close(1)

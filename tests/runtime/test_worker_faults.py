@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ import asyncio
 import logging
 import sys
 import time
-from js import console
+from js import console, setTimeout
 from workers import Response, WorkerEntrypoint, wait_until
 import helper
 
@@ -53,6 +54,36 @@ class Default(WorkerEntrypoint):
 
     async def base(self):
         raise BaseException("of the worst kind")
+
+    async def interrupts(self):
+        raise KeyboardInterrupt
+
+    async def cancels_itself(self):
+        asyncio.current_task().cancel()
+        await asyncio.sleep(0)
+
+    async def exits_in_a_task(self):
+        async def leave():
+            sys.exit(5)
+        asyncio.ensure_future(leave())
+        await asyncio.sleep(0.01)
+        return Response("left")
+
+    async def exits_in_a_timer(self):
+        setTimeout(lambda: sys.exit(6), 1)
+        await asyncio.sleep(0.01)
+        return Response("left")
+
+    async def stops_the_loop(self):
+        asyncio.get_running_loop().stop()
+        await asyncio.sleep(0)
+        return Response("left")
+
+    async def prints(self):
+        for i in range(20_000):
+            print("printed", i)
+            logging.getLogger("of the worker").warning("logged %d", i)
+        return Response("printed")
 
     async def leak(self):
         for _ in range(1000):
@@ -114,10 +145,15 @@ def test_a_worker_that_fails_in_any_way_takes_nothing_down(path: Path) -> None:
             ("base", "BaseException: of the worst kind"),
             ("binding", "TypeError: Key name cannot be empty."),
             ("missing", "AttributeError"),
+            ("interrupts", "KeyboardInterrupt"),
+            ("cancels_itself", "Internal Server Error"),
         ):
             status, _, body = server.fetch(f"/{name}")
             assert status == 500
             assert expected in body.decode()
+            assert server.text() == "fine"
+        for name in ("exits_in_a_task", "exits_in_a_timer", "stops_the_loop"):
+            assert server.text(f"/{name}") == "left"
             assert server.text() == "fine"
         assert server.text("/leak") == "leaked"
         assert server.text("/late") == "soon"
@@ -127,6 +163,30 @@ def test_a_worker_that_fails_in_any_way_takes_nothing_down(path: Path) -> None:
         server.process.send_signal(signal.SIGTERM)
         server.process.communicate(timeout=PATIENCE)
         assert server.process.returncode == 0
+
+
+def test_what_nobody_reads_holds_nobody_up(path: Path) -> None:
+    with dev(path) as server:
+        for _ in range(2):
+            assert server.text("/prints") == "printed"
+            assert server.text() == "fine"
+        # A reader who comes later is told what was dropped.
+        server.process.send_signal(signal.SIGTERM)
+        out, err = server.process.communicate(timeout=PATIENCE)
+    assert out.startswith("printed 0\n")
+    assert "lines more were too many to be written" in out + err
+
+
+def test_all_that_is_printed_is_there_for_whoever_reads(path: Path) -> None:
+    with dev(path) as server, ThreadPoolExecutor() as pool:
+        told = pool.submit(server.process.communicate)
+        assert server.text("/prints") == "printed"
+        server.process.send_signal(signal.SIGTERM)
+        out, err = told.result(PATIENCE)
+    assert [line for line in out.splitlines() if line.startswith("printed")] == [
+        f"printed {i}" for i in range(20_000)
+    ]
+    assert err.count("logged") == 20_000
 
 
 def test_a_traceback_shows_the_frames_of_the_worker(path: Path) -> None:
@@ -163,12 +223,38 @@ def test_a_worker_that_keeps_all_waiting_is_told_of_and_can_be_ended(path: Path)
         thread = threading.Thread(target=_ignore, args=(server, "spin"))
         thread.start()
         said = "".join(lines_until(server, "in spin"))
-        assert "all requests have been waiting for 2 seconds" in said
+        assert "nothing else could run for 2 seconds" in said
         for _ in range(2):
             server.process.send_signal(signal.SIGINT)
             time.sleep(0.05)  # two signals at once would be one
         assert server.process.wait(PATIENCE) == 1
         thread.join()
+
+
+def test_a_worker_that_blocks_is_told_of_though_nobody_asks_for_anything(tmp_path: Path) -> None:
+    source = """
+        import asyncio
+        import time
+        from workers import Response, WorkerEntrypoint
+
+        def sleepy():
+            time.sleep(3.5)  # this line
+            print("awake")
+
+        asyncio.get_running_loop().call_later(0.1, sleepy)
+
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                return Response("fine")
+        """
+    project(tmp_path, source)
+    with dev(tmp_path) as server:
+        said = "".join(lines_until(server, "# this line"))
+        assert "nothing else could run for 2 seconds" in said
+        assert "in sleepy" in said
+        assert server.text() == "fine"
+        assert server.process.stdout is not None
+        assert server.process.stdout.readline() == "awake\n"
 
 
 def _ignore(server: Server, name: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from .test_dev import dev, project
 
 WRANGLER = """
@@ -180,3 +182,98 @@ def test_events_come_by_hand_and_a_worker_cannot_end_the_server(tmp_path: Path) 
         assert b"helper.py" in body
         assert b"asgi.py" not in body
         assert server.text("/word") == "WORD other"
+
+
+KEEPER = """
+from workers import DurableObject, Response, WorkerEntrypoint
+
+class Counter(DurableObject):
+    async def add(self, more):
+        total = (await self.ctx.storage.get("total") or 0) + more
+        await self.ctx.storage.put("total", total)
+        return total
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        return Response("the keeper")
+"""
+KEEPER_WRANGLER = """
+name = "keeper"
+main = "src/entry.py"
+migrations = [{ tag = "v1", new_sqlite_classes = ["Counter"] }]
+"""
+USER = """
+from workers import Response, WorkerEntrypoint
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        binding = getattr(self.env, request.url.rsplit("/", 1)[1])
+        stub = binding.get(binding.idFromName("a"))
+        return Response(str(await stub.add(5)))
+"""
+USER_WRANGLER = """
+name = "user"
+main = "src/entry.py"
+durable_objects.bindings = [
+  { name = "COUNTER", class_name = "Counter", script_name = "keeper" },
+  { name = "MISSING", class_name = "Missing", script_name = "keeper" },
+  { name = "NOBODY", class_name = "Counter", script_name = "nobody" },
+]
+"""
+
+
+def test_objects_of_another_worker_are_reached_and_follow_its_reload(tmp_path: Path) -> None:
+    for name, source, wrangler in (
+        ("user", USER, USER_WRANGLER),
+        ("keeper", KEEPER, KEEPER_WRANGLER),
+    ):
+        (tmp_path / name).mkdir()
+        project(tmp_path / name, source, wrangler)
+    both = [f"--config={tmp_path / name / 'wrangler.toml'}" for name in ("user", "keeper")]
+    with dev(tmp_path, *both) as server:
+        assert [server.text("/COUNTER") for _ in range(2)] == ["5", "10"]
+        assert 'the Worker "keeper" has no class Missing(DurableObject)' in server.text("/MISSING")
+        assert 'there is no Worker "nobody" in this process' in server.text("/NOBODY")
+        entry = tmp_path / "keeper" / "src" / "entry.py"
+        entry.write_text(KEEPER.replace("+ more", "+ 10 * more"))
+        assert server.process.stdout is not None
+        while "Reloaded" not in server.process.stdout.readline():
+            continue
+        assert server.text("/COUNTER") == "60"
+    # Two Workers cannot both have the class.
+    project(tmp_path / "user", USER + KEEPER, KEEPER_WRANGLER.replace("keeper", "user"))
+    refused = pytest.raises(AssertionError, match="both have a Durable Object class Counter")
+    with refused, dev(tmp_path, *both):
+        pass
+
+
+DRIVEN = """
+from workers import Response, WorkerEntrypoint
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        one = getattr(self.env, request.url.rsplit("/", 1)[1])
+        return Response.json([one.host, one.port, one.user, one.password, one.database,
+                              one.connectionString])
+"""
+DRIVEN_WRANGLER = """
+name = "driven"
+main = "src/entry.py"
+hyperdrive = [
+  { binding = "HERE", id = "1", localConnectionString = "postgres://me:p%40ss@127.0.0.1:5433/db" },
+  { binding = "OVER", id = "2", localConnectionString = "postgres://no@nowhere/none" },
+  { binding = "NONE", id = "3" },
+]
+"""
+
+
+def test_hyperdrive_is_the_database_that_stands_for_it(tmp_path: Path) -> None:
+    project(tmp_path, DRIVEN, DRIVEN_WRANGLER)
+    over = {"CLOUDFLARE_HYPERDRIVE_LOCAL_CONNECTION_STRING_OVER": "mysql://you:pw@host/other"}
+    with dev(tmp_path, **over) as server:
+        assert json.loads(server.text("/HERE")) == [
+            *("127.0.0.1", 5433, "me", "p@ss", "db"),
+            "postgres://me:p%40ss@127.0.0.1:5433/db",
+        ]
+        assert json.loads(server.text("/OVER"))[:5] == ["host", 3306, "you", "pw", "other"]
+        assert 'the binding "NONE" (hyperdrive) needs localConnectionString' in server.text("/NONE")

@@ -81,7 +81,8 @@ async def test_a_body_is_read_in_many_ways() -> None:
     assert await Response("\ufeffhéllo").text() == "héllo"
     assert await Response(b"\xff").text() == "\ufffd"
     assert await Response('{"a":1}').json() == {"a": 1}
-    assert await Response(b"ab").array_buffer() == memoryview(b"ab")
+    buffer = await Response(b"ab").array_buffer()
+    assert (buffer.to_bytes(), buffer.to_py(), buffer.byteLength) == (b"ab", memoryview(b"ab"), 2)
     blob = await Response("x").blob()
     assert (await blob.text(), blob.type) == ("x", "text/plain;charset=utf-8")
     with pytest.raises(ValueError):
@@ -313,8 +314,9 @@ def test_a_form_is_a_multimap() -> None:
     form.append("b", file, "other.txt")
     assert [getattr(value, "name", value) for value in form.getAll("b")] == ["3", "other.txt"]
     del form["b"]
+    assert form["b"] is None
     with pytest.raises(KeyError):
-        form["b"]
+        del form["b"]
     with pytest.raises(TypeError):
         form.append("a", 5)  # type: ignore[arg-type]
 
@@ -336,3 +338,33 @@ async def test_blobs_are_made_of_parts() -> None:
     with pytest.raises(TypeError):
         Blob([5])  # type: ignore[list-item]
     assert json.dumps(repr(file))
+
+
+async def test_json_is_dicts_whose_keys_are_attributes_too() -> None:
+    value = await Response('{"message": {"chat": {"id": 5}, "parts": [{"a": 1}]}}').json()
+    assert value == {"message": {"chat": {"id": 5}, "parts": [{"a": 1}]}}
+    assert value.message.chat.id == 5
+    assert value.message.parts[0].a == 1
+    assert value.to_py() == value
+    assert (await Response("[1, 2]").json()).to_py() == [1, 2]
+    assert await Response("5").json() == 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "text"),
+    [
+        (Response, {}, "Unsupported type in Response: dict"),
+        (Blob, [5], "Don't know how to handle <class 'int'> for Blob()"),
+        (Blob, 5, "Don't know how to handle <class 'int'> for Blob()"),
+        (FormData, "x", "Expected form_data to be a dict or an instance of FormData"),
+        (Headers, "x", "Received unexpected type for headers argument"),
+        (Headers, 5, "Received unexpected type for headers argument"),
+    ],
+)
+def test_mistakes_are_told_in_the_words_of_the_sdk(kind: Any, given: Any, text: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        kind(given)
+    assert str(caught.value) == text
+    form: Any = FormData()
+    with pytest.raises(TypeError, match="Expected single item in arguments to FormData"):
+        form["a"] = ["x"]

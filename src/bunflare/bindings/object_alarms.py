@@ -52,6 +52,19 @@ class AlarmInvocationInfo:
     #: When it was set for, in epoch milliseconds.
     scheduled_time: int
 
+    # The platform's own spellings, for Workers.
+    @property
+    def retryCount(self) -> int:
+        return self.retry_count
+
+    @property
+    def isRetry(self) -> bool:
+        return self.is_retry
+
+    @property
+    def scheduledTime(self) -> int:
+        return self.scheduled_time
+
 
 class AlarmClock:
     """Fires the alarms of a namespace, in the process that owns it."""

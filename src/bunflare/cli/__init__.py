@@ -82,7 +82,8 @@ def _fail(message: str) -> None:
 def _end(code: object) -> None:
     """Leave, once what was printed is out: a full disk behind it is told, too."""
     try:
-        sys.stdout.flush()
+        if not sys.stdout.closed:  # by a Worker
+            sys.stdout.flush()
     except OSError as error:
         # What is left in the buffer would fail once more when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

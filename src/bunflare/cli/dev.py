@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -139,23 +138,24 @@ def command(
     # Imported here so that --help and mistakes in the configuration are answered at once.
     import uvloop
 
+    from ..runtime.looping import run
     from ..runtime.server import serve
 
     if port is None:
         port = settings.dev.port if settings.dev.port is not None else 8787
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(
-            serve(
-                sources,
-                host=host or settings.dev.ip or "127.0.0.1",
-                port=port,
-                directory=persist_to,
-                test_scheduled=test_scheduled,
-                reload=reload,
-                log=log_level not in ("warn", "error", "none"),
-                ready=click.echo,
-            )
-        )
+    run(
+        serve(
+            sources,
+            host=host or settings.dev.ip or "127.0.0.1",
+            port=port,
+            directory=persist_to,
+            test_scheduled=test_scheduled,
+            reload=reload,
+            log=log_level not in ("warn", "error", "none"),
+            ready=click.echo,
+        ),
+        uvloop.new_event_loop,
+    )
 
 
 def _variable(text: str) -> tuple[str, str]:

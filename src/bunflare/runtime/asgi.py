@@ -14,6 +14,7 @@ from ..web import Request, Response
 from .context import Background, ExecutionContext
 from .error_page import failure
 from .loader import Entrypoint
+from .signals import Interrupted
 from .traces import shortened
 
 _log = logging.getLogger("bunflare")
@@ -73,8 +74,9 @@ class WorkerApp:
             what = f"{exchange.method} {request.url}"
             response = failure(error, what, page=b"text/html" in accept)
             body = response.take()
-        if body.__class__ is bytes:
-            told = exchange.respond(response.status, response.headers.raw, body)
+        raw = response.headers.raw
+        if body.__class__ is bytes and not _encoded(raw):
+            told = exchange.respond(response.status, raw, body)
             if told is not None:
                 await told
         else:
@@ -109,18 +111,27 @@ def ends(error: BaseException) -> bool:
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()
         return task is not None and task.cancelling() > 0
-    return isinstance(error, KeyboardInterrupt | GeneratorExit)
+    return isinstance(error, Interrupted | GeneratorExit)
+
+
+def _encoded(raw: list[tuple[bytes, bytes]]) -> bool:
+    return any(name == b"content-encoding" for name, _ in raw)
 
 
 async def send(exchange: Exchange, response: Response, body: Any) -> None:
     """Send a response whose body has been taken."""
+    raw = response.headers.raw
+    if _encoded(raw):
+        from .encoding import encode
+
+        raw, body = encode(response, body, raw, exchange.headers)
     if isinstance(body, bytes):
-        told = exchange.respond(response.status, response.headers.raw, body)
+        told = exchange.respond(response.status, raw, body)
         if told is not None:
             await told
         return
     try:
-        await exchange.stream(response.status, response.headers.raw, body)
+        await exchange.stream(response.status, raw, body)
     except BaseException as error:
         if ends(error):
             raise

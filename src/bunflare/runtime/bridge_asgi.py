@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from ..web import Headers, Request, Response
 from .bridge_sockets import Conversation
 from .bridges import NULL_BODY, Bridge, Options
+from .inline import run_inline
 
 _log = logging.getLogger("bunflare")
 _VERSIONS = {"spec_version": "2.0", "version": "3.0"}
@@ -68,6 +69,7 @@ class _Lifespan:
     async def _run(self, app: Any) -> None:
         self._said.put_nowait({"type": "lifespan.startup"})
         scope = {"type": "lifespan", "asgi": _VERSIONS, "state": self.state}
+        run_inline()
         try:
             await app(scope, self._said.get, self._send)
         except Exception:
@@ -159,6 +161,7 @@ class _Exchange:
         ]
         empty = status in NULL_BODY
         response = Response.from_parts(status, Headers.from_raw(raw), None if empty else body)
+        response.__dict__["encode_body"] = "manual"
         self.response.set_result(response)
 
     async def _stream(self) -> AsyncIterator[bytes]:
@@ -169,6 +172,7 @@ class _Exchange:
             self._gone.set()
 
     async def run(self, app: Any, scope: dict[str, Any]) -> None:
+        run_inline()
         try:
             await app(scope, self.receive, self.send)
             if not self.response.done():
@@ -210,10 +214,34 @@ def names(bridge: Bridge) -> dict[str, Any]:
         if _wants_socket(req):
             return await websocket(app, req, env)
         lifespan = await started(app)
+        response, _ = await process_request(app, req, env, ctx, lifespan.state)
+        return response
+
+    async def process_request(
+        app: Any,
+        req: Request,
+        env: Any,
+        ctx: Any = None,
+        state: dict[str, Any] | None = None,
+        options: Options | None = None,
+    ) -> tuple[Response, asyncio.Future[None]]:
+        """The answer of an application without its lifespan, and what is still done for it."""
         exchange = _Exchange(req)
-        scope = request_to_scope(req, env, state=lifespan.state)
-        bridge.background.add(exchange.run(app, scope))
-        return await exchange.response
+        running = asyncio.ensure_future(exchange.run(app, request_to_scope(req, env, state=state)))
+        bridge.background.add(running)
+        return await exchange.response, running
+
+    async def start_application(app: Any) -> tuple[Any, dict[str, Any]]:
+        """Begin a lifespan: what ends it, and its state."""
+        lifespan = _Lifespan(app)
+        await lifespan.ready()
+        return lifespan.stop, lifespan.state
+
+    def run_in_background(coro: Any) -> asyncio.Future[Any]:
+        """Begin something that outlives the response."""
+        running: asyncio.Future[Any] = asyncio.ensure_future(coro)
+        bridge.background.add(running)
+        return running
 
     async def websocket(app: Any, req: Request, env: Any = None) -> Response:
         """Run a WebSocket by an ASGI application."""
@@ -245,10 +273,17 @@ def names(bridge: Bridge) -> dict[str, Any]:
 
     return {
         "ASGI": _VERSIONS,
+        "DEFAULT_OPTIONS": Options(),
+        "NULL_BODY_STATUSES": NULL_BODY,
         "Options": Options,
         "__getattr__": lazily,
         "entrypoint": entrypoint,
         "fetch": fetch,
+        "logger": logging.getLogger("asgi"),
+        "process_request": process_request,
+        "process_websocket": websocket,
         "request_to_scope": request_to_scope,
+        "run_in_background": run_in_background,
+        "start_application": start_application,
         "websocket": websocket,
     }

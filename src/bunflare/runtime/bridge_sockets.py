@@ -9,6 +9,7 @@ from typing import Any
 
 from ..web import Headers, Response
 from .context import Background
+from .inline import run_inline
 from .js_sockets import WorkerWebSocketPair
 
 _log = logging.getLogger("bunflare")
@@ -87,6 +88,7 @@ class Conversation:
 
     async def _run(self, app: Any, scope: dict[str, Any]) -> None:
         code = 1000
+        run_inline()
         try:
             await app(scope, self.receive, self.send)
         except Exception:

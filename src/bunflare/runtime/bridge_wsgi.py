@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -152,7 +153,9 @@ def names(bridge: Bridge) -> dict[str, Any]:
             await on_stack(answer.close)
         else:
             body = answer.stream()
-        return Response(body, status, reason, answer.headers)
+        response = Response(body, status, reason, answer.headers)
+        response.__dict__["encode_body"] = "manual"
+        return response
 
     def entrypoint(app: Any, *, options: Options | None = None) -> Any:
         """The class ``Default`` of a Worker that is a WSGI application."""
@@ -163,7 +166,10 @@ def names(bridge: Bridge) -> dict[str, Any]:
         return type("Default", (bridge.base,), {"fetch": answer})
 
     return {
+        "DEFAULT_OPTIONS": Options(),
+        "NULL_BODY_STATUSES": NULL_BODY,
         "Options": Options,
+        "logger": logging.getLogger("wsgi"),
         "build_environ": build_environ,
         "entrypoint": entrypoint,
         "fetch": fetch,

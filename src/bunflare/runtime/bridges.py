@@ -27,6 +27,10 @@ class Options:
                 f"encode_body must be one of ('automatic', 'manual'), got {self.encode_body!r}"
             )
 
+    def response_init(self) -> dict[str, Any]:
+        """What the options add to those of a response."""
+        return {} if self.encode_body == "automatic" else {"encodeBody": self.encode_body}
+
 
 @dataclass(frozen=True, slots=True)
 class Bridge:

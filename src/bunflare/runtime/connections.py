@@ -292,8 +292,9 @@ class ServerConnection(Connection):
             await self._serving.app.http(self)
         except Exception:
             _log.exception("a request for a WebSocket failed")
-        if self.protocol.state is State.CONNECTING and not self.transport.is_closing():
-            self.transport.close()
+        finally:
+            if self.protocol.state is State.CONNECTING and not self.transport.is_closing():
+                self.transport.close()
 
     # -- an answer that is no WebSocket; the connection ends with it -----------------------------
 

@@ -10,6 +10,7 @@ from ..config import Config
 from ..errors import WorkerError
 from ..state import State
 from .facade import D1, KV, R2, BindingFacade
+from .js_values import from_entries, to_js
 from .queues import QUEUE, QueueFacade
 
 
@@ -57,10 +58,11 @@ class Env:
 class UnavailableBinding:
     """A binding that is declared but that bunflare cannot offer: it fails when it is used."""
 
-    def __init__(self, name: str, kind: str) -> None:
-        self.__dict__["_message"] = (
-            f'the binding "{name}" ({kind}) is not available in bunflare; guard the code that uses '
-            "it, or give env a stand-in in your tests"
+    def __init__(self, name: str, kind: str, remedy: str | None = None) -> None:
+        self.__dict__["_message"] = f'the binding "{name}" ({kind}) ' + (
+            remedy
+            or "is not available in bunflare; guard the code that uses it, or give env a stand-in "
+            "in your tests"
         )
 
     def _refuse(self) -> NoReturn:
@@ -75,7 +77,7 @@ class UnavailableBinding:
 
 def make_env(config: Config, state: State) -> Env:
     """The env that the configuration of a Worker declares."""
-    values: dict[str, Any] = dict(config.vars)
+    values: dict[str, Any] = to_js(config.vars, dict_converter=from_entries)
     for namespace in config.kv_namespaces:
         values[namespace.binding] = BindingFacade(state.kv(namespace.namespace), KV)
     for bucket in config.r2_buckets:
@@ -86,6 +88,6 @@ def make_env(config: Config, state: State) -> Env:
     for producer in config.queues.producers:
         queue = state.queue(producer.queue, producer.delivery_delay)
         values[producer.binding] = QueueFacade(queue, QUEUE)
-    for name, kind in config.bindings_elsewhere():
+    for name, kind in config.other_bindings:
         values[name] = UnavailableBinding(name, kind)
     return Env(values)

@@ -8,7 +8,7 @@ attributes too, lists, None, and memoryviews for array buffers.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime
 from functools import cache
@@ -21,25 +21,11 @@ from ..bindings.r2_multipart import R2MultipartUpload
 from ..bindings.r2_objects import R2Object, R2Objects
 from ..bindings.r2_options import R2Checksums, R2HTTPMetadata, R2Range
 from ..errors import JsError
+from ..web.objects import JsArray, JsDict, without_null
+from ..web.readable import Stream
+from .js_dates import LocalDate
 
 _HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
-
-
-class JsDict(dict[str, Any]):
-    """What a JavaScript object becomes: ``r["key"]`` and ``r.key``."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self[name] = value
-
-    def to_py(self) -> JsDict:
-        """Itself: code that converts results by hand goes on working."""
-        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +42,16 @@ class Edge:
     checked: bool = False
     #: Results that have methods, or can be read once: they are shown as the binding itself is.
     shown: tuple[type, ...] = ()
+    #: Whether the SDK leaves some dates as JavaScript's.
+    javascript_dates: bool = False
 
 
 class BindingFacade:
     """One binding as a Worker sees it."""
+
+    # Whether what is looked up is kept. With what a call has returned that would be a circle of
+    # references, which holds on to it: a cursor, say, that is to end with its last use.
+    _lasting = True
 
     def __init__(self, binding: object, edge: Edge) -> None:
         self._binding = binding
@@ -73,8 +65,9 @@ class BindingFacade:
         if not callable(attribute):
             return self._result(attribute)
         call = self._call(attribute, self._edge.options_at.get(method_name))
-        # The next look-up finds it without coming here.
-        self.__dict__[name] = call
+        if self._lasting:
+            # The next look-up finds it without coming here.
+            self.__dict__[name] = call
         return call
 
     def __getitem__(self, name: str) -> Any:
@@ -86,13 +79,20 @@ class BindingFacade:
     def _call(self, method: Callable[..., Any], options_at: int | None) -> Callable[..., Any]:
         checked = self._edge.checked
 
-        def call(*args: Any, **kwargs: Any) -> Any:
+        def prepared(value: Any) -> Any:
+            if value.__class__ in _PLAIN:
+                return value
             if checked:
-                for one in args if not kwargs else (*args, *kwargs.values()):
-                    if one.__class__ not in _PLAIN:
-                        refuse_unsendable(one)
+                refuse_unsendable(value)
+            return without_null(value)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            for one in args:
+                if one.__class__ not in _PLAIN:
+                    args = tuple([prepared(value) for value in args])
+                    break
             if kwargs:
-                kwargs = {snake(name): value for name, value in kwargs.items()}
+                kwargs = {snake(name): prepared(value) for name, value in kwargs.items()}
             if options_at is not None and len(args) > options_at:
                 last = args[-1]
                 if last is None:
@@ -100,7 +100,7 @@ class BindingFacade:
                 elif isinstance(last, Mapping):
                     args = args[:-1]
                     kwargs.update({snake(name): value for name, value in last.items()})
-            if args and args[0].__class__ is list:
+            if args and isinstance(args[0], list):
                 # What was handed out in a facade comes back without it.
                 args = ([_bare(one) for one in args[0]], *args[1:])
             result = method(*args, **kwargs)
@@ -115,16 +115,18 @@ class BindingFacade:
 
     def _result(self, value: Any) -> Any:
         if isinstance(value, self._edge.shown):
-            return BindingFacade(value, self._edge)
+            return ResultFacade(value, self._edge)
         if isinstance(value, bytes | bytearray):
             return memoryview(value)
         if isinstance(value, Mapping):
             return JsDict({name: self._result(item) for name, item in value.items()})
         if isinstance(value, list):
-            return [self._result(item) for item in value]
+            return JsArray([self._result(item) for item in value])
+        if isinstance(value, AsyncGenerator):
+            return Stream(value)
         if isinstance(value, datetime):
-            # What the SDK makes of a Date: local time, without saying so.
-            return value.astimezone().replace(tzinfo=None)
+            local = value.astimezone().replace(tzinfo=None)
+            return LocalDate.of(local) if self._edge.javascript_dates else local
         if is_dataclass(value) and not isinstance(value, type):
             return self._object(value)
         return value
@@ -141,6 +143,12 @@ class BindingFacade:
 
     def __repr__(self) -> str:
         return f"<{type(self._binding).__name__} binding>"
+
+
+class ResultFacade(BindingFacade):
+    """What a call has returned, where that has methods itself."""
+
+    _lasting = False
 
 
 _PLAIN = frozenset({str, bytes, int, float, bool, type(None)})
@@ -215,6 +223,7 @@ R2 = Edge(
         R2HTTPMetadata: _names(R2HTTPMetadata),
     },
     shown=(R2Object, R2Checksums, R2MultipartUpload),
+    javascript_dates=True,
 )
 
 D1 = Edge(

@@ -8,6 +8,7 @@ environment, a redirect is followed, refused or handed back as ``redirect`` says
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
@@ -95,7 +96,7 @@ async def _until(signal: Any, body: AsyncIterator[bytes]) -> AsyncIterator[bytes
 
 async def _follow(request: Request) -> Response:
     url, method = request.url, str(request._method)
-    headers = [pair for pair in request.headers.pairs if pair[0] not in _NOT_SENT]
+    headers = [pair for pair in request.headers.pairs if _is_sent(*pair)]
     body = request.take() if request._body is not None else None
     known = body is None or isinstance(body, bytes)
     for hop in range(_MOST_REDIRECTS + 1):
@@ -122,6 +123,13 @@ async def _follow(request: Request) -> Response:
     raise FetchTypeError("Too many redirects.")
 
 
+def _is_sent(name: str, value: str) -> bool:
+    # What a client accepts may be more than can be decompressed here.
+    if name == "accept-encoding":
+        return not any(one in value for one in ("br", "zstd"))
+    return name not in _NOT_SENT
+
+
 def _origin(url: str) -> tuple[str, ...]:
     return tuple(url.split("/", 3)[:3])
 
@@ -145,6 +153,9 @@ async def _send(url: str, method: str, headers: Any, body: Any) -> aiohttp.Clien
 
 def _response(answer: aiohttp.ClientResponse, url: str, redirected: bool) -> Response:
     raw = [(name.lower(), value) for name, value in answer.raw_headers]
+    if "Content-Encoding" in answer.headers:
+        # The body comes decompressed, and of another length.
+        raw = [pair for pair in raw if pair[0] != b"content-length"]
     empty = answer.status in (101, 204, 205, 304) or answer.method == "HEAD"
     if empty:
         answer.release()
@@ -157,10 +168,17 @@ def _response(answer: aiohttp.ClientResponse, url: str, redirected: bool) -> Res
 
 
 class _Received:
-    """The body of an answer, as it comes."""
+    """The body of an answer, as it comes. The connection ends with it, if not all was read."""
 
     def __init__(self, answer: aiohttp.ClientResponse) -> None:
         self._answer = answer
+        self._loop = asyncio.get_running_loop()
+
+    def __del__(self) -> None:
+        # The client's own objects refer to one another in a circle: they would keep it open.
+        if not self._answer.content.at_eof():
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._answer.close)
 
     def __aiter__(self) -> _Received:
         return self

@@ -15,7 +15,6 @@ from ..web import Request, Response
 from .asgi import Exchange, send
 from .terminal import Terminal
 from .traces import shortened
-from .watchdog import Watchdog
 from .worker import Worker
 from .workers import Workers
 
@@ -30,21 +29,17 @@ class Front:
     def __init__(
         self,
         workers: Workers,
-        watchdog: Watchdog,
         terminal: Terminal | None = None,
         *,
         test_scheduled: bool = False,
     ) -> None:
         self._workers = workers.running
-        self._watchdog = watchdog
         self._terminal = terminal
         self._test_scheduled = test_scheduled
 
     async def http(self, exchange: Exchange) -> None:
         """Answer a request."""
         worker = self._workers[0]
-        if self._watchdog.asleep:
-            self._watchdog.wake()
         began = time.perf_counter()
         try:
             if worker.assets is None and not exchange.path.startswith(_OWN):

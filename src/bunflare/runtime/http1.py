@@ -143,9 +143,11 @@ class HttpConnection(asyncio.Protocol):
             self.writable = self._loop.create_future()
 
     def resume_writing(self) -> None:
-        if self.writable is not None:
-            self.writable.set_result(None)
-            self.writable = None
+        writable, self.writable = self.writable, None
+        if writable is not None:
+            # Who waited for it may have been cancelled.
+            if not writable.done():
+                writable.set_result(None)
             self._next()
 
     def shutdown(self) -> None:
@@ -239,9 +241,11 @@ class HttpConnection(asyncio.Protocol):
             await self._serving.app.http(exchange)
         except Exception:
             _log.exception("a request failed")
-        if not exchange.started:
-            exchange.keep_alive = False
-            exchange.respond(500, [], b"Internal Server Error")
+        finally:
+            # Also where a Worker has cancelled its own task: the client is not to wait for ever.
+            if not exchange.started:
+                exchange.keep_alive = False
+                exchange.respond(500, [], b"Internal Server Error")
 
     def answered(self, exchange: HttpExchange) -> None:
         """Go on to the next request."""

@@ -9,17 +9,18 @@ import logging
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 from .. import web
 from ..bindings.websocket import WebSocketRequestResponsePair
-from .js_more import Subtle, more_names
+from .js_crypto import Subtle
+from .js_more import more_names, parse_float, parse_int
 from .js_rewriter import HTMLRewriter
 from .js_sockets import WorkerWebSocket, WorkerWebSocketPair
 from .js_streams import stream_names
+from .js_url import JsUrl
 from .js_values import (
     JsArray,
     JsDate,
@@ -62,7 +63,7 @@ def _response(body: Any = None, options: Any = None, **keywords: Any) -> web.Res
     if isinstance(options, web.Response):
         return options.replace_body(body)
     init = _options(options, keywords)
-    return web.Response(
+    response = web.Response(
         body,
         init.get("status", 200),
         init.get("statusText", ""),
@@ -70,6 +71,9 @@ def _response(body: Any = None, options: Any = None, **keywords: Any) -> web.Res
         init.get("webSocket"),
         init.get("cf"),
     )
+    if init.get("encodeBody"):
+        response.__dict__["encode_body"] = init["encodeBody"]
+    return response
 
 
 def _response_json(data: Any, options: Any = None, **keywords: Any) -> web.Response:
@@ -93,30 +97,6 @@ def _blob(parts: Any = (), options: Any = None, **keywords: Any) -> web.Blob:
 def _file(parts: Any, name: str, options: Any = None, **keywords: Any) -> web.File:
     init = _options(options, keywords)
     return web.File(parts, name, init.get("type"), last_modified=init.get("lastModified"))
-
-
-class JsUrl:
-    """``URL``."""
-
-    def __init__(self, url: Any, base: Any = None) -> None:
-        text = str(url)
-        self.href = web.normalize(text if base is None else urljoin(str(base), text))
-        parts = urlsplit(self.href)
-        self.protocol = f"{parts.scheme}:"
-        self.host = parts.netloc
-        self.hostname = parts.hostname or ""
-        self.port = "" if parts.port is None else str(parts.port)
-        self.pathname = parts.path
-        self.search = f"?{parts.query}" if parts.query else ""
-        self.hash = f"#{parts.fragment}" if parts.fragment else ""
-        self.origin = f"{parts.scheme}://{parts.netloc}"
-        self.username = self.password = ""
-        self.searchParams = web.URLSearchParams(parts.query)
-
-    def toString(self) -> str:
-        return self.href
-
-    __str__ = toJSON = toString
 
 
 class _Object:
@@ -172,13 +152,34 @@ def _objects(value: Any) -> Any:
 class _Console:
     """``console``: what is said goes to the server's log."""
 
+    _LEVELS: Mapping[str, int] = {
+        **dict.fromkeys(("error", "assert"), logging.ERROR),
+        "warn": logging.WARNING,
+        "debug": logging.DEBUG,
+        **dict.fromkeys(("log", "info", "trace", "dir", "dirxml", "table"), logging.INFO),
+        **dict.fromkeys(("group", "groupCollapsed"), logging.INFO),
+    }
+    # What only has an effect in a browser's console, or measures.
+    _QUIET = frozenset(
+        {
+            *("clear", "count", "countReset", "groupEnd", "profile", "profileEnd"),
+            *("time", "timeEnd", "timeLog", "timeStamp"),
+        }
+    )
+
     def __getattr__(self, name: str) -> Callable[..., None]:
-        level = {"error": logging.ERROR, "warn": logging.WARNING, "debug": logging.DEBUG}
-        if name not in (*level, "log", "info", "trace"):
+        level = self._LEVELS.get(name)
+        if level is None and name not in self._QUIET:
             raise AttributeError(name)
 
         def say(*values: Any) -> None:
-            _log.log(level.get(name, logging.INFO), "%s", " ".join(map(str, values)))
+            if name == "assert":
+                passed, *values = values or (False,)  # type: ignore[assignment]
+                if passed:
+                    return
+                values = ("Assertion failed:", *values)
+            if level is not None:
+                _log.log(level, "%s", " ".join(map(str, values)))
 
         return say
 
@@ -204,11 +205,16 @@ class AbortSignal:
     def __init__(self) -> None:
         self.aborted = False
         self.reason: Any = None
+        self.onabort: Callable[..., Any] | None = None
         self._told: list[Callable[[], Any]] = []
+        self._listeners: list[Callable[..., Any]] = []
 
     def addEventListener(self, kind: str, listener: Callable[..., Any], *_: Any) -> None:
         if kind == "abort":
-            self._told.append(lambda: listener(from_entries([("type", "abort")])))
+            self._listeners.append(listener)
+
+    def removeEventListener(self, kind: str, listener: Callable[..., Any], *_: Any) -> None:
+        self._listeners = [one for one in self._listeners if one != listener]
 
     def on_abort(self, listener: Callable[[], Any]) -> None:
         self._told.append(listener)
@@ -226,8 +232,21 @@ class AbortSignal:
                 "AbortError", "The operation was aborted" if reason is None else str(reason)
             )
         self.reason = reason
-        for listener in self._told:
-            listener()
+        for told in self._told:
+            told()
+        event = from_entries([("type", "abort"), ("target", self)])
+        for listener in [*self._listeners, *([self.onabort] if self.onabort else [])]:
+            _call(listener, event)
+
+    @classmethod
+    def any(cls, signals: Iterable[AbortSignal]) -> AbortSignal:
+        """A signal that is aborted with the first of some."""
+        signal = cls()
+        for one in signals:
+            if one.aborted:
+                signal.abort_with(one.reason)
+            one.on_abort(lambda one=one: signal.abort_with(one.reason))  # type: ignore[misc]
+        return signal
 
     @classmethod
     def abort(cls, reason: Any = None) -> AbortSignal:
@@ -290,6 +309,13 @@ def _queue_microtask(function: Callable[[], Any]) -> None:
     asyncio.get_running_loop().call_soon(_call, function)
 
 
+def _number(value: Any = 0) -> float:
+    try:
+        return float(value or 0)
+    except ValueError:
+        return float("nan")
+
+
 def _error(name: str) -> JsClass:
     return JsClass(JsException, lambda message="", *_: JsException(name, message))
 
@@ -319,7 +345,16 @@ def js_names(fetch: Callable[..., Any], caches: object) -> dict[str, Any]:
         "HTMLRewriter": HTMLRewriter,
         "JSON": _Json,
         "Map": JsMap,
-        "Number": JsClass(float, lambda value=0: float(value)),
+        "Number": JsClass(
+            float,
+            _number,
+            name="Number",
+            MAX_SAFE_INTEGER=2**53 - 1,
+            MIN_SAFE_INTEGER=1 - 2**53,
+            isInteger=lambda value: not isinstance(value, str) and float(value).is_integer(),
+            parseFloat=parse_float,
+            parseInt=parse_int,
+        ),
         "Object": _Object,
         "RangeError": _error("RangeError"),
         "Request": JsClass(web.Request, _request),
@@ -331,12 +366,14 @@ def js_names(fetch: Callable[..., Any], caches: object) -> dict[str, Any]:
             error=web.Response.error,
         ),
         "Set": JsSet,
-        "String": JsClass(str, str),
+        "String": JsClass(
+            str, str, name="String", fromCharCode=lambda *codes: "".join(map(chr, codes))
+        ),
         "SyntaxError": _error("SyntaxError"),
         "TextDecoder": plain(_TextDecoder),
         "TextEncoder": plain(_TextEncoder),
         "TypeError": _error("TypeError"),
-        "URL": JsClass(JsUrl, JsUrl),
+        "URL": JsClass(JsUrl, JsUrl, name="URL", canParse=JsUrl.canParse, parse=JsUrl.parse),
         "URLSearchParams": plain(web.URLSearchParams),
         "Uint8Array": Uint8Array,
         "WebSocket": JsClass(

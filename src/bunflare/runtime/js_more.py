@@ -1,11 +1,10 @@
-"""More of JavaScript's globals: typed arrays, promises, digests, and small functions."""
+"""More of JavaScript's globals: typed arrays, promises, and small functions."""
 
 from __future__ import annotations
 
 import array
 import asyncio
-import hashlib
-import hmac
+import base64
 import math
 import re
 from collections.abc import Awaitable, Callable, Generator, Iterable
@@ -149,38 +148,40 @@ class _Typed:
     __call__ = new
 
 
-class Subtle:
-    """``crypto.subtle``, as far as it is digests and HMAC; for more there is `cryptography`."""
+class Buffer(Uint8Array):
+    """Node's ``Buffer``, as far as it turns bytes into texts and back."""
 
-    async def digest(self, algorithm: Any, data: Any) -> Uint8Array:
-        return Uint8Array(hashlib.new(_hash(algorithm), bytes(data)).digest())
+    @classmethod
+    def from_(cls, source: Any, encoding: str = "utf8") -> Buffer:
+        if not isinstance(source, str):
+            return cls(source)
+        if encoding == "hex":
+            return cls.fromhex(source)
+        if encoding in ("base64", "base64url"):
+            text = source.replace("-", "+").replace("_", "/").rstrip("=")
+            return cls(base64.b64decode(text + "=" * (-len(text) % 4)))
+        return cls(source.encode("latin-1" if encoding in ("latin1", "binary") else "utf-8"))
 
-    async def importKey(
-        self, form: str, key: Any, algorithm: Any, extractable: bool, usages: Any
-    ) -> dict[str, Any]:
-        given = {"name": algorithm} if isinstance(algorithm, str) else dict(algorithm)
-        if form != "raw" or str(given.get("name", "")).upper() != "HMAC":
-            raise JsException(
-                "NotSupportedError", "bunflare's crypto.subtle has raw keys for HMAC only"
-            )
-        return from_entries(
-            [("type", "secret"), ("algorithm", given), ("usages", usages), ("_key", bytes(key))]
-        )
+    @classmethod
+    def alloc(cls, size: int) -> Buffer:
+        return cls(size)
 
-    async def sign(self, algorithm: Any, key: Any, data: Any) -> Uint8Array:
-        digest = _hash(key["algorithm"].get("hash", "SHA-256"))
-        return Uint8Array(hmac.digest(key["_key"], bytes(data), digest))
+    @classmethod
+    def concat(cls, parts: Iterable[Any]) -> Buffer:
+        return cls(b"".join(map(bytes, parts)))
 
-    async def verify(self, algorithm: Any, key: Any, signature: Any, data: Any) -> bool:
-        return hmac.compare_digest(await self.sign(algorithm, key, data), bytes(signature))
+    def toString(self, encoding: str = "utf8") -> str:
+        if encoding == "hex":
+            return self.hex()
+        if encoding == "base64":
+            return base64.b64encode(self).decode()
+        if encoding == "base64url":
+            return base64.urlsafe_b64encode(self).decode().rstrip("=")
+        return self.decode("latin-1" if encoding in ("latin1", "binary") else "utf-8", "replace")
 
 
-def _hash(algorithm: Any) -> str:
-    name = algorithm if isinstance(algorithm, str) else algorithm["name"]
-    known = name.upper().replace("-", "")
-    if known not in ("MD5", "SHA1", "SHA256", "SHA384", "SHA512"):
-        raise JsException("NotSupportedError", f"Unrecognized or unimplemented digest: {name}")
-    return known.lower()
+# `from` is a keyword of Python's, and the name that JavaScript has.
+setattr(Buffer, "from", Buffer.from_)
 
 
 class _Scheduler:
@@ -284,6 +285,8 @@ def more_names() -> dict[str, Any]:
     }
     return {
         **{name: _Typed(name, code) for name, code in typed.items()},
+        "BigInt": int,
+        "Buffer": Buffer,
         "Infinity": math.inf,
         "Math": _Math,
         "NaN": math.nan,

@@ -1,128 +1,30 @@
 """``HTMLRewriter``: Cloudflare's own lol-html, through the package python-lolhtml.
 
-It is the extra ``bunflare[html]``. Responses pass through it chunk by chunk. Two things cannot be
-done, and say so: `Element.onEndTag`, which the package does not have, and handlers that wait, since
-the library must not be left in the middle.
+It is the extra ``bunflare[html]``. Responses pass through it chunk by chunk. The library calls
+handlers and cannot be left while it does; so it runs on a stack of its own, which is left with the
+library in the middle, and entered again once what a handler waits for is there.
+
+The package has no way to say that an element's end is of interest. What it can do is to insert
+something before and after that end: marks, which the output is looked through for.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from inspect import iscoroutine
+import inspect
+import re
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from html import escape
 from typing import Any, Self
 
 from ..errors import WorkerError
 from ..web import Response
-from .facade import JsDict, snake
-from .js_values import JsArray, JsException, PyProxy
-from .switching import unswitchable
+from .js_tokens import KINDS, EndTag, Token
+from .js_values import JsException, PyProxy
+from .switching import Stack, current_stack, drive, on_stack
 
 _MISSING = "js.HTMLRewriter needs lol-html: pip install 'bunflare[html]'"
-
-
-class Part:
-    """An element, a text, a comment, …: what a handler is given, by JavaScript's names."""
-
-    def __init__(self, part: Any, kinds: Any) -> None:
-        self.__dict__.update(_part=part, _kinds=kinds)
-
-    def _insert(self, name: str, content: str, options: Any) -> Self:
-        html = bool((options or {}).get("html"))
-        kind = self._kinds.HTML if html else self._kinds.TEXT
-        getattr(self._part, name)(str(content), kind)
-        return self
-
-    def before(self, content: str, options: Any = None, **more: Any) -> Self:
-        return self._insert("before", content, options or more)
-
-    def after(self, content: str, options: Any = None, **more: Any) -> Self:
-        return self._insert("after", content, options or more)
-
-    def prepend(self, content: str, options: Any = None, **more: Any) -> Self:
-        return self._insert("prepend", content, options or more)
-
-    def append(self, content: str, options: Any = None, **more: Any) -> Self:
-        return self._insert("append", content, options or more)
-
-    def setInnerContent(self, content: str, options: Any = None, **more: Any) -> Self:
-        return self._insert("set_inner_content", content, options or more)
-
-    def replace(self, content: str, options: Any = None, **more: Any) -> Self:
-        self._insert("before", content, options or more)
-        return self.remove()
-
-    def remove(self) -> Self:
-        self._part.remove()
-        return self
-
-    def removeAndKeepContent(self) -> Self:
-        self._part.remove_and_keep_content()
-        return self
-
-    def getAttribute(self, name: str) -> str | None:
-        found: str | None = self._part.get_attribute(name)
-        return found
-
-    def hasAttribute(self, name: str) -> bool:
-        return bool(self._part.has_attribute(name))
-
-    def setAttribute(self, name: str, value: str) -> Self:
-        self._part.set_attribute(name, str(value))
-        return self
-
-    def removeAttribute(self, name: str) -> Self:
-        self._part.remove_attribute(name)
-        return self
-
-    def onEndTag(self, handler: Callable[..., Any]) -> None:
-        raise WorkerError("Element.onEndTag is not available in bunflare")
-
-    @property
-    def attributes(self) -> JsArray:
-        return JsArray(JsArray(pair) for pair in self._part.attributes)
-
-    @property
-    def tagName(self) -> str:
-        return str(self._part.tag_name)
-
-    @property
-    def namespaceURI(self) -> str:
-        return str(self._part.namespace_uri)
-
-    @property
-    def lastInTextNode(self) -> bool:
-        return bool(self._part.last_in_text_node)
-
-    @property
-    def publicId(self) -> str | None:
-        found: str | None = self._part.public_id
-        return found
-
-    @property
-    def systemId(self) -> str | None:
-        found: str | None = self._part.system_id
-        return found
-
-    def __getattr__(self, name: str) -> Any:
-        # `text`, `name`, `removed`, and Python's spelling of the others.
-        kind = type(self)
-        for own in (name, *(one for one in vars(kind) if snake(one) == name)):
-            if own in vars(kind):
-                return getattr(self, own)
-        return getattr(self._part, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._part, snake(name), value)
-
-
-def _finish(coroutine: Coroutine[Any, Any, Any]) -> None:
-    """Run a handler that is asynchronous but need not wait, as most reads of bindings."""
-    try:
-        coroutine.send(None)
-    except StopIteration:
-        return
-    coroutine.close()
-    raise WorkerError("a handler of HTMLRewriter cannot wait in bunflare; fetch before transform()")
+_END_TAG = re.compile(rb"</([^\s/>]+)")
 
 
 class HTMLRewriter:
@@ -134,86 +36,246 @@ class HTMLRewriter:
         except ImportError as error:
             raise WorkerError(_MISSING) from error
         self._library = lolhtml
-        self._on: list[tuple[str | None, Any]] = []
+        self._on: list[tuple[str | None, dict[str, Callable[..., Any]]]] = []
 
     @classmethod
     def new(cls) -> Self:
         return cls()
 
     def on(self, selector: str, handlers: Any) -> Self:
-        """``handlers`` is an object or a dict with ``element``, ``comments`` and ``text``."""
-        self._on.append((selector, handlers))
+        """``handlers`` is an object or a dict with ``element``, ``comments`` and ``text``.
+
+        All of them may be asynchronous.
+        """
+        self._on.append((selector, _handlers(handlers, ("element", "comments", "text"))))
         return self
 
     def onDocument(self, handlers: Any) -> Self:
         """``handlers`` has ``doctype``, ``comments``, ``text`` and ``end``."""
-        self._on.append((None, handlers))
+        self._on.append((None, _handlers(handlers, ("doctype", "comments", "text", "end"))))
         return self
 
     on_document = onDocument
 
     def transform(self, response: Response) -> Response:
-        """A response whose body is rewritten as it passes."""
+        """A response whose body is rewritten as it passes. Raises TypeError for a bad selector."""
         if response._body is None:
             return response
+        passage = Passage(self._library, self._on)
         body = response.body
         assert body is not None
-        result = response.replace_body(self._rewritten(body))
+        result = response.replace_body(passage.rewritten(body))
         result.headers.delete("content-length")
         return result
 
-    async def _rewritten(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        out: list[bytes] = []
-        rewriter = self._library.HTMLRewriter(lambda data: out.append(bytes(data)))
-        failures: list[BaseException] = []
-        for selector, handlers in self._on:
-            wrapped = self._wrapped(handlers, failures)
-            try:
-                if selector is None:
-                    rewriter.on_document(wrapped)
-                else:
-                    rewriter.on(selector, wrapped)
-            except Exception as error:
-                raise JsException("TypeError", f"Parser error: {error}") from error
 
-        def step(work: Callable[[], Any]) -> bytes:
-            try:
-                with unswitchable():
-                    work()
-            except BaseException as error:
-                # The handler's own exception, and not what the library makes of it.
-                raise (failures[0] if failures else error) from None
-            data = b"".join(out)
-            out.clear()
-            return data
+def _handlers(given: Any, names: tuple[str, ...]) -> dict[str, Callable[..., Any]]:
+    if isinstance(given, PyProxy):
+        given = given.unwrap()
+    found = {
+        name: given.get(name) if isinstance(given, Mapping) else getattr(given, name, None)
+        for name in names
+    }
+    return {name: handler for name, handler in found.items() if handler is not None}
 
+
+class _Inserted:
+    """Content that is read when its place is reached."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], html: bool) -> None:
+        self._chunks = chunks
+        self._html = html
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._chunks:
+            # What is escaped is ASCII, and so never part of another character.
+            yield chunk if self._html else escape(chunk.decode("latin-1"), False).encode("latin-1")
+
+
+class _EndTagPart:
+    """What the library would give a handler of an end tag: ``written`` is the tag in the output."""
+
+    def __init__(self, written: bytes, passage: Passage) -> None:
+        found = _END_TAG.match(written)
+        self._name = found[1].decode(errors="replace") if found else ""
+        self._written = written
+        self._passage = passage
+        self._before: list[bytes | _Inserted] = []
+        self._after: list[bytes | _Inserted] = []
+
+    @property
+    def name(self) -> str:
+        return self._name.lower()
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._name = name
+        if self._written:
+            self._written = f"</{name}>".encode()
+
+    def before(self, text: str, kind: Any) -> None:
+        self._before.append(self._passage.rendered(text, kind))
+
+    def after(self, text: str, kind: Any) -> None:
+        self._after.insert(0, self._passage.rendered(text, kind))
+
+    def remove(self) -> None:
+        self._written = b""
+
+    @property
+    def pieces(self) -> list[bytes | _Inserted]:
+        return [*self._before, self._written, *self._after]
+
+
+class Passage:
+    """One body on its way through the library."""
+
+    stack: Stack
+
+    def __init__(self, library: Any, on: list[tuple[str | None, dict[str, Any]]]) -> None:
+        self.html, self.text = library.ContentType.HTML, library.ContentType.TEXT
+        self.at_end_tag: Callable[[EndTag], Any] | None = None
+        self.replacement: tuple[str, Any] | None = None
+        self._out: list[bytes | _Inserted] = []
+        self._failure: BaseException | None = None
+        # Marks in the output: where an element's end begins and is over, or content comes in.
+        self._mark = f"[{secrets.token_hex(8)} "
+        self._marked: dict[bytes, Any] = {}
+        self._count = 0
+        # The end tag that is being written.
+        self._written: list[bytes] | None = None
+        self._rewriter = library.HTMLRewriter(self._take)
+        try:
+            for selector, handlers in on:
+                self._register(
+                    selector, {name: self._wrapped(name, handlers[name]) for name in handlers}
+                )
+            for selector, handlers in on:
+                if "element" in handlers:
+                    self._register(selector, {"element": self._finish})
+        except RuntimeError as error:
+            raise JsException("TypeError", f"Parser error: {error}") from None
+
+    def _register(self, selector: str | None, functions: dict[str, Callable[..., Any]]) -> None:
+        handlers = type("Handlers", (), {n: staticmethod(one) for n, one in functions.items()})()
+        if selector is None:
+            self._rewriter.on_document(handlers)
+        else:
+            self._rewriter.on(selector, handlers)
+
+    async def rewritten(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for chunk in body:
-            if data := step(lambda chunk=chunk: rewriter.write(chunk)):  # type: ignore[misc]
-                yield data
-        if data := step(rewriter.end):
-            yield data
+            async for piece in self._pass(self._rewriter.write, chunk):
+                yield piece
+        async for piece in self._pass(self._rewriter.end):
+            yield piece
 
-    def _wrapped(self, handlers: Any, failures: list[BaseException]) -> Any:
-        if isinstance(handlers, PyProxy):
-            handlers = handlers.unwrap()
-        kinds = self._library.ContentType
+    async def _pass(self, work: Callable[..., Any], *given: bytes) -> AsyncIterator[bytes]:
+        def run() -> None:
+            self.stack = current_stack()
+            work(*given)
 
-        def wrap(handler: Callable[..., Any]) -> Callable[..., None]:
-            def call(part: Any) -> None:
-                try:
-                    result = handler(Part(part, kinds))
-                    if iscoroutine(result):
-                        _finish(result)
-                except BaseException as error:
-                    failures.append(error)
-                    raise
+        try:
+            await on_stack(run)
+        except RuntimeError as error:
+            if self._failure is None:
+                raise JsException("TypeError", f"Parser error: {error}") from None
+        # The handler's own exception, and not what the library makes of it.
+        if self._failure is not None:
+            raise self._failure
+        out, self._out = self._out, []
+        data: list[bytes] = []
+        for piece in out:
+            if isinstance(piece, bytes):
+                data.append(piece)
+                continue
+            if before := b"".join(data):
+                yield before
+            data.clear()
+            async for chunk in piece:
+                yield chunk
+        if rest := b"".join(data):
+            yield rest
 
-            return call
+    def _wrapped(self, name: str, handler: Callable[..., Any]) -> Callable[[Any], None]:
+        kind = KINDS[name]
 
-        found = JsDict()
-        for name in ("element", "comments", "text", "doctype", "end"):
-            is_map = isinstance(handlers, Mapping)
-            handler = handlers.get(name) if is_map else getattr(handlers, name, None)
-            if handler is not None:
-                found[name] = wrap(handler)
-        return type("Handlers", (), {name: staticmethod(one) for name, one in found.items()})()
+        def call(part: Any) -> None:
+            self._call(handler, kind(part, self))
+
+        return call
+
+    def _call(self, handler: Callable[..., Any], token: Token) -> None:
+        try:
+            if self._failure is not None:
+                raise self._failure
+            try:
+                result = handler(token)
+                if inspect.iscoroutine(result):
+                    drive(result)
+                elif inspect.isawaitable(result):
+                    drive(_awaited(result))
+            finally:
+                token._end()
+        except BaseException as error:
+            self._failure = error
+            raise
+
+    def _finish(self, part: Any) -> None:
+        """All handlers of an element have run."""
+        if self.replacement is not None:
+            part.before(*self.replacement)
+            self.replacement = None
+        if self.at_end_tag is not None:
+            mark = self._place(self.at_end_tag)
+            part.append(mark, self.html)
+            part.after(mark, self.html)
+            self.at_end_tag = None
+
+    def content(self, content: Any, html: bool) -> tuple[str, Any]:
+        """What stands for some content, and of which kind that is."""
+        if isinstance(content, PyProxy):
+            content = content.unwrap()
+        if isinstance(content, Response):
+            content = content.body if content._body is not None else ""
+        if hasattr(content, "__aiter__"):
+            return self._place(_Inserted(aiter(content), html)), self.html
+        return str(content), self.html if html else self.text
+
+    def rendered(self, text: str, kind: Any) -> bytes | _Inserted:
+        """The same as it is in the output."""
+        if kind is self.text:
+            return escape(text, False).encode()
+        data = text.encode()
+        found: _Inserted | None = self._marked.pop(data, None)
+        return data if found is None else found
+
+    def _place(self, what: Any) -> str:
+        self._count += 1
+        mark = f"{self._mark}{self._count}]"
+        self._marked[mark.encode()] = what
+        return mark
+
+    def _take(self, data: bytes) -> None:
+        """Hear what the library has written. It writes each thing that was inserted by itself."""
+        found = self._marked.get(data) if self._marked else None
+        if found is None:
+            (self._out if self._written is None else self._written).append(data)
+        elif isinstance(found, _Inserted):
+            self._out.append(self._marked.pop(data))
+        elif self._written is None:
+            self._written = []
+        else:
+            part = _EndTagPart(b"".join(self._written), self)
+            self._written = None
+            del self._marked[data]
+            try:
+                self._call(found, EndTag(part, self))
+            except BaseException:
+                # The library would pass over it; `_failure` has it.
+                return
+            self._out += part.pieces
+
+
+async def _awaited(value: Any) -> None:
+    await value

@@ -7,58 +7,19 @@ platform is understood by every binding here, and what it got needs no conversio
 from __future__ import annotations
 
 import inspect
-import time
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any, Self
 
 from ..errors import JsError
 from ..web.buffer import Uint8Array as Uint8Array
-from .facade import JsDict
-
-
-class JsNull:
-    """``null``, where a difference to None matters to somebody."""
-
-    def __bool__(self) -> bool:
-        return False
-
-    def __repr__(self) -> str:
-        return "jsnull"
-
-
-jsnull = JsNull()
-
+from ..web.objects import JsArray as JsArray
+from ..web.objects import JsDict
+from ..web.objects import jsnull as jsnull
+from .js_dates import JsDate as JsDate
 
 #: What ``pyodide.ffi`` calls it. Every error of a binding is one.
 JsException = JsError
-
-
-class JsArray(list[Any]):
-    """An array."""
-
-    @classmethod
-    def new(cls, *items: Any) -> Self:
-        return cls(items)
-
-    @staticmethod
-    def isArray(value: object) -> bool:
-        return isinstance(value, list)
-
-    @property
-    def length(self) -> int:
-        return len(self)
-
-    def push(self, *items: Any) -> int:
-        self.extend(items)
-        return len(self)
-
-    def to_py(self, **_: Any) -> list[Any]:
-        return [to_py(item) for item in self]
-
-
-# `from` is a keyword of Python's, and the name that JavaScript has.
-setattr(JsArray, "from", classmethod(lambda cls, items: cls(items)))
 
 
 class JsMap(dict[Any, Any]):
@@ -110,58 +71,6 @@ class JsSet(set[Any]):
 
     def to_py(self, **_: Any) -> set[Any]:
         return set(self)
-
-
-class JsDate(datetime):
-    """A Date: a moment, which bindings take as an aware datetime."""
-
-    @classmethod
-    def new(cls, value: Any = None, *parts: int) -> JsDate:
-        if parts:
-            year, month, *rest = (value, *parts)
-            day, hour, minute, second, ms = (*rest, *(1, 0, 0, 0, 0)[len(rest) :])
-            moment = datetime(year, month + 1, day, hour, minute, second, ms * 1000, tzinfo=UTC)
-            return cls.of(moment)
-        if value is None:
-            return cls.of(datetime.now(UTC))
-        if isinstance(value, str):
-            return cls.of(datetime.fromisoformat(value.replace("Z", "+00:00")))
-        if isinstance(value, datetime):
-            return cls.of(value)
-        return cls.of(datetime.fromtimestamp(value / 1000, UTC))
-
-    @classmethod
-    def of(cls, moment: datetime) -> JsDate:
-        aware = moment.astimezone(UTC)
-        return cls.fromtimestamp(aware.timestamp(), UTC)
-
-    @staticmethod
-    def parse(value: str) -> float:
-        return JsDate.new(value).getTime()
-
-    def getTime(self) -> float:
-        return round(self.timestamp() * 1000)
-
-    valueOf = getTime
-
-    def toISOString(self) -> str:
-        return self.strftime("%Y-%m-%dT%H:%M:%S.") + f"{self.microsecond // 1000:03d}Z"
-
-    toJSON = toISOString
-
-    def getFullYear(self) -> int:
-        return self.year
-
-    def to_py(self, **_: Any) -> datetime:
-        return datetime.fromtimestamp(self.timestamp())
-
-
-def _epoch_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-# ``Date.now()`` gives milliseconds, which `datetime.now` must not be typed as.
-JsDate.now = staticmethod(_epoch_ms)  # type: ignore[assignment]
 
 
 class PyProxy:
@@ -282,7 +191,9 @@ def python_to_rpc(value: Any) -> Any:
 
 
 def from_entries(pairs: Iterable[Iterable[Any]]) -> JsDict:
-    """``Object.fromEntries``."""
+    """``Object.fromEntries``: of pairs, or of a Map, which is pairs in JavaScript."""
+    if isinstance(pairs, Mapping):
+        pairs = pairs.items()
     return JsDict({str(key): value for key, value in (tuple(pair) for pair in pairs)})
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..clock import Clock
 from ..config import Config, RateLimitConfig
 from ..errors import WorkerError
-from .facade import JsDict
+from ..web.objects import JsDict
 
 # Keys that are counted at most; the oldest are forgotten first.
 _MOST_KEYS = 10_000

@@ -5,7 +5,8 @@ and ``pyodide``, before any package of such a name that is installed; the rest o
 may take the presence of ``js`` for a browser, finds none. Two Workers in one process may both have
 a ``helper.py``: each has a table of its modules, which lies in ``sys.modules`` only while one of
 its import statements is at work. The first Worker's own modules stay there, for what looks modules
-up by their names at other times (`importlib.import_module`, pickle, Django).
+up by their names at other times (`importlib.import_module`, pickle, Django). Installed packages
+that are made for Workers (`libraries.py`) are treated as the Worker's own.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from . import libraries
+
 _lock = threading.RLock()
 
 
@@ -30,6 +33,8 @@ class WorkerModules:
         self, roots: Sequence[Path], provided: Mapping[str, ModuleType], resident: bool = True
     ) -> None:
         self.roots = [str(root) for root in roots]
+        # Directories of installed packages that are made for Workers.
+        self.libraries: list[str] = []
         self.builtins = {**vars(builtins), "__import__": self._import}
         self._provided = {name.partition(".")[0] for name in provided}
         self._table: dict[str, ModuleType] = dict(provided)
@@ -91,7 +96,7 @@ class WorkerModules:
         for root in self.roots:
             if root in sys.path:
                 sys.path.remove(root)
-        for name in [name for name in sys.modules if self._owns(name.partition(".")[0])]:
+        for name in [name for name in sys.modules if self.owns(name.partition(".")[0])]:
             if not self._provides(name):
                 self._table[name] = sys.modules.pop(name)
 
@@ -106,7 +111,8 @@ class WorkerModules:
             one for one in sys.meta_path if getattr(one, "modules", None) is not self
         ]
 
-    def _owns(self, top: str) -> bool:
+    def owns(self, top: str) -> bool:
+        """Whether modules of that top-level name run with the Worker's imports."""
         if top in self._provided:
             return True
         known = self._own.get(top)
@@ -114,8 +120,15 @@ class WorkerModules:
             spec = PathFinder.find_spec(top, self.roots)
             # A directory without modules may be anything, and hides nothing of the same name.
             known = spec is not None and (spec.origin is not None or top not in sys.modules)
+            if not known and (library := libraries.directory(top)) is not None:
+                self.libraries.append(library)
+                known = True
             self._own[top] = known
         return known
+
+    def has(self, file: str) -> bool:
+        """Whether that is the file of one of the modules that run with the Worker's imports."""
+        return any(file.startswith(f"{one}/") for one in (*self.roots, *self.libraries))
 
     def _import(
         self,
@@ -126,7 +139,10 @@ class WorkerModules:
         level: int = 0,
     ) -> ModuleType:
         package = (globals or {}).get("__package__") or "" if level else name
-        if not self._owns(package.partition(".")[0]):
+        if not self.owns(package.partition(".")[0]):
+            if self._depth and not _is_imported(name, fromlist):
+                with self._outside():
+                    return builtins.__import__(name, globals, locals, fromlist or (), level)
             return builtins.__import__(name, globals, locals, fromlist or (), level)
         found = None if level else self._table.get(name)
         if found is not None and fromlist and all(hasattr(found, one) for one in fromlist):
@@ -149,8 +165,20 @@ class WorkerModules:
                 if self._depth == 0:
                     self._leave()
 
+    @contextmanager
+    def _outside(self) -> Iterator[None]:
+        """Take them out again while a library is imported, which is none of the Worker's."""
+        with _lock:
+            depth, self._depth = self._depth, 0
+            self._leave()
+            try:
+                yield
+            finally:
+                self._enter()
+                self._depth = depth
+
     def _enter(self) -> None:
-        for name in [name for name in sys.modules if self._owns(name.partition(".")[0])]:
+        for name in [name for name in sys.modules if self.owns(name.partition(".")[0])]:
             if name not in self._table:
                 if self._made(sys.modules[name]):
                     # By what imports without a statement: `importlib.import_module`.
@@ -166,7 +194,7 @@ class WorkerModules:
             sys.meta_path.insert(0, WorkerFinder(self))
 
     def _leave(self) -> None:
-        for name in [name for name in sys.modules if self._owns(name.partition(".")[0])]:
+        for name in [name for name in sys.modules if self.owns(name.partition(".")[0])]:
             self._table[name] = sys.modules[name]
             if not self._resident or self._provides(name):
                 del sys.modules[name]
@@ -176,6 +204,12 @@ class WorkerModules:
             self._unhook()
         sys.modules.update(self._displaced)
         self._displaced.clear()
+
+
+def _is_imported(name: str, fromlist: Sequence[str] | None) -> bool:
+    """Whether an import statement has nothing left to run."""
+    found = sys.modules.get(name)
+    return found is not None and all(hasattr(found, one) for one in fromlist or ())
 
 
 class _Loader(SourceFileLoader):
@@ -205,9 +239,11 @@ class WorkerFinder:
         if path is None and name in sys.builtin_module_names:
             return None
         spec = PathFinder.find_spec(name, self.modules.roots if path is None else path, target)
+        if spec is None and path is None and self.modules.owns(name):
+            spec = PathFinder.find_spec(name, None, target)
         if spec is None or type(spec.loader) is not SourceFileLoader or spec.origin is None:
             return None
-        if not any(spec.origin.startswith(root + "/") for root in self.modules.roots):
+        if not self.modules.has(spec.origin):
             return None
         loader = _Loader(spec.loader.name, spec.loader.path)
         loader.modules = self.modules

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..bindings.durable_objects import DurableObject, DurableObjectId, DurableObjectStub
 from ..bindings.object_limits import key_value_classes
-from ..bindings.object_migrations import apply_migrations
 from ..bindings.object_sql import SqlCursor, SqlRawCursor, SqlStorage
 from ..bindings.object_storage import DurableObjectTransaction, SyncKvStorage
 from ..errors import WorkerError
@@ -18,9 +17,10 @@ from .facade import BindingFacade, Edge, snake
 if TYPE_CHECKING:
     from ..bindings.object_state import DurableObjectState
     from ..bindings.websocket import WebSocket
-    from ..config import Config
+    from ..config import Config, DurableObjectConfig
     from ..state import State
     from .env import Env
+    from .worker import Worker
 
 _NAMESPACE = Edge(options_at={"new_unique_id": 0, "get": 1, "get_by_name": 1})
 _STORAGE = Edge(
@@ -102,6 +102,8 @@ class _StorageFacade(BindingFacade):
 class _CursorFacade(_StorageFacade):
     """A cursor whose rows have their columns as attributes too."""
 
+    _lasting = False
+
     def __iter__(self) -> Iterator[Any]:
         cursor: Any = self._binding
         for row in cursor:
@@ -128,13 +130,15 @@ class ObjectContext:
         return getattr(self._state, snake(name))
 
 
-async def bind_objects(
-    config: Config, state: State, env: Env, module: ModuleType, worker: str
-) -> None:
-    """Put the Durable Object namespaces of the configuration into ``env``."""
-    await apply_migrations(state.database, worker, config.migrations, state.clock.now())
-    # All are looked at before one takes the place of an earlier version's.
-    classes: dict[str, tuple[str, type]] = {}
+def object_classes(config: Config, module: ModuleType) -> dict[str, type]:
+    """The Worker's own classes by their names. Raises where one that is bound is missing."""
+    classes: dict[str, type] = {}
+    for migration in config.migrations:
+        # Bound by another Worker of this process, it may be.
+        for name in (*migration.new_classes, *migration.new_sqlite_classes):
+            made = getattr(module, name, None)
+            if isinstance(made, type) and issubclass(made, DurableObject):
+                classes[name] = made
     for binding in config.durable_objects.bindings:
         if binding.script_name not in (None, config.name):
             continue
@@ -144,13 +148,47 @@ async def bind_objects(
                 f"{config.main} has no class {binding.class_name}(DurableObject), which the "
                 f'Durable Object binding "{binding.name}" names'
             )
-        classes[binding.name] = binding.class_name, made
+        classes[binding.class_name] = made
+    return classes
+
+
+def bind_objects(
+    config: Config, state: State, env: Env, classes: Mapping[str, type]
+) -> dict[str, NamespaceFacade]:
+    """Put the Durable Object namespaces of the configuration into ``env``.
+
+    Their next instances are of these classes. Returned are the namespaces by their classes' names.
+    """
     small = key_value_classes(config.migrations)
-    for name, (class_name, made) in classes.items():
-        namespace = state.durable_objects(
-            _Maker(made), class_name, env, replace=True, sqlite=class_name not in small
+    namespaces = {
+        name: NamespaceFacade(
+            state.durable_objects(_Maker(made), name, env, replace=True, sqlite=name not in small),
+            _NAMESPACE,
         )
-        env.add(name, NamespaceFacade(namespace, _NAMESPACE))
+        for name, made in classes.items()
+    }
+    for binding in config.durable_objects.bindings:
+        if binding.script_name in (None, config.name):
+            env.add(binding.name, namespaces[binding.class_name])
+    return namespaces
+
+
+class OtherNamespace:
+    """``env.COUNTER`` whose class another Worker of this process has."""
+
+    def __init__(self, config: DurableObjectConfig, find: Callable[[str], Worker]) -> None:
+        self._config = config
+        self._find = find
+
+    def __getattr__(self, name: str) -> Any:
+        script, class_name = str(self._config.script_name), self._config.class_name
+        namespace = self._find(script).namespaces.get(class_name)
+        if namespace is None:
+            raise WorkerError(
+                f'the Worker "{script}" has no class {class_name}(DurableObject), which the '
+                f'Durable Object binding "{self._config.name}" names'
+            )
+        return getattr(namespace, name)
 
 
 class _Maker:

@@ -5,6 +5,9 @@ It is loaded once, and may then run on one state after another, as a suite of te
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 from ..config import Config
 from ..errors import WorkerError
 from .context import Background
@@ -25,6 +28,10 @@ class Program:
         self.env = Env({})
         self.background = Background()
         provided = make_modules(self.env, caches, self.background, config.compatibility_flags)
+        # Where pywrangler puts packages; what is installed comes first.
+        vendored = str(config.root.absolute() / "python_modules")
+        if Path(vendored).is_dir() and vendored not in sys.path:
+            sys.path.append(vendored)
         self.modules = WorkerModules([self.main.parent.absolute()], provided, resident)
         self._loaded: LoadedWorker | None = None
 

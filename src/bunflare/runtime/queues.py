@@ -9,7 +9,8 @@ from ..bindings.queue_arguments import MessageSendRequest
 from ..bindings.queue_batch import Message, MessageBatch, QueueMetrics
 from ..bindings.queues import QueueSendResponse
 from ..errors import QueueTypeError, WorkerError
-from .facade import BindingFacade, Edge, JsDict, snake
+from ..web.objects import JsDict
+from .facade import BindingFacade, Edge, snake
 
 if TYPE_CHECKING:
     from ..bindings.queue_consumer import Consumer
@@ -75,17 +76,11 @@ class BatchFacade(BindingFacade):
         self.messages = [BindingFacade(message, _BATCH) for message in batch.messages]
 
 
-async def start_consumers(config: Config, state: State, worker: Worker) -> list[Consumer]:
-    """Have the Worker called with the messages of the queues that it consumes."""
+def make_consumers(config: Config, state: State, worker: Worker) -> list[Consumer]:
+    """What calls the Worker with the messages of its queues, once it is started."""
     consumers: list[Consumer] = []
     for one in config.queues.consumers:
         if one.type == "http_pull":
-            await state.queue(one.queue).configure(
-                max_retries=one.max_retries,
-                dead_letter_queue=one.dead_letter_queue,
-                visibility_timeout=one.visibility_timeout_ms,
-                retry_delay=round(one.retry_delay),
-            )
             continue
         if not hasattr(worker.loaded.entrypoint(), "queue"):
             raise WorkerError(
@@ -104,6 +99,16 @@ async def start_consumers(config: Config, state: State, worker: Worker) -> list[
                 retry_delay=one.retry_delay,
             )
         )
-    for consumer in consumers:
-        await consumer.start()
     return consumers
+
+
+async def configure_pulls(config: Config, state: State) -> None:
+    """Let queues that are pulled from know what the configuration says of that."""
+    for one in config.queues.consumers:
+        if one.type == "http_pull":
+            await state.queue(one.queue).configure(
+                max_retries=one.max_retries,
+                dead_letter_queue=one.dead_letter_queue,
+                visibility_timeout=one.visibility_timeout_ms,
+                retry_delay=round(one.retry_delay),
+            )

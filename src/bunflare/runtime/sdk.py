@@ -6,23 +6,47 @@ packages of these names are installed, for that Worker alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import contextmanager
+from enum import StrEnum
 from types import ModuleType, SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from .. import web
 from ..bindings.durable_objects import DurableObject
 from ..bindings.rpc import RpcTarget
 from ..bindings.workflows import WorkflowEntrypoint
 from ..errors import DurableObjectAbort, NonRetryableError, WorkerError
+from ..web.objects import JsDict
 from . import bridge_asgi, bridge_wsgi, fetching, js_values
 from .bridges import Bridge, EncodeBody, Options
 from .context import Background
 from .entrypoints import WorkerEntrypoint, handler
-from .facade import JsDict
 from .js_globals import js_names
 from .pyodide import pyodide_modules
+
+# What the SDK says that a Response may be made of.
+_BODIES = frozenset(
+    {
+        *("ArrayBuffer", "BigInt64Array", "BigUint64Array", "Blob", "DataView", "Float16Array"),
+        *("Float32Array", "Float64Array", "FormData", "Int16Array", "Int32Array", "Int8Array"),
+        *("ReadableStream", "Response", "TypedArray", "URLSearchParams", "Uint16Array"),
+        *("Uint32Array", "Uint8Array", "Uint8ClampedArray"),
+    }
+)
+
+
+class Context(Protocol):
+    """The type of ``ctx``."""
+
+    def waitUntil(self, other: Awaitable[Any]) -> None: ...
+
+
+class BlobEnding(StrEnum):
+    """What becomes of line ends in a blob's texts."""
+
+    TRANSPARENT = "transparent"
+    NATIVE = "native"
 
 
 def make_modules(
@@ -47,10 +71,10 @@ def make_modules(
     )
     workers = {
         "Blob": web.Blob,
-        "BlobEnding": Any,
+        "BlobEnding": BlobEnding,
         "BlobValue": Any,
         "Body": Any,
-        "Context": Any,
+        "Context": Context,
         "DurableObject": DurableObject,
         "DurableObjectAbort": DurableObjectAbort,
         "FetchKwargs": dict,
@@ -129,8 +153,12 @@ def make_modules(
         submodule = _module(f"workers.{part}", kind, {name: workers[name] for name in names})
         made[f"workers.{part}"] = submodule
     made["workers.utils"].__dict__.update(
-        get_compat_flag=lambda flag: flag in flags, HTTPMessageMapping=web.Headers
+        get_compat_flag=lambda flag: flag in flags,
+        HTTPMessageMapping=web.Headers,
+        RESPONSE_ACCEPTED_TYPES=_BODIES,
+        import_sdk_javascript_module_async=_no_javascript,
     )
+    made["workers.entrypoints"].__dict__["__getattr__"] = _object_context
     for name, module in made.items():
         parent, _, child = name.rpartition(".")
         # `workers.fetch` is the function, as with the SDK.
@@ -139,6 +167,19 @@ def make_modules(
     # The name that the bridge had before.
     made["asgi"] = made["workers.asgi"]
     return made
+
+
+def _object_context(name: str) -> Any:
+    """Few ask for it, and its imports take their time."""
+    if name != "DurableObjectContext":
+        raise AttributeError(f"module 'workers.entrypoints' has no attribute {name!r}")
+    from .objects import ObjectContext
+
+    return ObjectContext
+
+
+async def _no_javascript(name: str) -> NoReturn:
+    raise ImportError(f"Failed to import '{name}': it is JavaScript's")
 
 
 def _no_connect(*args: Any, **kwargs: Any) -> NoReturn:

@@ -18,7 +18,7 @@ from .front import Front
 from .reload import Reloader
 from .serving import Serving
 from .signals import Signals
-from .terminal import Terminal, TerminalHandler
+from .terminal import Terminal, TerminalHandler, relayed
 from .watchdog import Watchdog
 from .workers import Source, Workers
 
@@ -56,15 +56,15 @@ async def serve(
     _log.addHandler(handler)
     before, _log.propagate = _log.propagate, False
     watchdog = Watchdog()
+    printed = contextlib.ExitStack()
+    printed.enter_context(relayed(terminal))
     try:
         async with states.open(directory or states.default_directory(config.root)) as state:
             workers = Workers(sources, state)
             await workers.start()
             if workers.first.assets is None:
                 workers.first.app  # noqa: B018 - says what is missing
-            front = Front(
-                workers, watchdog, terminal if log else None, test_scheduled=test_scheduled
-            )
+            front = Front(workers, terminal if log else None, test_scheduled=test_scheduled)
             serving = Serving(front, ServerConnection)
             with Signals() as signals:
                 server = await serving.start(listener)
@@ -85,6 +85,7 @@ async def serve(
     finally:
         listener.close()
         watchdog.close()
+        printed.close()
         terminal.close()
         _log.removeHandler(handler)
         _log.propagate = before

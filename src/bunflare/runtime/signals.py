@@ -15,6 +15,10 @@ from typing import Any
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal that is not to be waited with, in the midst of somebody's code."""
+
+
 class Signals:
     """To be used with ``with``, in the main thread, inside of the loop."""
 
@@ -41,7 +45,7 @@ class Signals:
 
     def _come(self, number: int, frame: FrameType | None) -> None:
         if not self._taken:
-            raise KeyboardInterrupt
+            raise Interrupted
         self._taken = False
         self._loop.call_soon_threadsafe(self._take)
 

@@ -11,23 +11,57 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import greenlet
 
 T = TypeVar("T")
-_held: list[bool] = []
 
 
-class _Stack(greenlet.greenlet):
+@dataclass(frozen=True, slots=True)
+class _Errand:
+    """What a stack that waits is to do for another one meanwhile."""
+
+    of: greenlet.greenlet
+    work: Callable[[], Any]
+
+    def run(self) -> tuple[bool, Any]:
+        try:
+            return True, self.work()
+        except BaseException as error:
+            return False, error
+
+
+class Stack(greenlet.greenlet):
     """The stack of code that may stop in the middle."""
 
     def __init__(self, run: Callable[[], Any]) -> None:
         super().__init__(run)
         # Context variables are the task's on both sides.
         self.gr_context = greenlet.getcurrent().gr_context
+
+    def leave(self, told: tuple[str, Any]) -> Any:
+        """Let the code that entered this stack go on; returns when it enters again."""
+        assert self.parent is not None
+        given = self.parent.switch(told)
+        while isinstance(given, _Errand):
+            given = given.of.switch(given.run())
+        return given
+
+    def call(self, work: Callable[[], T]) -> T:
+        """Run a function on this stack, which may be waiting: what is below it stays in place."""
+        here: greenlet.greenlet | None = greenlet.getcurrent()
+        current = here
+        while here is not None:
+            if here is self:
+                return work()
+            here = here.parent
+        done, result = self.switch(_Errand(cast(greenlet.greenlet, current), work))
+        if not done:
+            raise result
+        return cast(T, result)
 
 
 class _OnStack:
@@ -37,7 +71,7 @@ class _OnStack:
         self._work = work
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        stack = _Stack(self._run)
+        stack = Stack(self._run)
         told = stack.switch()
         while True:
             kind, value = told
@@ -57,20 +91,32 @@ class _OnStack:
         try:
             if not inspect.iscoroutine(work) and not isinstance(work, Coroutine):
                 return "ended", work()
-            parent = greenlet.getcurrent().parent
-            assert parent is not None
-            given: Any = None
-            step: Callable[[Any], Any] = work.send
-            while True:
-                waiting = step(given)
-                try:
-                    given, step = parent.switch(("yielded", waiting)), work.send
-                except BaseException as error:
-                    given, step = error, work.throw
-        except StopIteration as end:
-            return "ended", end.value
+            return "ended", drive(work)
         except BaseException as error:
             return "raised", error
+
+
+def drive(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end on this very stack, which is left whenever it waits."""
+    stack = current_stack()
+    given: Any = None
+    step: Callable[[Any], Any] = coroutine.send
+    while True:
+        try:
+            waiting = step(given)
+        except StopIteration as end:
+            return cast(T, end.value)
+        try:
+            given, step = stack.leave(("yielded", waiting)), coroutine.send
+        except BaseException as error:
+            given, step = error, coroutine.throw
+
+
+def current_stack() -> Stack:
+    """The stack that this code runs on. `on_stack` has entered it."""
+    stack = greenlet.getcurrent()
+    assert isinstance(stack, Stack)
+    return stack
 
 
 async def on_stack(work: Callable[[], T] | Coroutine[Any, Any, T]) -> T:
@@ -96,9 +142,8 @@ def enable() -> None:
 def run_sync(awaitable: Awaitable[T]) -> T:
     """The result of ``awaitable``, for code that is not asynchronous. Other tasks go on."""
     stack = greenlet.getcurrent()
-    if isinstance(stack, _Stack) and not _held:
-        assert stack.parent is not None
-        result: T = stack.parent.switch(("awaited", _awaitable(awaitable)))
+    if isinstance(stack, Stack):
+        result: T = stack.leave(("awaited", _awaitable(awaitable)))
         return result
     try:
         asyncio.get_running_loop()
@@ -112,19 +157,9 @@ def run_sync(awaitable: Awaitable[T]) -> T:
     return _on_thread(awaitable)
 
 
-@contextmanager
-def unswitchable() -> Iterator[None]:
-    """While this lasts, `run_sync` does not leave the stack, for there is foreign code on it."""
-    _held.append(True)
-    try:
-        yield
-    finally:
-        _held.pop()
-
-
 def can_run_sync() -> bool:
     """Whether `run_sync` may be called here."""
-    return isinstance(greenlet.getcurrent(), _Stack)
+    return isinstance(greenlet.getcurrent(), Stack)
 
 
 def _awaitable(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Says where a Worker is that keeps everything else waiting: in a busy loop, or a blocking call.
 
-Python cannot interrupt it from outside. A thread asks the event loop for a sign of life once a
-second, but only for a while after there was work.
+Python cannot interrupt it from outside. A thread looks once a second whether the event loop's
+thread is in anybody's code, and only then asks the loop for a sign of life: an idle server sleeps.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from types import FrameType
 from .traces import is_inside
 
 _LOOP = str(Path("asyncio", "runners.py"))
+# Where the event loop's thread is while there is nothing to do: in uvloop, or in asyncio's loop.
+_IDLE = (_LOOP, "selectors.py")
 _log = logging.getLogger("bunflare")
 
 _PERIOD_SECONDS = 1.0
 #: Missing signs of life, one after the other, before something is said.
 _PATIENCE = 2
-# Signs of life after which the thread sleeps until there is work.
-_CALM = 3
 
 
 class Watchdog:
@@ -33,46 +33,32 @@ class Watchdog:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._watched = threading.get_ident()
-        #: Whether `wake` is to be called when work begins.
-        self.asleep = True
-        self._alive = 0
-        self._work = threading.Event()
+        self._asked = self._alive = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="bunflare-watchdog")
         self._thread.start()
 
-    def wake(self) -> None:
-        self.asleep = False
-        self._work.set()
-
     def close(self) -> None:
         self._ended.set()
-        self._work.set()
         self._thread.join()
 
     def _beat(self) -> None:
         self._alive += 1
 
     def _watch(self) -> None:
-        while not self._ended.is_set():
-            self._work.wait()
-            self._work.clear()
-            calm = missing = 0
-            while calm < _CALM:
-                before = self._alive
-                self._loop.call_soon_threadsafe(self._beat)
-                if self._ended.wait(_PERIOD_SECONDS):
-                    return
-                if self._alive != before:
-                    calm += 1
-                    missing = 0
-                    continue
-                calm = 0
-                missing += 1
-                # After 2, 4, 8 … seconds.
-                if missing >= _PATIENCE and missing & (missing - 1) == 0:
-                    self._tell(missing)
-            self.asleep = True
+        missing = 0
+        while not self._ended.wait(_PERIOD_SECONDS):
+            if self._alive == self._asked:
+                missing = 0
+                frame = sys._current_frames().get(self._watched)
+                if frame is not None and not frame.f_code.co_filename.endswith(_IDLE):
+                    self._asked += 1
+                    self._loop.call_soon_threadsafe(self._beat)
+                continue
+            missing += 1
+            # After 2, 4, 8 … seconds.
+            if missing >= _PATIENCE and missing & (missing - 1) == 0:
+                self._tell(missing)
 
     def _tell(self, seconds: int) -> None:
         frame = sys._current_frames().get(self._watched)
@@ -87,7 +73,7 @@ class Watchdog:
         walked = ((one, one.f_lineno) for one in reversed(shown))
         text = "".join(traceback.StackSummary.extract(walked).format())
         _log.warning(
-            "all requests have been waiting for %d seconds: the Worker computes or blocks in\n%s",
+            "nothing else could run for %d seconds: the Worker computes or blocks in\n%s",
             seconds,
             text.rstrip(),
         )

@@ -23,12 +23,14 @@ from .entrypoints import WorkerEntrypoint
 from .env import make_env
 from .limits import RateLimit, version_metadata
 from .program import Program
-from .queues import BatchFacade, start_consumers
+from .queues import BatchFacade, configure_pulls, make_consumers
 from .services import Service
 
 if TYPE_CHECKING:
     from ..bindings.queue_batch import MessageBatch
     from ..bindings.queue_consumer import Consumer
+    from .objects import NamespaceFacade
+    from .workflows import Definition
 
 _log = logging.getLogger("bunflare")
 
@@ -78,6 +80,17 @@ class Worker:
             WorkerApp(self.loaded.entrypoint(), self.env, self.background) if self.answers else None
         )
         self._crons = {text: Cron(text) for text in config.triggers.crons}
+        #: Whether objects and workflows were told to run this version.
+        self.in_charge = False
+        #: The classes of its Durable Objects, and their namespaces, by the names of the classes.
+        self.classes: dict[str, type] = {}
+        if config.durable_objects.bindings or config.migrations:
+            # Imported here because most Workers have none.
+            from .objects import object_classes
+
+            self.classes = object_classes(config, self.loaded.module)
+        self.namespaces: dict[str, NamespaceFacade] = {}
+        self._definitions: dict[str, Definition] = {}
         self._consumers: list[Consumer] = []
         self.clock = state.clock
         self._looked = state.clock.now()
@@ -86,21 +99,42 @@ class Worker:
             self._timer.start()
 
     async def bind(self, state: State) -> None:
-        """Put into ``env`` what the Worker's own classes are needed for."""
-        if self.config.durable_objects.bindings or self.config.migrations:
-            # Imported here because most Workers have none.
+        """Put into ``env`` what the Worker's own classes are needed for, and begin.
+
+        Nothing is taken from an earlier version before everything has been looked at.
+        """
+        config = self.config
+        if config.workflows:
+            from .workflows import workflow_classes
+
+            module = self.loaded.module
+            self._definitions = workflow_classes(config, module, self.background)
+        self._consumers = make_consumers(config, state, self)
+        await configure_pulls(config, state)
+        if config.migrations:
+            from ..bindings.object_migrations import apply_migrations
+
+            await apply_migrations(state.database, self.name, config.migrations, state.clock.now())
+        for chore in self.take_over(state):
+            self._timer.add(chore)
+        for consumer in self._consumers:
+            await consumer.start()
+
+    def take_over(self, state: State) -> list[Chore]:
+        """Have objects and workflows run this version's code; what is to be done in time for that.
+
+        An earlier version takes them back that way when a later one could not begin.
+        """
+        self.in_charge = True
+        if self.classes:
             from .objects import bind_objects
 
-            await bind_objects(self.config, state, self.env, self.loaded.module, self.name)
+            self.namespaces = bind_objects(self.config, state, self.env, self.classes)
         if self.config.workflows:
             from .workflows import bind_workflows
 
-            for chore in bind_workflows(
-                self.config, state, self.env, self.loaded.module, self.background
-            ):
-                self._timer.add(chore)
-        if self.config.queues.consumers:
-            self._consumers = await start_consumers(self.config, state, self)
+            return bind_workflows(self.config, state, self.env, self._definitions)
+        return []
 
     @property
     def name(self) -> str:
@@ -207,8 +241,17 @@ def _answers(default: type[WorkerEntrypoint] | None) -> bool:
 def _bindings(config: Config, clock: Clock, find: Find, assets: Assets | None) -> dict[str, Any]:
     """The bindings that are the runtime's own."""
     values: dict[str, Any] = {}
+    for binding in config.durable_objects.bindings:
+        if binding.script_name not in (None, config.name):
+            from .objects import OtherNamespace
+
+            values[binding.name] = OtherNamespace(binding, find)
     for service in config.services:
         values[service.binding] = Service(service, find)
+    for database in config.hyperdrive:
+        from .hyperdrive import hyperdrive
+
+        values[database.binding] = hyperdrive(database)
     for limit in config.ratelimits:
         values[limit.name] = RateLimit(limit, clock)
     if config.version_metadata is not None:

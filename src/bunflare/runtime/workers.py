@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from ..config import Config
+from ..errors import WorkerError
 from ..state import State
 from .program import Program
 from .services import unknown
@@ -49,27 +50,40 @@ class Workers:
         old = self.running[at]
         old.program.suspend()
         try:
-            self.running[at] = await self._make(at)
+            self.running[at] = await self._make(at, old)
         except BaseException:
             old.program.resume()
             raise
         return old
 
-    async def _make(self, at: int) -> Worker:
+    async def _make(self, at: int, old: Worker | None = None) -> Worker:
         config = self._sources[at]()
         program = Program(config, self._state.caches, resident=at == 0)
         try:
             worker = Worker(config, self._state, self.find, program)
             try:
+                self._refuse_doubles(worker, at)
                 await worker.bind(self._state)
             except BaseException:
-                # Its cron triggers would go on beside those of the earlier version.
+                # Its consumers and cron triggers would go on beside those of the earlier version.
                 await worker.close(0)
+                if worker.in_charge and old is not None:
+                    old.take_over(self._state)
                 raise
         except BaseException:
             program.suspend()
             raise
         return worker
+
+    def _refuse_doubles(self, worker: Worker, at: int) -> None:
+        """Raise for a class of objects that another Worker has too: both would be one namespace."""
+        for other_at, other in enumerate(self.running):
+            if other_at != at and (both := worker.classes.keys() & other.classes.keys()):
+                raise WorkerError(
+                    f'the Workers "{other.name}" and "{worker.name}" both have a Durable Object '
+                    f"class {min(both)}, whose objects would lie in one place; name one otherwise, "
+                    "or run them with a --persist-to of their own"
+                )
 
     async def close(self, timeout: float) -> None:
         """Wait for what they are doing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,10 @@ from ..bindings.workflow_types import WorkflowEvent, WorkflowInstanceEvent, Work
 from ..bindings.workflows import Workflow, WorkflowEntrypoint, WorkflowInstance
 from ..errors import WorkerError
 from ..timer import Chore
+from ..web.objects import JsDict
 from .context import Background, ExecutionContext
 from .cron import Cron
-from .facade import BindingFacade, Edge, JsDict, camel
+from .facade import BindingFacade, Edge, camel
 
 if TYPE_CHECKING:
     from ..clock import Clock
@@ -136,12 +138,22 @@ class _Running:
         return self._instance.run(shown(event), StepFacade(step))
 
 
-def bind_workflows(
-    config: Config, state: State, env: Env, module: ModuleType, background: Background
-) -> list[Chore]:
-    """Put the workflows of the configuration into ``env``; what is to be done in time for them."""
-    classes: dict[str, type] = {}
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What a Worker says of a workflow of its own."""
+
+    maker: WorkflowMaker
+    crons: dict[str, Cron]
+    max_steps: int | None
+
+
+def workflow_classes(
+    config: Config, module: ModuleType, background: Background
+) -> dict[str, Definition]:
+    """The Worker's own workflows by their names. Raises where a class is missing."""
+    found: dict[str, Definition] = {}
     for one in config.workflows:
+        crons, steps = _crons(one), _steps(one)
         if one.script_name not in (None, config.name):
             continue
         made = getattr(module, one.class_name, None)
@@ -150,25 +162,26 @@ def bind_workflows(
                 f"{config.main} has no class {one.class_name}(WorkflowEntrypoint), which the "
                 f'workflow "{one.binding}" names'
             )
-        classes[one.name] = made
-    schedules = {one.name: _crons(one) for one in config.workflows}
-    limits = {one.name: _steps(one) for one in config.workflows}
+        found[one.name] = Definition(WorkflowMaker(made, background), crons, steps)
+    return found
+
+
+def bind_workflows(
+    config: Config, state: State, env: Env, definitions: Mapping[str, Definition]
+) -> list[Chore]:
+    """Put the workflows of the configuration into ``env``; what is to be done in time for them."""
     chores: list[Chore] = []
     for one in config.workflows:
-        made = classes.get(one.name)
-        if made is None:
+        defined = definitions.get(one.name)
+        if defined is None:
             # Another Worker's, which may be in this process too.
             workflow = state.workflow(one.name)
         else:
             workflow = state.workflow(
-                WorkflowMaker(made, background),
-                one.name,
-                env,
-                max_steps=limits[one.name],
-                replace=True,
+                defined.maker, one.name, env, max_steps=defined.max_steps, replace=True
             )
-            if schedules[one.name]:
-                chores.append(_Schedule(workflow, schedules[one.name], state.clock).chore)
+            if defined.crons:
+                chores.append(_Schedule(workflow, defined.crons, state.clock).chore)
         env.add(one.binding, WorkflowFacade(workflow, _EDGE))
     return chores
 

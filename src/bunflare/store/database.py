@@ -334,9 +334,10 @@ def open_database(
     """The database of a directory, opened if this process has not opened it yet.
 
     Each call is one more user, who ends with `Database.release`. ``durability`` is "full" (the
-    default: a commit survives a loss of power) or "normal" (it survives the end of the process).
+    default: a commit survives a loss of power), "normal" (it survives the end of the process), or
+    "off" (a loss of power may ruin the file: for what is thrown away).
     """
-    if durability not in (None, "full", "normal"):
+    if durability not in (None, "full", "normal", "off"):
         raise DatabaseError(f'durability must be "full" or "normal", not {durability!r}')
     with _registry_lock:
         database = None if path == MEMORY else _registry.get(locate(path))

@@ -9,12 +9,13 @@ is not there writes them once more.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import apsw
 
@@ -360,13 +361,27 @@ class ObjectFile:
             while tables := self._own(_TABLES):
                 name, kind, _ = tables[0]
                 quoted = str(name).replace('"', '""')
-                self._own(f'DROP {kind} "{quoted}"')
+                try:
+                    self._own(f'DROP {kind} "{quoted}"')
+                except apsw.LockedError:
+                    self._end_readers()
+                    self._own(f'DROP {kind} "{quoted}"')
             self._altered = True  # so that the record is written in any case
             sequence = self.commit(changes)
             assert sequence is not None
             return sequence
         finally:
             self._own("PRAGMA foreign_keys=1")
+
+    def _end_readers(self) -> None:
+        """Close the cursors that were not read to their end, which tables cannot go before.
+
+        Nobody keeps a list of them: that would cost each query, and this is rare.
+        """
+        ours = cast(Any, self.execute).__self__
+        for one in gc.get_referrers(self._connection):
+            if isinstance(one, apsw.Cursor) and one is not ours:
+                one.close(True)
 
     def copy(self, path: Path) -> None:
         """Write what was committed to a new file, flushed to disk."""

@@ -118,7 +118,7 @@ class Harness:
         workers: list[Worker] = []
         find = _finder(workers)
         try:
-            async with states.open(directory, durability="normal", clock=clock) as state:
+            async with states.open(directory, durability="off", clock=clock) as state:
                 self._caches.current = state.caches
                 try:
                     for config, program in zip(self.configs, self.programs, strict=True):

@@ -133,9 +133,10 @@ def _joined(parts: Iterable[BlobPart] | BlobPart, endings: BlobEnding | None) ->
     if isinstance(parts, str | bytes | bytearray | memoryview | Blob):
         parts = [parts]
     try:
-        return b"".join([_bytes(part, endings) for part in parts])
-    except TypeError as error:
-        raise FetchTypeError(f"a Blob is made of str, bytes and blobs: {error}") from error
+        given = list(parts)
+    except TypeError:
+        given = [parts]  # type: ignore[list-item]
+    return b"".join([_bytes(part, endings) for part in given])
 
 
 def _bytes(part: BlobPart, endings: BlobEnding | None) -> bytes:
@@ -145,4 +146,7 @@ def _bytes(part: BlobPart, endings: BlobEnding | None) -> bytes:
         if endings == "native":
             part = part.replace("\r\n", "\n").replace("\r", "\n")
         return text.encode(part)
-    return bytes(memoryview(part))
+    try:
+        return bytes(memoryview(part))
+    except TypeError:
+        raise FetchTypeError(f"Don't know how to handle {part.__class__} for Blob()") from None

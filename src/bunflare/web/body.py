@@ -13,8 +13,10 @@ from typing import Any, Self, TypeAlias
 from ..errors import BodyUsedError, FetchTypeError
 from . import formdata, streams, text
 from .blob import Blob
+from .buffer import Uint8Array
 from .formdata import FormData
 from .headers import Headers
+from .objects import JsArray, JsDict
 from .readable import Readable
 from .urlencoded import URLSearchParams
 
@@ -37,7 +39,9 @@ _USED = (
 )
 
 
-def extract(body: Any) -> tuple[bytes | AsyncIterator[bytes] | None, str | None]:
+def extract(
+    body: Any, owner: str = "Request"
+) -> tuple[bytes | AsyncIterator[bytes] | None, str | None]:
     """What a body given by a user is: its bytes or its stream, and its Content-Type."""
     if body is None or body.__class__ is bytes:
         return body, None
@@ -56,7 +60,7 @@ def extract(body: Any) -> tuple[bytes | AsyncIterator[bytes] | None, str | None]
     try:
         return bytes(memoryview(body)), None
     except TypeError:
-        raise FetchTypeError(f"Unsupported type of a body: {type(body).__name__}") from None
+        raise FetchTypeError(f"Unsupported type in {owner}: {type(body).__name__}") from None
 
 
 class Body:
@@ -104,9 +108,9 @@ class Body:
             return body
         return b"".join([chunk async for chunk in body])
 
-    async def buffer(self) -> memoryview:
-        """The whole body as what Python has for an ArrayBuffer."""
-        return memoryview(await self.bytes())
+    async def buffer(self) -> Uint8Array:
+        """The whole body as an ArrayBuffer: bytes-like, with ``to_bytes()`` and ``to_py()``."""
+        return Uint8Array(await self.bytes())
 
     array_buffer = buffer
 
@@ -124,7 +128,11 @@ class Body:
         return Blob(await self.bytes(), self._headers.get("content-type", ""))
 
     async def _json(self, **options: Any) -> Any:
-        return json.loads(await self.text(), **options)
+        """The body as JSON. Keys of objects are attributes too, as Workers expect them to be."""
+        if options:
+            return json.loads(await self.text(), **options)
+        value = json.loads(await self.text(), object_hook=JsDict)
+        return JsArray(value) if isinstance(value, list) else value
 
     def _share(self, other: Body) -> None:
         """Give ``other`` the same body, each to be read once."""
@@ -158,7 +166,9 @@ class BodyStream(Readable):
     __slots__ = ("_owner", "_source")
 
     def __init__(self, owner: Body) -> None:
-        self._owner = owner
+        # None once it has been read from: what is being received is let go of as soon as nobody
+        # has it any more, which a circle of references would put off.
+        self._owner: Body | None = owner
         self._source: AsyncIterator[bytes] | None = None
 
     def __aiter__(self) -> Self:
@@ -181,8 +191,11 @@ class BodyStream(Readable):
 
     def detach(self) -> bytes | AsyncIterator[bytes]:
         """The bytes or the stream, for another message. Uses the body."""
-        return self._owner.take()
+        owner, self._owner = self._owner, None
+        if owner is None:
+            raise BodyUsedError(_USED)
+        return owner.take()
 
     def _opened(self) -> AsyncIterator[bytes]:
-        body = self._owner.take()
+        body = self.detach()
         return streams.once(body) if isinstance(body, bytes) else body

@@ -27,6 +27,8 @@ class FormData(Multimap[FormDataValue]):
         super().__init__()
         if init is None:
             return
+        if isinstance(init, str | bytes) or not isinstance(init, Iterable):
+            raise FetchTypeError("Expected form_data to be a dict or an instance of FormData")
         for name, value in init.items() if isinstance(init, Mapping | Multimap) else init:
             for one in value if isinstance(value, list) else [value]:
                 self.append(name, one)
@@ -39,20 +41,26 @@ class FormData(Multimap[FormDataValue]):
         """Give the name this value only."""
         self._put(_text(name), _entry(value, filename))
 
+    def __getitem__(self, name: str) -> Any:
+        """The first value of the name; None if there is none, as in JavaScript."""
+        return self.get(name)
+
     def __setitem__(self, name: str, value: str | Blob) -> None:
+        if isinstance(value, list):
+            raise FetchTypeError("Expected single item in arguments to FormData.__setitem__")
         self.set(name, value)
 
     def setdefault(self, name: str, default: str | Blob) -> FormDataValue:
         """The value of the name, which is ``default`` from now on if there was none."""
         if name not in self:
             self.set(name, default)
-        return self[name]
+        return super().__getitem__(name)
 
     def pop(self, name: str, *default: Any) -> Any:
         """Remove the name, and give its first value."""
         if name not in self and default:
             return default[0]
-        value = self[name]
+        value = super().__getitem__(name)
         self.delete(name)
         return value
 

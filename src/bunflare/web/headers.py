@@ -258,6 +258,8 @@ class Headers:
 def _checked(init: object) -> Pairs:
     items = getattr(init, "items", None)
     pairs: Any = init if items is None else items()
+    if isinstance(pairs, str | bytes) or not isinstance(pairs, Iterable):
+        raise FetchTypeError("Received unexpected type for headers argument")
     checked: Pairs = []
     try:
         for pair in pairs:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+from collections.abc import AsyncIterator
+from typing import Any, Protocol, Self
 
 from .buffer import Uint8Array
+from .streams import close, tee
 
 _pipes: set[asyncio.Future[Any]] = set()
 
@@ -72,7 +74,11 @@ class Readable:
         await self.aclose()
 
     async def pipeTo(self, target: Any, options: Any = None) -> None:
-        """Write everything into a writable stream, and close that."""
+        """Write everything into a writable stream, and close that.
+
+        A failure of one ends the other, unless ``preventAbort`` or ``preventCancel`` say otherwise.
+        """
+        asked = options or {}
         writer = target.getWriter()
         try:
             while True:
@@ -82,9 +88,12 @@ class Readable:
                     break
                 await writer.write(chunk)
         except BaseException as error:
-            await writer.abort(error)
+            if not asked.get("preventAbort"):
+                await writer.abort(error)
+            if not asked.get("preventCancel"):
+                await self.cancel(error)
             raise
-        if not (options or {}).get("preventClose"):
+        if not asked.get("preventClose"):
             await writer.close()
 
     def pipeThrough(self, transform: Any, options: Any = None) -> Any:
@@ -97,6 +106,29 @@ class Readable:
     get_reader = getReader
     pipe_to = pipeTo
     pipe_through = pipeThrough
+
+
+class Stream(Readable):
+    """What another iterator gives, as a stream."""
+
+    __slots__ = ("_source",)
+
+    def __init__(self, source: AsyncIterator[Any]) -> None:
+        self._source = source
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        return await self._source.__anext__()
+
+    async def aclose(self) -> None:
+        await close(self._source)
+
+    def tee(self) -> tuple[Stream, Stream]:
+        """Two streams of it. What only one of them has read is held in memory for the other."""
+        one, other = tee(self)
+        return Stream(one), Stream(other)
 
 
 def _piped(task: asyncio.Future[Any]) -> None:

@@ -96,12 +96,14 @@ class Response(Body):
                 self._headers = Headers(headers).with_default("content-type", TEXT)
         elif isinstance(body, Response):
             if self.status != 200 or status_text or headers is not None:
-                raise FetchRangeError("Expected no options when constructing Response from another")
+                raise FetchRangeError(
+                    "Expected no options when constructing Response from a js.Response"
+                )
             self._describe_as(body)
             self._headers = body._headers
             self._body = None if body._body is None else body.take()
         else:
-            self._body, content_type = extract(body)
+            self._body, content_type = extract(body, "Response")
             self._headers = Headers(headers)
             if content_type is not None:
                 self._headers.with_default("content-type", content_type)
@@ -228,7 +230,7 @@ class Response(Body):
         return await self.text()
 
     async def memoryview(self) -> Any:
-        return await self.buffer()
+        return memoryview(await self.bytes())
 
     # The standard's own spellings.
     @property

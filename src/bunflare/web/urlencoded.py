@@ -51,6 +51,13 @@ class URLSearchParams(Multimap[str]):
     def __str__(self) -> str:
         return serialize(self._entries)
 
+    # The standard's own spellings.
+    toString = __str__
+
+    @property
+    def size(self) -> int:
+        return len(self._entries)
+
 
 def parse(data: bytes) -> list[tuple[str, str]]:
     """The fields in their order. Raises `FetchTypeError` if there are more than `MOST_FIELDS`."""

@@ -1,0 +1,259 @@
+"""``fetch`` with bodies that are larger than what may be in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import socket
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tests.support import PATIENCE
+
+from .test_dev import Server, dev, project
+
+MIB = 1024 * 1024
+SIZE = 128 * MIB
+# What the system may hold in the buffers of four sockets, and a little.
+HELD = 40 * MIB
+
+WORKER = """
+import gzip
+import js
+from js import TransformStream
+from workers import Response, WorkerEntrypoint, fetch
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        way, base = request.url.split("/", 3)[3].split("?")
+        return await getattr(self, way)(request, base)
+
+    async def hands_on(self, request, base):
+        return await fetch(f"http://{base}/download")
+
+    async def looks(self, request, base):
+        answer = await fetch(f"http://{base}/download")
+        async def chunks():
+            async for chunk in answer.body:
+                assert len(chunk) <= 1024 * 1024
+                yield chunk
+        return Response(chunks(), headers={"x-length": answer.headers["content-length"]})
+
+    async def pipes(self, request, base):
+        answer = await fetch(f"http://{base}/download")
+        return Response(answer.body.pipeThrough(TransformStream.new()))
+
+    async def uploads(self, request, base):
+        answer = await fetch(f"http://{base}/upload", method="POST", body=request.body)
+        return Response(await answer.text())
+
+    async def pressed(self, request, base):
+        return await fetch(f"http://{base}/pressed", headers=request.headers)
+
+    async def read(self, request, base):
+        answer = await fetch(f"http://{base}/pressed")
+        return Response.json([await answer.text(), answer.headers["content-encoding"]])
+
+    async def own(self, request, base):
+        return Response("own " * 1000, headers={"content-encoding": base})
+
+    async def manual(self, request, base):
+        options = {"headers": {"content-encoding": "gzip"}, "encodeBody": "manual"}
+        return js.Response.new(gzip.compress(b"by hand"), options)
+
+    async def rss(self, request, base):
+        with open("/proc/self/status") as status:
+            return Response(status.read().split("VmHWM:")[1].split()[0])
+"""
+
+
+class Origin(BaseHTTPRequestHandler):
+    """Sends, or takes, as much as the other side lets it."""
+
+    moved = 0
+    ended = threading.Event()
+    #: While it is not set, uploads are not read.
+    reads = threading.Event()
+
+    def do_GET(self) -> None:
+        if self.path == "/pressed":
+            body = gzip.compress(b"pressed " * 1000)
+            self.send_response(200)
+            self.send_header("content-encoding", "gzip")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            return
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        Origin.moved = 0
+        Origin.ended.clear()
+        self.send_response(200)
+        self.send_header("content-length", str(SIZE))
+        self.end_headers()
+        piece = bytes(65536)
+        try:
+            while Origin.moved < SIZE:
+                self.wfile.write(piece)
+                Origin.moved += len(piece)
+        except OSError:
+            self.close_connection = True
+        Origin.ended.set()
+
+    def do_POST(self) -> None:
+        Origin.reads.wait(PATIENCE)
+        size = 0
+        while (length := int(self.rfile.readline(), 16)) > 0:
+            size += len(self.rfile.read(length))
+            self.rfile.readline()
+        self.rfile.readline()
+        self.send_response(200)
+        self.send_header("content-length", str(len(str(size))))
+        self.end_headers()
+        self.wfile.write(str(size).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Origin)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with dev(project(tmp_path_factory.mktemp("fetching"), WORKER)) as server:
+        yield server
+
+
+def highest(worker: Server, origin: str) -> int:
+    """The most memory that the server ever had."""
+    return int(worker.text(f"/rss?{origin}")) * 1024
+
+
+@pytest.mark.parametrize("way", ["hands_on", "looks", "pipes"])
+def test_a_large_download_is_streamed_on_with_flat_memory(
+    worker: Server, origin: str, way: str
+) -> None:
+    assert worker.fetch(f"/{way}?{origin}")[0] == 200
+    before = highest(worker, origin)
+    connection = worker.connect()
+    connection.request("GET", f"/{way}?{origin}")
+    response = connection.getresponse()
+    size = 0
+    while piece := response.read(MIB):
+        size += len(piece)
+    connection.close()
+    assert size == SIZE
+    assert highest(worker, origin) - before < 8 * MIB
+
+
+@pytest.mark.parametrize("way", ["hands_on", "looks", "pipes"])
+def test_a_client_that_reads_slowly_slows_the_origin_down(
+    worker: Server, origin: str, way: str
+) -> None:
+    worker.fetch(f"/{way}?{origin}")
+    before = highest(worker, origin)
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    client.settimeout(PATIENCE)
+    client.connect(("127.0.0.1", worker.port))
+    client.sendall(f"GET /{way}?{origin} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+    assert client.recv(1000).startswith(b"HTTP/1.1 200 OK")
+    standing()
+    assert Origin.moved < HELD
+    assert highest(worker, origin) - before < 8 * MIB
+    # It goes on when the client does.
+    read = 0
+    while read < 2 * HELD:
+        read += len(client.recv(MIB))
+    assert Origin.moved > HELD
+    # And ends with the client.
+    client.close()
+    assert Origin.ended.wait(PATIENCE)
+    assert Origin.moved < SIZE
+
+
+def standing() -> None:
+    """Wait until the origin cannot send any more."""
+    deadline = time.monotonic() + PATIENCE
+    seen, since = -1, time.monotonic()
+    while time.monotonic() - since < 0.5:
+        assert time.monotonic() < deadline
+        if Origin.moved != seen:
+            seen, since = Origin.moved, time.monotonic()
+        time.sleep(0.02)  # nobody tells of what does not happen
+
+
+async def test_an_upload_is_streamed_on_as_fast_as_the_origin_reads(
+    worker: Server, origin: str
+) -> None:
+    before = highest(worker, origin)
+    Origin.reads.clear()
+    reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
+    head = f"POST /uploads?{origin} HTTP/1.1\r\nhost: x\r\ncontent-length: {SIZE}\r\n\r\n"
+    writer.write(head.encode())
+    sent = 0
+    try:
+        while sent < SIZE:
+            writer.write(bytes(65536))
+            sent += 65536
+            await asyncio.wait_for(writer.drain(), 1)
+    except TimeoutError:
+        assert sent < HELD
+    assert sent < SIZE
+    Origin.reads.set()
+    while sent < SIZE:
+        writer.write(bytes(65536))
+        sent += 65536
+        await writer.drain()
+    answer = await reader.readuntil(str(SIZE).encode())
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    writer.close()
+    await asyncio.to_thread(worker.text, f"/rss?{origin}")
+    assert await asyncio.to_thread(highest, worker, origin) - before < 16 * MIB
+
+
+def test_a_compressed_answer_is_plain_inside_and_compressed_outside(
+    worker: Server, origin: str
+) -> None:
+    plain = b"pressed " * 1000
+    _, headers, body = worker.fetch(f"/pressed?{origin}", headers={"accept-encoding": "br, gzip"})
+    assert (headers["content-encoding"], gzip.decompress(body)) == ("gzip", plain)
+    for accepted in ("", "gzip;q=0, br"):
+        _, headers, body = worker.fetch(f"/pressed?{origin}", headers={"accept-encoding": accepted})
+        assert (headers["content-encoding"], body) == (None, plain)
+    assert json.loads(worker.text(f"/read?{origin}")) == [plain.decode(), "gzip"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "accepted", "sent", "bits"),
+    [
+        ("gzip", "gzip", "gzip", 31),
+        ("deflate", "gzip, deflate", "deflate", 15),
+        ("gzip", "deflate", None, None),
+        ("br", "br", None, None),
+    ],
+)
+def test_a_body_is_compressed_as_its_header_says(
+    worker: Server, encoding: str, accepted: str, sent: str | None, bits: int | None
+) -> None:
+    _, headers, body = worker.fetch(f"/own?{encoding}", headers={"accept-encoding": accepted})
+    assert headers["content-encoding"] == sent
+    assert int(headers["content-length"]) == len(body)
+    assert (body if bits is None else zlib.decompress(body, bits)) == b"own " * 1000
+    _, headers, body = worker.fetch("/manual?x", headers={"accept-encoding": accepted})
+    assert (headers["content-encoding"], gzip.decompress(body)) == ("gzip", b"by hand")
