@@ -77,6 +77,38 @@ def stream():
 Default = wsgi.entrypoint(app)
 """
 
+PARTS = """
+from workers import Response, WorkerEntrypoint, asgi, wsgi
+
+def echo(environ, start_response):
+    start_response("201 Created", [("x-env", environ["workers.env"].NAME)])
+    return [environ["wsgi.input"].read().upper()]
+
+class Writer:
+    async def close(self):
+        raise OSError("gone")
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        if "wsgi" in request.url:
+            return wsgi.process_request(echo, request, self.env, b"given")
+        async def later():
+            await self.env.KV.put("later", "done")
+        running = asgi.run_in_background(later())
+        begun = running in asgi.background_tasks
+        await running
+        await asgi.close_stream_quietly(Writer())
+        with asgi.acquire_js_buffer(b"abc") as buffer:
+            size = buffer.byteLength
+        return Response.json([begun, size, await self.env.KV.get("later")])
+"""
+PARTS_WRANGLER = """
+name = "parts"
+main = "src/entry.py"
+vars = { NAME = "parts" }
+kv_namespaces = [{ binding = "KV" }]
+"""
+
 SYNCHRONOUS = """
 import threading
 import time
@@ -202,3 +234,10 @@ def test_a_django_project_runs_on_both_bridges(tmp_path: Path) -> None:
         for bridge in ("asgi", "wsgi"):
             told = json.loads(server.text(f"/echo?q={bridge}", method="POST", body="the body"))
             assert told == {"body": "the body", "query": bridge}
+
+
+def test_the_parts_that_the_bridges_are_made_of(tmp_path: Path) -> None:
+    with dev(project(tmp_path, PARTS, PARTS_WRANGLER)) as server:
+        status, headers, body = server.fetch("/wsgi")
+        assert (status, headers["x-env"], body) == (201, "parts", b"GIVEN")
+        assert json.loads(server.text("/asgi")) == [True, 3, "done"]

@@ -56,6 +56,9 @@ SDK: dict[str, dict[str, str | None]] = {
         "DEFAULT_OPTIONS": None,
         "NULL_BODY_STATUSES": None,
         "Options": "encode_body response_init",
+        "acquire_js_buffer": None,
+        "background_tasks": None,
+        "close_stream_quietly": "(writer)",
         "fetch": "(app, req, env, ctx, *, options)",
         "logger": None,
         "process_request": "(app, req, env, ctx, state, options)",
@@ -109,7 +112,8 @@ SDK: dict[str, dict[str, str | None]] = {
         "Options": "encode_body",
         "fetch": "(app, req, env, ctx, *, options)",
         "entrypoint": "(app, *, options)",
-        "build_environ": None,
+        "build_environ": "(request, env, body)",
+        "process_request": "(app, req, env, body, options)",
     },
 }
 

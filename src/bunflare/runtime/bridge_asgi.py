@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from weakref import WeakKeyDictionary
@@ -13,6 +14,7 @@ from ..web import Headers, Request, Response
 from .bridge_sockets import Conversation
 from .bridges import NULL_BODY, Bridge, Options
 from .inline import run_inline
+from .js_values import Uint8Array
 
 _log = logging.getLogger("bunflare")
 _VERSIONS = {"spec_version": "2.0", "version": "3.0"}
@@ -191,9 +193,24 @@ def _wants_socket(request: Request) -> bool:
     return (request.headers.get("upgrade") or "").lower() == "websocket"
 
 
+async def close_stream_quietly(writer: Any) -> None:
+    """Close a stream whose reader may have gone."""
+    try:
+        await writer.close()
+    except Exception:
+        logging.getLogger("asgi").debug("Closing the response stream failed", exc_info=True)
+
+
+@contextmanager
+def acquire_js_buffer(pybuffer: Any) -> Iterator[Any]:
+    """A ``Uint8Array`` of the same bytes, for the time of the block."""
+    yield Uint8Array(pybuffer)
+
+
 def names(bridge: Bridge) -> dict[str, Any]:
     """What ``workers.asgi`` has, for one Worker."""
     lifespans: WeakKeyDictionary[Any, _Lifespan] = WeakKeyDictionary()
+    background: set[asyncio.Future[Any]] = set()
 
     async def started(app: Any) -> _Lifespan:
         lifespan = lifespans.get(app)
@@ -241,6 +258,8 @@ def names(bridge: Bridge) -> dict[str, Any]:
         """Begin something that outlives the response."""
         running: asyncio.Future[Any] = asyncio.ensure_future(coro)
         bridge.background.add(running)
+        background.add(running)
+        running.add_done_callback(background.discard)
         return running
 
     async def websocket(app: Any, req: Request, env: Any = None) -> Response:
@@ -277,6 +296,9 @@ def names(bridge: Bridge) -> dict[str, Any]:
         "NULL_BODY_STATUSES": NULL_BODY,
         "Options": Options,
         "__getattr__": lazily,
+        "acquire_js_buffer": acquire_js_buffer,
+        "background_tasks": background,
+        "close_stream_quietly": close_stream_quietly,
         "entrypoint": entrypoint,
         "fetch": fetch,
         "logger": logging.getLogger("asgi"),

@@ -46,8 +46,17 @@ async def _next(body: Any) -> bytes | None:
     return chunk
 
 
-def build_environ(request: Request, env: Any) -> dict[str, Any]:
-    """The environ of a request; ``environ["workers.env"]`` has the Worker's bindings."""
+def build_environ(
+    request: Request, env: Any, body: bytes | io.IOBase | None = None
+) -> dict[str, Any]:
+    """The environ of a request; ``environ["workers.env"]`` has the Worker's bindings.
+
+    ``body`` is read instead of the request's own, if it is given.
+    """
+    if body is None:
+        body = io.BufferedReader(_Input(request.body))
+    elif isinstance(body, bytes | bytearray | memoryview):
+        body = io.BytesIO(body)
     url = urlsplit(request.url)
     environ: dict[str, Any] = {
         "REQUEST_METHOD": str(request._method),
@@ -60,7 +69,7 @@ def build_environ(request: Request, env: Any) -> dict[str, Any]:
         "SERVER_PROTOCOL": "HTTP/1.1",
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": url.scheme,
-        "wsgi.input": io.BufferedReader(_Input(request.body)),
+        "wsgi.input": body,
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": False,
         "wsgi.multiprocess": False,
@@ -143,17 +152,26 @@ def names(bridge: Bridge) -> dict[str, Any]:
         app: Any, req: Request, env: Any, ctx: Any = None, *, options: Options | None = None
     ) -> Response:
         """Answer a request by a WSGI application."""
-        environ = build_environ(req, env)
-        answer = await on_stack(lambda: _Answer(app, environ))
+        return await on_stack(lambda: process_request(app, req, env, None, options))
+
+    def process_request(
+        app: Any,
+        req: Request,
+        env: Any,
+        body: bytes | io.IOBase | None,
+        options: Options | None = None,
+    ) -> Response:
+        """The answer of an application that is called here and now, and reads ``body``."""
+        answer = _Answer(app, build_environ(req, env, body))
         code, _, reason = answer.status.partition(" ")
         status = int(code)
-        body: Any = None
+        content: Any = None
         if status in NULL_BODY or answer.whole():
-            body = None if status in NULL_BODY else answer.begin()
-            await on_stack(answer.close)
+            content = None if status in NULL_BODY else answer.begin()
+            answer.close()
         else:
-            body = answer.stream()
-        response = Response(body, status, reason, answer.headers)
+            content = answer.stream()
+        response = Response(content, status, reason, answer.headers)
         response.__dict__["encode_body"] = "manual"
         return response
 
@@ -173,4 +191,5 @@ def names(bridge: Bridge) -> dict[str, Any]:
         "build_environ": build_environ,
         "entrypoint": entrypoint,
         "fetch": fetch,
+        "process_request": process_request,
     }
