@@ -62,6 +62,11 @@ class Default(WorkerEntrypoint):
         asyncio.current_task().cancel()
         await asyncio.sleep(0)
 
+    async def cancels_all(self):
+        for task in asyncio.all_tasks():
+            task.cancel()
+        await asyncio.sleep(0)
+
     async def exits_in_a_task(self):
         async def leave():
             sys.exit(5)
@@ -147,6 +152,7 @@ def test_a_worker_that_fails_in_any_way_takes_nothing_down(path: Path) -> None:
             ("missing", "AttributeError"),
             ("interrupts", "KeyboardInterrupt"),
             ("cancels_itself", "Internal Server Error"),
+            ("cancels_all", "Internal Server Error"),
         ):
             status, _, body = server.fetch(f"/{name}")
             assert status == 500

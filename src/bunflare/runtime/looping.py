@@ -7,12 +7,14 @@ import logging
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from .signals import Interrupted
 from .traces import shortened
 
 T = TypeVar("T")
 _log = logging.getLogger("bunflare")
+_apart: WeakSet[asyncio.Task[Any]] = WeakSet()
 
 
 def run(main: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> T:
@@ -23,14 +25,24 @@ def run(main: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.Abstrac
     """
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         loop = runner.get_loop()
-        task = loop.create_task(main)
+        task = apart(loop.create_task(main))
         while True:
             try:
                 return loop.run_until_complete(task)
             except (SystemExit, KeyboardInterrupt, RuntimeError) as error:
                 if task.done() or isinstance(error, Interrupted) or _unhandled(error):
+                    for one in _apart:
+                        # Now they are to be cancelled with all others.
+                        asyncio.tasks._register_task(one)
                     raise
                 _log.error("a Worker would have ended the event loop", exc_info=shortened(error))
+
+
+def apart(task: asyncio.Task[T]) -> asyncio.Task[T]:
+    """Have a task of the server's not be among `asyncio.all_tasks`, which a Worker may cancel."""
+    asyncio.tasks._unregister_task(task)
+    _apart.add(task)
+    return task
 
 
 def _unhandled(error: BaseException) -> bool:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+from .looping import apart
 from .traces import shortened
 from .worker import Worker
 from .workers import Workers
@@ -20,6 +22,14 @@ _log = logging.getLogger("bunflare")
 # How far the times of files may lie behind the clock.
 _COARSE_SECONDS = 0.02
 _SUFFIXES = (".py", ".toml", ".json", ".jsonc")
+
+
+#: What watchfiles tells: kinds of changes with paths.
+Changes = set[tuple[Any, str]]
+
+
+async def _following(watcher: AsyncIterator[Changes]) -> Changes:
+    return await anext(watcher)
 
 
 class Reloader:
@@ -41,7 +51,7 @@ class Reloader:
             watcher = watchfiles.awatch(
                 *directories, recursive=False, step=20, debounce=100, watch_filter=_matters
             )
-            following = asyncio.ensure_future(anext(watcher))
+            following = apart(asyncio.create_task(_following(watcher)))
             try:
                 await asyncio.sleep(0)
                 # From here on nothing is missed; what changed before that is found by its time.
@@ -49,7 +59,7 @@ class Reloader:
                     await self.reload(late)
                 while self._directories() == directories:
                     changes = await following
-                    following = asyncio.ensure_future(anext(watcher))
+                    following = apart(asyncio.create_task(_following(watcher)))
                     await self.reload({Path(path) for _, path in changes})
             finally:
                 following.cancel()

@@ -15,6 +15,7 @@ from ..errors import WorkerError
 from . import fetching
 from .connections import ServerConnection
 from .front import Front
+from .looping import apart
 from .reload import Reloader
 from .serving import Serving
 from .signals import Signals
@@ -70,7 +71,7 @@ async def serve(
                 server = await serving.start(listener)
                 ready(f"Ready on http://{_shown(host)}:{listener.getsockname()[1]}")
                 reloader = Reloader(workers, _GRACE, ready)
-                watching = asyncio.ensure_future(reloader.watch()) if reload else None
+                watching = apart(asyncio.create_task(reloader.watch())) if reload else None
                 await signals.stop.wait()
                 # Clients that the system has connected already are taken in first.
                 await asyncio.sleep(0.01)
