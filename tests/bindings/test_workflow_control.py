@@ -514,17 +514,17 @@ async def test_only_so_many_that_sleep_stay_in_memory(
 async def test_what_cannot_be_written_is_gone_on_with_later(
     state: bunflare.State, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record, ran, full = log.record, [], [True]
+    record, ran, full = log.record_all, [], [True]
 
-    def refuse(tx: Any, entry: Any) -> bool:
-        if full[0] and entry[4] == "b":
+    def refuse(tx: Any, entries: Any) -> Any:
+        if full[0] and any(entry[4] == "b" for entry in entries):
             raise bunflare.DatabaseFull("the disk is full")
-        return record(tx, entry)
+        return record(tx, entries)
 
     async def run(event: Any, step: Any) -> Any:
         return [await step.do(name, lambda name=name: ran.append(name)) for name in "abc"]
 
-    monkeypatch.setattr(log, "record", refuse)
+    monkeypatch.setattr(log, "record_all", refuse)
     instance = await workflow(state, run).create("a")
     await clock.advance(seconds=30)
     assert (await instance.status()).status == "running"

@@ -97,8 +97,8 @@ async def _awaited(awaitable: Any) -> Any:
     return await awaitable
 
 
-async def call(callback: Callable[..., Any], context: Any, timeout: float, clock: Clock) -> Any:
-    """Call a callback and await what it gives."""
+def begin(callback: Callable[..., Any], context: Any, timeout: float, clock: Clock) -> Any:
+    """Call a callback: what it gives, or the `Attempt` that is to be awaited for that."""
     result = callback() if context is None else callback(context)
     if result.__class__ is not CoroutineType:
         if not isawaitable(result):
@@ -108,4 +108,10 @@ async def call(callback: Callable[..., Any], context: Any, timeout: float, clock
         waiting = result.send(None)
     except StopIteration as stop:
         return stop.value
-    return await Attempt(result, waiting, timeout, clock)
+    return Attempt(result, waiting, timeout, clock)
+
+
+async def call(callback: Callable[..., Any], context: Any, timeout: float, clock: Clock) -> Any:
+    """Call a callback and await what it gives."""
+    result = begin(callback, context, timeout, clock)
+    return await result if result.__class__ is Attempt else result

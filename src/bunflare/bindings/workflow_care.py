@@ -10,7 +10,7 @@ from ..store import workflow_log as log
 from ..store import workflows as store
 from ..values import loads
 from .workflow_events import error_detail, shown_output
-from .workflow_replay import kind_of
+from .workflow_replay import kind_of, name_of
 from .workflow_types import WorkflowInstanceError
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class WorkflowCare:
 def _steps(rows: list[Row]) -> list[StepInfo]:
     steps: dict[tuple[str, str, int, str | None], StepInfo] = {}
     for row in rows:
-        _, entry, name, count, parent, _, started, at, due, value, about = row
+        _, entry, name, count, parent, _, started, at, due, value, about, _ = row
         kind = kind_of(entry)
         if kind is None:
             continue
@@ -148,7 +148,7 @@ def _steps(rows: list[Row]) -> list[StepInfo]:
         step = steps.get(key)
         if step is None:
             shown = name if count == 1 else f"{name} ({count})"
-            within = None if parent is None else parent.rsplit("/", 1)[-1].split(":", 2)[2]
+            within = None if parent is None else name_of(parent)
             start = at if started is None else started
             step = steps[key] = StepInfo(shown, _TYPES[kind], start, within=within)
         if kind in ("do", "rollback"):

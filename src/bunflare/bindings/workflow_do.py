@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import logging
 from asyncio import CancelledError, current_task
 from collections.abc import Callable, Coroutine, Mapping
@@ -17,12 +16,19 @@ from ..errors import (
     ValueNotSerializable,
     WorkflowFatalError,
 )
-from ..store import workflow_log as log
 from ..values import dumps, loads
-from .workflow_attempt import call, wants_context
+from .workflow_attempt import Attempt, begin, call, wants_context
 from .workflow_errors import revive, text_of
-from .workflow_options import LARGEST, USUAL, StepConfig, about, milliseconds
+from .workflow_options import (
+    LARGEST,
+    LONGEST_WAIT_MS,
+    USUAL,
+    StepConfig,
+    about,
+    milliseconds,
+)
 from .workflow_replay import Record
+from .workflow_scope import Scope, Use, current
 from .workflow_streams import WorkflowStream, is_stream, keep_stream
 from .workflow_types import WorkflowStepContext, WorkflowStepInfo
 
@@ -37,29 +43,11 @@ _COPIED = frozenset({type(None), bool, int, float, str})
 _STEP = ("step_completed", "attempt_errored", "step_errored")
 
 
-class Inside:
-    """The step within whose callback code runs."""
-
-    __slots__ = ("counts", "path")
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.counts: dict[str, int] = {}
-
-
-inside: contextvars.ContextVar[Inside | None] = contextvars.ContextVar(
-    "bunflare_workflow_step", default=None
-)
-
-
 @dataclass(slots=True)
 class Rollback:
     """How a step that was begun is undone."""
 
-    path: str
-    name: str
-    count: int
-    parent: str | None
+    use: Use
     handler: Callable[..., Any]
     config: StepConfig
     step: StepConfig
@@ -77,54 +65,56 @@ def do(
 ) -> Coroutine[Any, Any, Any]:
     """A step: its result, from the log or from its callback."""
     run.count_step()
-    key, count, parent = run.use("do", name)
-    if run.replay is None and parent is None and rollback is None:
-        return attempts(run, name, count, None, key, config, callback, None, _STEP)
-    return _do(run, name, key, count, parent, config, callback, rollback, rollback_config)
+    use = run.use("do", name)
+    if run.replay is None and use.parent is None and rollback is None:
+        if config is USUAL and run.modifiers is None:
+            return _usual(run, use, callback)
+        return attempts(run, use, config, callback, None, _STEP)
+    return _do(run, use, config, callback, rollback, rollback_config)
 
 
 async def _do(
     run: Run,
-    name: str,
-    key: str,
-    count: int,
-    parent: str | None,
+    use: Use,
     config: StepConfig,
     callback: Callable[..., Any],
     rollback: Callable[..., Any] | None,
     rollback_config: StepConfig,
 ) -> Any:
     """`do`, for a step that the log may have, or that others are about."""
-    record = await run.recall(key, parent) if run.recalls(parent) else None
-    path = key if parent is None else f"{parent}/{key}"
+    record = await run.recall(use)
     undo = None
     if rollback is not None:
-        undo = Rollback(path, name, count, parent, rollback, rollback_config, config)
+        undo = Rollback(use, rollback, rollback_config, config)
         run.rollbacks.append(undo)
     if record is not None and record.row is not None:
         row = record.row
         if row[1] == "step_errored":
             raise revive(row[9], _names(run, callback))
-        output = run.host.shown(_output(run, row[9], path))
+        output = _given(run, use, row[9])
         if undo is not None:
             undo.output, undo.attempt = output, row[5]
         return output
-    output = await attempts(run, name, count, parent, path, config, callback, record, _STEP, undo)
+    output = await attempts(run, use, config, callback, record, _STEP, undo)
     if undo is not None:
         undo.output = output
-    if parent is not None:
+    if use.parent is not None:
         # If the step around it is tried again, this one is not.
-        done = Record()
+        done = Record(use.count)
         text = None if isinstance(output, WorkflowStream) else dumps(output)
-        done.row = (0, "step_completed", name, count, parent, 1, 0, 0, None, text, None)
-        run.nested.setdefault(parent, {})[key] = done
+        done.row = (
+            *(0, "step_completed", use.name, use.count, use.parent, 1, 0, 0, None),
+            *(text, None, use.place),
+        )
+        run.nested.setdefault(use.parent, {})[use.key] = done
     return output
 
 
-def _output(run: Run, text: str | None, path: str) -> Any:
+def _given(run: Run, use: Use, text: str | None) -> Any:
+    """What a step gives: a copy, made from what is on disk."""
     if text is None:
-        return WorkflowStream(run.database, run.id, path)
-    return loads(text)
+        return run.host.shown(WorkflowStream(run.database, run.id, use.path))
+    return run.host.shown(loads(text))
 
 
 def _names(run: Run, callback: Callable[..., Any]) -> Mapping[str, Any]:
@@ -133,12 +123,58 @@ def _names(run: Run, callback: Callable[..., Any]) -> Mapping[str, Any]:
     return {**run.host.names, **getattr(function, "__globals__", {})}
 
 
+async def _usual(run: Run, use: Use, callback: Callable[..., Any]) -> Any:
+    """`attempts` as it is nearly always: the first one succeeds."""
+    task = current_task(run.host.loop)
+    if task is not run.task:
+        run.join()
+    if run.halted and not run.rolling:
+        await run.go_on()
+    if run.row_parked is not None:
+        run.unpark()
+    clock = run.clock
+    run.active += 1
+    try:
+        started = clock.now()
+        try:
+            told = None
+            if wants_context(callback):
+                told = run.host.shown(context_of(use, 1, USUAL))
+            token = current.set(Scope(use.key, task))
+            try:
+                value = begin(callback, told, USUAL.timeout, clock)
+                if value.__class__ is Attempt:
+                    value = await value
+            finally:
+                current.reset(token)
+            plain = value.__class__ in _COPIED
+            text = _result(value, use) if plain else await _text(run, use, value)
+        except Exception as error:
+            failed = error
+        else:
+            done = run.entry("step_completed", use, 1, started, clock.now(), None, text)
+            try:
+                kept = await run.host.journal.add(done)
+            except (DatabaseError, StateError) as error:
+                run.stall(error)
+                kept = False
+            if not kept:
+                run.drop()
+                raise CancelledError
+            return value if plain else _given(run, use, text)
+        due = await _failed(run, use, 1, started, USUAL, failed, _STEP, callback)
+    finally:
+        run.active -= 1
+        if run.parked or run.halted:
+            run.consider()
+    again = Record(use.count)
+    again.attempts, again.due = 1, due
+    return await attempts(run, use, USUAL, callback, again, _STEP)
+
+
 async def attempts(
     run: Run,
-    name: str,
-    count: int,
-    parent: str | None,
-    path: str,
+    use: Use,
     config: StepConfig,
     callback: Callable[..., Any],
     record: Record | None,
@@ -147,7 +183,8 @@ async def attempts(
     context: Callable[[int], Any] | None = None,
 ) -> Any:
     """Try a callback until it succeeds, or has failed for good."""
-    if current_task(run.host.loop) is not run.task:
+    task = current_task(run.host.loop)
+    if task is not run.task:
         run.join()
     attempt = 1
     if record is not None:
@@ -155,7 +192,6 @@ async def attempts(
         if record.due is not None:
             await run.until(record.due, "retry")
     clock = run.clock
-    submit = run.database.submit
     wants = wants_context(callback)
     while True:
         if run.halted and not run.rolling:
@@ -165,52 +201,34 @@ async def attempts(
         if undo is not None:
             undo.attempt = attempt
         run.active += 1
-        started = clock.now()
         try:
+            started = clock.now()
             try:
+                told = None
                 if wants:
                     told = run.host.shown(
-                        context_of(name, count, attempt, config)
-                        if context is None
-                        else context(attempt)
+                        context_of(use, attempt, config) if context is None else context(attempt)
                     )
-                else:
-                    told = None
-                token = inside.set(Inside(path))
+                token = current.set(Scope(use.path, task))
                 try:
                     if run.modifiers is None:
                         value = await call(callback, told, config.timeout, clock)
                     else:
                         value = await run.modifiers.call(
-                            name, count, callback, told, config.timeout, clock
+                            use.name, use.count, callback, told, config.timeout, clock
                         )
                 finally:
-                    inside.reset(token)
-                if value.__class__ not in _COPIED and is_stream(value):
-                    await keep_stream(run.database, run.id, path, value)
-                    text = None
-                else:
-                    text = _result(value, name, count)
+                    current.reset(token)
+                text = await _text(run, use, value)
             except Exception as failed:
                 error = failed
             else:
-                entry = run.entry(kinds[0])
-                done = (name, count, parent, attempt, started, clock.now(), None, text)
-                told_of = None if config is USUAL else about(config)
-                try:
-                    kept = await submit(log.record, (*entry, *done, told_of))
-                except (DatabaseError, StateError) as failed:
-                    run.stall(failed)
-                    kept = False
-                if not kept:
-                    run.drop()
-                    raise CancelledError
-                if type(value) in _COPIED:
-                    return value
-                return run.host.shown(_output(run, text, path))
-            waiting = await _failed(
-                run, name, count, parent, attempt, started, config, error, kinds, callback
-            )
+                now = clock.now()
+                await run.record(
+                    run.entry(kinds[0], use, attempt, started, now, None, text, about(config))
+                )
+                return value if value.__class__ in _COPIED else _given(run, use, text)
+            waiting = await _failed(run, use, attempt, started, config, error, kinds, callback)
         finally:
             run.active -= 1
             if run.parked or run.halted:
@@ -222,9 +240,7 @@ async def attempts(
 
 async def _failed(
     run: Run,
-    name: str,
-    count: int,
-    parent: str | None,
+    use: Use,
     attempt: int,
     started: int,
     config: StepConfig,
@@ -241,50 +257,55 @@ async def _failed(
     )
     if not final:
         try:
-            pause = await _pause(run, name, count, attempt, config, error)
+            pause = await _pause(run, use, attempt, config, error)
         except Exception as wrong:
-            _log.exception('the delay of step "%s" failed', name)
+            _log.exception('the delay of step "%s" failed', use.name)
             error, final = wrong, True
     now = run.clock.now()
     text = text_of(error)
     due = None if pause is None else now + int(pause)
-    entry = run.entry(kinds[2] if final else kinds[1])
-    failed = (name, count, parent, attempt, started, now, due, text, about(config))
-    await run.record((*entry, *failed))
+    kind = kinds[2] if final else kinds[1]
+    await run.record(run.entry(kind, use, attempt, started, now, due, text, about(config)))
     if final:
         raise revive(text, _names(run, callback)) from error
     return due if pause else None
 
 
-async def _pause(
-    run: Run, name: str, count: int, attempt: int, config: StepConfig, error: Exception
-) -> float:
-    if run.modifiers is not None and run.modifiers.skips_delay(name, count):
+async def _pause(run: Run, use: Use, attempt: int, config: StepConfig, error: Exception) -> float:
+    if run.modifiers is not None and run.modifiers.skips_delay(use.name, use.count):
         return 0
     if not callable(config.delay):
         return config.pause(attempt)
-    told = {"ctx": context_of(name, count, attempt, config), "error": error}
+    told = {"ctx": context_of(use, attempt, config), "error": error}
     given = config.delay(run.host.shown(told))
     if isawaitable(given):
         given = await given
-    return milliseconds(given, "delay", run.host.unit)
+    return min(milliseconds(given, "delay", run.host.unit), LONGEST_WAIT_MS)
 
 
-def context_of(name: str, count: int, attempt: int, config: StepConfig) -> WorkflowStepContext:
+def context_of(use: Use, attempt: int, config: StepConfig) -> WorkflowStepContext:
     """What a step's callback is told."""
-    return WorkflowStepContext(WorkflowStepInfo(name, count), attempt, config.shown or {})
+    return WorkflowStepContext(WorkflowStepInfo(use.name, use.count), attempt, config.shown or {})
 
 
-def _result(value: Any, name: str, count: int) -> str:
+async def _text(run: Run, use: Use, value: Any) -> str | None:
+    """The text of a step's result; None for a stream, which is kept elsewhere."""
+    if not is_stream(value):
+        return _result(value, use)
+    await keep_stream(run.database, run.id, use.path, value)
+    return None
+
+
+def _result(value: Any, use: Use) -> str:
     """The text of a step's result."""
     try:
         text = dumps(value)
     except ValueNotSerializable as error:
         raise WorkflowFatalError(
-            f'Value returned from step "{name}" is not serialisable: {error}'
+            f'Value returned from step "{use.name}" is not serialisable: {error}'
         ) from error
     if len(text) > LARGEST // 4 and len(text.encode()) > LARGEST:
         raise WorkflowFatalError(
-            f"Step {name}-{count} output is too large. Maximum allowed size is 1MiB."
+            f"Step {use.name}-{use.count} output is too large. Maximum allowed size is 1MiB."
         )
     return text

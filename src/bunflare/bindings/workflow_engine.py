@@ -25,6 +25,7 @@ from ..store import loops
 from ..store import workflows as store
 from ..timer import Chore
 from .workflow_context import WorkflowContext
+from .workflow_journal import Journal
 from .workflow_options import MOST_STEPS, RETENTION_MS
 from .workflow_owner import Ownership
 from .workflow_run import Run
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from ..store.database import Database
     from ..timer import Timer
     from .workflow_modifiers import Modifiers
+    from .workflow_types import End
 
 _log = logging.getLogger("bunflare")
 
@@ -74,6 +76,7 @@ class WorkflowHost(Ownership):
     ) -> None:
         super().__init__(database, name, clock)
         self.made = made
+        self._class_name: str | None = None
         self.concurrency = concurrency or MOST_AT_ONCE
         self.most_steps = most_steps or MOST_STEPS
         self.retention = RETENTION_MS
@@ -84,6 +87,7 @@ class WorkflowHost(Ownership):
         self.runs: dict[str, Run] = {}
         #: What tests change, by instance; None for all of them.
         self.modifiers: dict[str | None, Modifiers] = {}
+        self.journal: Journal
         self._env = env
         self._timer = timer
         self._active = 0
@@ -91,7 +95,7 @@ class WorkflowHost(Ownership):
         self._asleep: dict[str, Run] = {}
         self._numbers = itertools.count(secrets.randbits(47))
         self._pulling: asyncio.Task[None] | None = None
-        self._waiters: dict[str, list[asyncio.Future[None]]] = {}
+        self._waiters: dict[str, list[asyncio.Future[End | None]]] = {}
         self._chore = Chore(f"the workflow {name}", self._due, self._act)
 
     def open(self) -> None:
@@ -109,6 +113,7 @@ class WorkflowHost(Ownership):
     ) -> None:
         """Run instances with another class from now on, those under way after their step."""
         self.made = made
+        self._class_name = None
         self._env = env
         self.concurrency = concurrency or MOST_AT_ONCE
         self.most_steps = most_steps or MOST_STEPS
@@ -126,7 +131,10 @@ class WorkflowHost(Ownership):
         if self.made is None:
             # Another process has it.
             return store.class_name(self.database.view, self.name) or self.name
-        return str(getattr(getattr(self.made, "made", self.made), "__name__", self.name))
+        if self._class_name is None:
+            made = getattr(self.made, "made", self.made)
+            self._class_name = str(getattr(made, "__name__", self.name))
+        return self._class_name
 
     @property
     def names(self) -> Mapping[str, Any]:
@@ -165,6 +173,7 @@ class WorkflowHost(Ownership):
         return self.made is not None
 
     def _begin(self) -> None:
+        self.journal = Journal(self.database, self.loop)
         self._timer.add(self._chore)
         self._pull()
 
@@ -209,18 +218,26 @@ class WorkflowHost(Ownership):
         return next(self._numbers)
 
     def begin(
-        self, id: str, number: int, params: str | None, created: int, schedule: str | None
+        self,
+        id: str,
+        number: int,
+        params: str | None,
+        created: int,
+        schedule: str | None,
+        success: int | None,
+        error: int | None,
     ) -> None:
         """Run an instance that was created just now, by a commit that is on disk."""
         if asyncio.get_running_loop() is not self.loop:
-            begin = partial(self.begin, id, number, params, created, schedule)
-            loops.call_soon(self.loop, begin)
+            told = (id, number, params, created, schedule, success, error)
+            loops.call_soon(self.loop, partial(self.begin, *told))
         elif self._active >= self.concurrency or not self.owner:
             self._backlog = True
             self.quietly(self.database.submit(store.park, id, number, "queued", created, created))
         elif not self.closing:
             self._active += 1
-            run = self.runs[id] = Run(self, id, number, params, created, schedule)
+            run = Run(self, id, number, params, created, schedule, success, error)
+            self.runs[id] = run
             run.begin()
 
     def again(self, id: str) -> None:
@@ -236,7 +253,7 @@ class WorkflowHost(Ownership):
             run.drop()
             run = None
         if run is None:
-            run = Run(self, key, number, params, row[6], row[11])
+            run = Run(self, key, number, params, row[6], *row[11:])
             self.runs[key] = run
             self._active += 1
             if status == "waitingForPause":
@@ -336,7 +353,7 @@ class WorkflowHost(Ownership):
         self, run: Run, status: str, due: int, told: str | None, then: Callable[[bool], object]
     ) -> None:
         now = self.clock.now()
-        entry = None if told is None else run.event(told, now)
+        entry = None if told is None else run.entry(told, at=now)
         self.quietly(
             self.database.submit(store.park, run.id, run.number, status, due, now, entry), then
         )
@@ -344,7 +361,7 @@ class WorkflowHost(Ownership):
     def pause_row(self, run: Run) -> None:
         """Nothing of a run that is to be paused is under way any more."""
         now = self.clock.now()
-        entry = run.event("workflow_paused", now)
+        entry = run.entry("workflow_paused", at=now)
         self.quietly(self.database.submit(store.paused, run.id, run.number, now, entry))
 
     def gone(self, run: Run) -> None:
@@ -356,12 +373,11 @@ class WorkflowHost(Ownership):
             self._active -= 1
         self._next()
 
-    def ended(self, run: Run, expires: int | None) -> None:
-        """A run has come to its end, which is on disk."""
+    def ended(self, run: Run, end: End | None, expires: int) -> None:
+        """A run has come to its end, which is on disk, if it is not another's."""
         self.gone(run)
-        if expires is not None:
-            self._timer.at(expires)
-        self._tell(run.id)
+        self._timer.at(expires)
+        self._tell(run.id, end)
 
     def stalled(self, run: Run) -> None:
         """A run could not write."""
@@ -393,16 +409,16 @@ class WorkflowHost(Ownership):
 
     # -- those who wait for the end --------------------------------------------------------
 
-    def waiter(self, id: str) -> asyncio.Future[None]:
-        """Done when an instance may have come to its end."""
-        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def waiter(self, id: str) -> asyncio.Future[End | None]:
+        """The end of an instance; None when it may have come to its end."""
+        waiting: asyncio.Future[End | None] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(id, []).append(waiting)
         return waiting
 
-    def _tell(self, id: str) -> None:
+    def _tell(self, id: str, end: End | None = None) -> None:
         for waiting in self._waiters.pop(id, ()):
             if not waiting.done():
-                waiting.set_result(None)
+                waiting.set_result(end)
 
     def quietly(
         self, written: asyncio.Future[Any], then: Callable[[Any], object] | None = None

@@ -59,7 +59,7 @@ def shown_output(text: str | None, about: str | None) -> Any:
 
 def expand(row: Row) -> Iterator[_Told]:
     """The events that an entry of the log stands for: ``(type, time, detail)``."""
-    _, kind, name, count, _, attempt, started, at, due, value, about = row
+    _, kind, name, count, _, attempt, started, at, due, value, about, _ = row
     step: dict[str, Any] = {} if name is None else {"step_name": f"{name}-{count}"}
     prefix = "rollback_" if kind.startswith("rollback_") else ""
     bare = kind.removeprefix("rollback_")

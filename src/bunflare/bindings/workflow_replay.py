@@ -12,6 +12,7 @@ runs once more.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from ..errors import WorkflowChangedError
 
 if TYPE_CHECKING:
     from ..store.connection import Row
+    from .workflow_scope import Use
 
 # Turns of the event loop in which code that only waits for steps has asked for its next one.
 _TURNS = 12
@@ -39,15 +41,19 @@ _KINDS = {
     "rollback_step_errored": ("rollback", True),
     "rollback_attempt_errored": ("rollback", False),
 }
+# What is before a name in a path.
+_STEPS = re.compile(r"(?:^|/)(?:do|rollback):[\d.]+:")
 _WORDS = {"do": "step", "sleep": "sleep", "wait": "wait for an event", "rollback": "rollback"}
 
 
 class Record:
     """What the log says of one step."""
 
-    __slots__ = ("attempts", "due", "row")
+    __slots__ = ("attempts", "count", "due", "row")
 
-    def __init__(self) -> None:
+    def __init__(self, count: int) -> None:
+        #: How often its name had been used.
+        self.count = count
         #: How it ended; None if it has not.
         self.row: Row | None = None
         #: How often it has failed.
@@ -61,13 +67,20 @@ def kind_of(entry: str) -> str | None:
     return None if found is None else found[0]
 
 
-def key_of(kind: str, count: int, name: str) -> str:
-    return f"{kind}:{count}:{name}"
+def key_of(kind: str | None, place: str | int, name: str) -> str:
+    """As `Use.key`, for an entry with this place, or else this count."""
+    return f"{kind}:{place}:{name}"
+
+
+def name_of(path: str) -> str:
+    """The name of the step that a `Use.path` leads to."""
+    return _STEPS.split(path)[-1]
 
 
 def spoken(key: str) -> str:
     """A step as an error names it."""
-    kind, count, name = key.split(":", 2)
+    kind, place, name = key.split(":", 2)
+    count = place.rsplit(".", 1)[-1]
     times = f" ({count})" if count != "1" else ""
     return f'{_WORDS[kind]} "{name}"{times}'
 
@@ -83,6 +96,10 @@ class Replay:
         self.rollbacks: dict[str, Record] = {}
         #: Why the instance is being rolled back, as it was stored.
         self.rolling: str | None = None
+        #: The numbers that uses of a name were given; by kind and name.
+        self.taken: dict[str, set[int]] = {}
+        #: Whether the log tells tasks apart.
+        self._placed = False
         self._over = over
         self._changed = changed
         self._records: dict[str, Record] = {}
@@ -106,7 +123,7 @@ class Replay:
                     self.rolling = row[9]
                 continue
             kind, ends = found
-            key = f"{kind}:{row[3]}:{row[2]}"
+            key = f"{kind}:{row[11] or row[3]}:{row[2]}"
             parent = row[4]
             if kind == "rollback":
                 into = self.rollbacks
@@ -119,7 +136,7 @@ class Replay:
                 continue
             record = into.get(key)
             if record is None:
-                record = into[key] = Record()
+                record = into[key] = Record(row[3])
             if ends:
                 record.row = row
                 if into is records:
@@ -127,17 +144,30 @@ class Replay:
             else:
                 record.due = row[8]
                 record.attempts = row[5] or 0
+            if parent is None:
+                self._placed = self._placed or row[11] is not None
+                self.taken.setdefault(f"{kind}:{row[2]}", set()).add(row[3])
 
     @property
     def done(self) -> bool:
         """Whether all of the log has been asked for."""
         return self._at == len(self._order) and not self._unasked
 
-    async def reach(self, key: str) -> Record | None:
+    async def reach(self, use: Use) -> Record | None:
         """What the log has of a step, once it is its turn; None for a new one."""
+        key = use.key
+        kind = key.partition(":")[0]
+        if use.place is not None and not self._placed:
+            # The log of another program, which knows no places.
+            key = key_of(kind, use.count, use.name)
         self._progress += 1
         self._unasked.discard(key)
         record = self._records.get(key)
+        if record is None:
+            taken = self.taken.setdefault(f"{kind}:{use.name}", set())
+            while use.count in taken:
+                use.count += 1
+            taken.add(use.count)
         if record is not None and record.row is not None:
             if self._order[self._at] == key:
                 self._at += 1

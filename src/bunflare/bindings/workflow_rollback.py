@@ -14,7 +14,6 @@ from ..store import workflow_log as log
 from ..store import workflows as store
 from .workflow_do import Rollback, attempts, context_of
 from .workflow_errors import revive, text_of
-from .workflow_replay import key_of
 from .workflow_types import WorkflowRollbackContext
 
 if TYPE_CHECKING:
@@ -36,43 +35,30 @@ async def roll_back(run: Run, error: Exception | None) -> None:
     if run.why is None:
         why = error or WorkflowError("the instance was terminated")
         run.why = text_of(why)
-        entry = (*run.entry("rollback_started"), *(None,) * 5, now)
-        ends = (run.id, run.number, ending, now)
-        await run.write(_begin_rollback, ends, (*entry, None, run.why, None))
+        entry = run.entry("rollback_started", at=now, value=run.why)
+        await run.write(_begin_rollback, (run.id, run.number, ending, now), entry)
     why = revive(run.why, run.host.names)
     run.rolling = True
     run.blocked = run.halted = run.pausing = run.outdated = False
     run.replay = None
     failed = False
     for undo in reversed(run.rollbacks):
-        record = run.undone.get(
-            key_of("rollback", undo.count, undo.name)
-            if undo.parent is None
-            else f"{undo.parent}/{key_of('rollback', undo.count, undo.name)}"
-        )
+        use = undo.use.rollback()
+        record = run.undone.get(use.path)
         if record is not None and record.row is not None:
             failed = failed or record.row[1] == "rollback_step_errored"
             continue
         told = _told(undo, why)
         try:
             await attempts(
-                run,
-                undo.name,
-                undo.count,
-                undo.parent,
-                f"{undo.path}/rollback",
-                undo.config,
-                undo.handler,
-                record,
-                UNDO,
+                *(run, use, undo.config, undo.handler, record, UNDO),
                 context=lambda _, told=told: told,  # type: ignore[misc]
             )
         except Exception as wrong:
-            _log.error('rolling back "%s" failed: %s', undo.name, wrong)
+            _log.error('rolling back "%s" failed: %s', use.name, wrong)
             failed = True
     kind = "rollback_errored" if failed else "rollback_completed"
-    now = run.clock.now()
-    await run.record((*run.entry(kind), *(None,) * 5, now, None, None, None))
+    await run.record(run.entry(kind, at=run.clock.now()))
     await run.end(ending, error=why if ending == "errored" else None)
 
 
@@ -82,8 +68,8 @@ def _begin_rollback(tx: Any, ends: tuple[Any, ...], entry: tuple[object, ...]) -
 
 def _told(undo: Rollback, why: Exception) -> WorkflowRollbackContext:
     return WorkflowRollbackContext(
-        context_of(undo.name, undo.count, undo.attempt, undo.step),
+        context_of(undo.use, undo.attempt, undo.step),
         why,
         undo.output,
-        f"{undo.name}-{undo.count}",
+        f"{undo.use.name}-{undo.use.count}",
     )

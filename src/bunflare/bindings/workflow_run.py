@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,11 +25,12 @@ from ..errors import (
 from ..store import workflow_log as log
 from ..store import workflows as store
 from ..values import loads
-from .workflow_do import Rollback, inside
+from .workflow_do import Rollback
 from .workflow_errors import described
 from .workflow_options import payload
 from .workflow_replay import Record, Replay
 from .workflow_rollback import roll_back
+from .workflow_scope import Scope, Use, current
 from .workflow_types import WorkflowCronSchedule, WorkflowEvent
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ T = TypeVar("T")
 _TURNS = 2
 
 
+_NOWHERE = (None, None, None, None)
+
+
 class Run:
     """One run. Everything happens in its host's event loop."""
 
@@ -57,11 +61,13 @@ class Run:
         params: str | None,
         created: int,
         schedule: str | None,
+        success_retention: int | None,
+        error_retention: int | None,
     ) -> None:
         self.host = host
         self.id = id
         self.number = number
-        self.instance = store.public_id(host.name, id)
+        self.instance = store.public_id(host.name, id) if "/" in id else id
         self.task: asyncio.Task[None] | None = None
         #: The row's status while nothing but time or an event can go on with it.
         self.row_parked: tuple[str, int | None] | None = None
@@ -79,9 +85,10 @@ class Run:
         self._params = params
         self._created = created
         self._schedule = schedule
+        self._retention = (success_retention, error_retention)
         self.database = host.database
         self.clock = host.clock
-        self._counts: dict[str, int] = {}
+        self.scope = Scope(None, None)
         self.nested: dict[str, dict[str, Record]] = {}
         self.undone: dict[str, Record] = {}
         self.why: str | None = None
@@ -124,6 +131,8 @@ class Run:
         self.begin()
 
     def _replayed(self) -> None:
+        assert self.replay is not None
+        self.scope.reserve(self.replay.taken)
         self.replay = None
         self.consider()
 
@@ -143,8 +152,12 @@ class Run:
 
     async def _main(self) -> None:
         error: Exception
+        self.scope.task = self.task
+        current.set(self.scope)
         try:
-            output = await self._code()
+            output = self._call()
+            if isawaitable(output):
+                output = await output
             if self.replay is not None:
                 await self.replay.ended()
             if self.blocked:
@@ -182,7 +195,8 @@ class Run:
         except asyncio.CancelledError:
             return
 
-    async def _code(self) -> Any:
+    def _call(self) -> Any:
+        """Call the code."""
         schedule = None if self._schedule is None else loads(self._schedule)
         event = WorkflowEvent(
             None if self._params is None else loads(self._params),
@@ -191,30 +205,35 @@ class Run:
             self.host.name,
             None if schedule is None else WorkflowCronSchedule(*schedule),
         )
-        result = self.host.make().run(event, self.host.step_of(self))
-        return await result if isawaitable(result) else result
+        return self.host.make().run(event, self.host.step_of(self))
 
     # -- steps -----------------------------------------------------------------------------
 
-    def use(self, kind: str, name: str) -> tuple[str, int, str | None]:
-        """The next use of a name: its key, its number, and the path of the step it is within."""
-        within = inside.get()
-        counts = self._counts if within is None else within.counts
-        slot = f"{kind}:{name}"
-        count = counts[slot] = counts.get(slot, 0) + 1
-        return f"{kind}:{count}:{name}", count, None if within is None else within.path
+    def use(self, kind: str, name: str) -> Use:
+        """The next use of a name in the running code."""
+        scope = current.get()
+        if scope is None:
+            # A task that the code has not begun.
+            scope = self.scope
+        task = asyncio.current_task(self.host.loop)
+        if scope.task is not task:
+            scope = scope.branch(task)
+            current.set(scope)
+        return scope.use(kind, name)
 
-    def recalls(self, parent: str | None) -> bool:
-        """Whether `recall` is to be asked: the log may have the step."""
+    async def recall(self, use: Use) -> Record | None:
+        """What the log has of a step; `Use.count` is what it was then."""
         if asyncio.current_task(self.host.loop) is not self.task:
             self.join()
-        return self.replay is not None or parent is not None
-
-    async def recall(self, key: str, parent: str | None) -> Record | None:
-        """What the log has of a step."""
-        if parent is not None:
-            return self.nested[parent].get(key) if parent in self.nested else None
-        return None if self.replay is None else await self.replay.reach(key)
+        if use.parent is not None:
+            record = self.nested[use.parent].get(use.key) if use.parent in self.nested else None
+        elif self.replay is not None:
+            record = await self.replay.reach(use)
+        else:
+            return None
+        if record is not None:
+            use.count = record.count
+        return record
 
     def join(self) -> None:
         """Steps are asked for in more than one task."""
@@ -245,29 +264,45 @@ class Run:
                 "changed in your worker configuration."
             )
 
-    def entry(self, kind: str) -> tuple[object, ...]:
-        """The beginning of the next entry of the log."""
-        self._last += 1
-        return self.id, self.number, self._last, kind
+    def entry(
+        self,
+        kind: str,
+        use: Use | None = None,
+        attempt: int | None = None,
+        started: int | None = None,
+        at: int | None = None,
+        due: int | None = None,
+        value: str | None = None,
+        about: str | None = None,
+    ) -> tuple[object, ...]:
+        """The next entry of the log, as `workflow_log.record` takes it.
 
-    def event(self, kind: str, now: int) -> tuple[object, ...]:
-        """An entry that says how the instance stands; a replay passes over it."""
-        return *self.entry(kind), *(None,) * 5, now, None, None, None
+        One that is of no step says how the instance stands; a replay passes over it.
+        """
+        number = self._last = self._last + 1
+        name, count, parent, place = (
+            _NOWHERE if use is None else (use.name, use.count, use.parent, use.place)
+        )
+        last = (attempt, started, at, due, value, about)
+        return self.id, self.number, number, kind, name, count, parent, place, *last
 
     def tell_running(self) -> None:
         """Add to the log that the instance goes on; nobody waits for that."""
-        entry = self.event("workflow_running", self.clock.now())
-        self.host.quietly(self.database.submit(log.record, entry))
+        entry = self.entry("workflow_running", at=self.clock.now())
+        self.host.quietly(self.host.journal.add(entry))
 
     async def record(self, entry: tuple[object, ...]) -> None:
         """Add to the log."""
-        await self.write(log.record, entry)
+        await self._written(self.host.journal.add(entry))
 
     async def write(self, verb: Callable[..., T | None], *args: object) -> T:
         """What a verb on the log gives; if that is nothing, the run is over."""
+        return await self._written(self.database.submit(verb, *args))
+
+    async def _written(self, writing: Awaitable[T | None]) -> T:
         self.active += 1
         try:
-            given = await self.database.submit(verb, *args)
+            given = await writing
             if given:
                 return given
         except (DatabaseError, StateError) as error:
@@ -416,27 +451,21 @@ class Run:
         self, status: str, output: str | None = None, error: Exception | None = None
     ) -> None:
         name, message = (None, None) if error is None else described(error)
+        now = self.clock.now()
+        usual = self.host.retention
+        end = (status, output, message, name)
         try:
-            ended = await self.database.submit(
-                store.finish,
-                self.id,
-                self.number,
-                status,
-                output,
-                message,
-                name,
-                self.clock.now(),
-                self.host.retention,
-            )
+            ended = await self.database.submit(store.finish, self.id, self.number, *end, now, usual)
         except (DatabaseError, StateError) as failed:
             self.stall(failed)
             return
-        if error is not None and ended is not None:
+        if error is not None and ended:
             _log.error(
                 "the workflow %s %s has failed", self.host.name, self.instance, exc_info=error
             )
         if not self.over:
             self._leave()
-            self.host.ended(self, ended)
+            kept = self._retention[status != "complete"]
+            self.host.ended(self, end if ended else None, now + (usual if kept is None else kept))
             for task in list(self.tasks):
                 task.cancel()

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from ..values import loads
+
 if TYPE_CHECKING:
     from .workflows import WorkflowInstance
 
@@ -85,6 +87,21 @@ class InstanceStatus:
     status: str
     output: Any = None
     error: WorkflowInstanceError | None = None
+
+
+#: The end of an instance as it is stored: status, output, the error's message and name.
+End = tuple[str, str | None, str | None, str | None]
+
+
+def status_of(
+    status: str, output: str | None, message: str | None, name: str | None
+) -> InstanceStatus:
+    """A status from what is stored of it."""
+    if status == "complete":
+        return InstanceStatus(status, None if output is None else loads(output))
+    if status == "errored":
+        return InstanceStatus(status, None, WorkflowInstanceError(name or "Error", message or ""))
+    return InstanceStatus(status)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 async def sleep(run: Run, name: str, due: Callable[[int], int]) -> None:
     """A sleep: until ``due(now)``, which is asked once for all runs."""
-    key, count, parent = run.use("sleep", name)
-    record = await run.recall(key, parent) if run.recalls(parent) else None
+    use = run.use("sleep", name)
+    record = await run.recall(use)
     if record is not None and record.row is not None:
         return
     if run.halted and not run.rolling:
@@ -26,22 +26,20 @@ async def sleep(run: Run, name: str, due: Callable[[int], int]) -> None:
     now = run.clock.now()
     if record is None or record.due is None:
         until = due(now)
-        if run.modifiers is not None and run.modifiers.skips_sleep(name, count):
+        if run.modifiers is not None and run.modifiers.skips_sleep(name, use.count):
             until = now
-        started = (*run.entry("sleep_started"), name, count, parent)
-        await run.record((*started, None, now, now, until, None, None))
+        await run.record(run.entry("sleep_started", use, None, now, now, until))
     else:
         until = record.due
     await run.until(until, "sleep")
-    ended = (*run.entry("sleep_completed"), name, count, parent)
-    await run.record((*ended, None, until, run.clock.now(), None, None, None))
+    await run.record(run.entry("sleep_completed", use, None, until, run.clock.now()))
 
 
 async def wait_for_event(run: Run, name: str, type: str, timeout: int) -> WorkflowStepEvent:
     """The oldest event of a type that nobody has had, once there is one."""
     run.count_step()
-    key, count, parent = run.use("wait", name)
-    record = await run.recall(key, parent) if run.recalls(parent) else None
+    use = run.use("wait", name)
+    record = await run.recall(use)
     if record is not None and record.row is not None:
         row = record.row
         return _event(row[1], type, row[9], row[8], timeout)
@@ -52,11 +50,10 @@ async def wait_for_event(run: Run, name: str, type: str, timeout: int) -> Workfl
     late: tuple[object, ...] | None
     if record is None or record.due is None:
         due = now + timeout
-        if run.modifiers is not None and run.modifiers.times_out(name, count):
+        if run.modifiers is not None and run.modifiers.times_out(name, use.count):
             due = now
-        about_type = dumps({"type": type, "timeout": timeout})
-        waited = (name, count, parent, None, now, now, due, None, about_type)
-        begun = (*run.entry("wait_started"), *waited)
+        about = dumps({"type": type, "timeout": timeout})
+        begun = run.entry("wait_started", use, None, now, now, due, None, about)
     else:
         due = record.due
     if run.modifiers is not None:
@@ -64,11 +61,9 @@ async def wait_for_event(run: Run, name: str, type: str, timeout: int) -> Workfl
             await run.database.submit(log.send, run.id, type, dumps(payload), now)
     while True:
         now = run.clock.now()
-        done = (*run.entry("wait_completed"), name, count, parent, None, None, now)
-        late = None
-        if now >= due:
-            missed = (name, count, parent, None, None, now, None, None, None)
-            late = (*run.entry("wait_timed_out"), *missed)
+        # Of an event's entry the end is missing: when it was sent, and its payload.
+        done = run.entry("wait_completed", use, at=now)[:-3]
+        late = run.entry("wait_timed_out", use, at=now) if now >= due else None
         kind, text, at = await run.write(log.await_event, run.id, type, begun, done, late)
         if kind is not None:
             return _event(kind, type, text, at, timeout)

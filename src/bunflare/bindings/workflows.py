@@ -15,7 +15,7 @@ from zlib import crc32
 from ..errors import WorkflowError, WorkflowTypeError, WorkflowValueError
 from ..store import workflow_log as log
 from ..store import workflows as store
-from ..values import dumps, loads
+from ..values import dumps
 from .workflow_options import (
     MOST_IN_BATCH,
     check_id,
@@ -29,7 +29,7 @@ from .workflow_types import (
     WorkflowBatchDeleteResult,
     WorkflowBatchError,
     WorkflowDeleted,
-    WorkflowInstanceError,
+    status_of,
 )
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _create(
             continue
         if runs:
             running -= 1
-            tx.after(partial(host.begin, key, number, params, now, schedule))
+            tx.after(partial(host.begin, key, number, params, now, schedule, success, error))
         else:
             queued = True
     if queued:
@@ -157,9 +157,10 @@ class Workflow:
         retention: object = None,
         location_hint: object = None,
     ) -> tuple[str, str, int | None, int | None]:
-        instance = _random_id() if id is None else check_id(id)
+        instance = _random_id(self._host.clock.now()) if id is None else check_id(id)
         kept = _retention(retention, self._host.unit)
-        return instance, payload({} if params is None else params, "the params"), *kept
+        text = "{}" if params is None else payload(params, "the params")
+        return instance, text, *kept
 
     async def _create(
         self,
@@ -238,7 +239,7 @@ class WorkflowInstance:
 
     async def status(self) -> InstanceStatus:
         """Where it stands; its output when it is complete, its error when it is errored."""
-        return _status(self._row())
+        return status_of(*self._row()[2:6])
 
     async def wait(self, timeout: float | None = None) -> InstanceStatus:
         """Its status when it has come to its end (complete, errored or terminated).
@@ -252,19 +253,19 @@ class WorkflowInstance:
 
     async def _wait(self) -> InstanceStatus:
         host = self._host
+        end = None
         if self._created is not None and self._created in host.runs:
-            await host.waiter(self._created)
-        key = self._key()
-        while True:
-            row = store.read(self._session.view, key)
-            if row is None:
-                raise _not_found(host.name, self.id)
+            end = await host.waiter(self._created)
+        while end is None:
+            row = self._row()
             if row[2] in store.FINAL:
-                return _status(row)
+                return status_of(*row[2:6])
             if host.owner:
-                await host.waiter(key)
+                end = await host.waiter(row[0])
             else:
+                key = row[0]
                 await host.database.watch.wait(partial(self._over, key))
+        return status_of(*end)
 
     def _over(self, key: str) -> bool:
         status = store.status(self._session.view, key)
@@ -392,7 +393,7 @@ def _restart(
 
 def _first(tx: Transaction, key: str, name: str, count: int, type: str | None) -> int:
     """The first entry of a step, or of what is within it."""
-    from .workflow_replay import kind_of
+    from .workflow_replay import key_of, kind_of
 
     wanted = None if type is None else _TYPES[type]
     rows = log.entries(tx, key)
@@ -404,7 +405,7 @@ def _first(tx: Transaction, key: str, name: str, count: int, type: str | None) -
             and row[4] is None
             and (kind == wanted if wanted else kind in _TYPES_OF)
         ):
-            path = f"{kind}:{count}:{name}"
+            path = key_of(kind, row[11] or count, name)
             inner: list[int] = [one[0] for one in rows if f"{one[4]}/".startswith(f"{path}/")]
             return min([int(row[0]), *inner])
     raise WorkflowError(f'Step "{name}" not found in execution history', "instance.cannot_restart")
@@ -426,19 +427,20 @@ def _delete(tx: Transaction, host: WorkflowHost, ids: list[str]) -> set[str]:
     return found
 
 
-def _status(row: Row) -> InstanceStatus:
-    status, output, message, name = row[2:6]
-    error = None
-    if status == "errored":
-        error = WorkflowInstanceError(name or "Error", message or "")
-    value = loads(output) if status == "complete" and output is not None else None
-    return InstanceStatus(status, value, error)
+def _random_id(now: int) -> str:
+    """A UUID of version 7, which begins with the time.
+
+    Instances that are created together then lie together on the disk, with what they record.
+    """
+    digits = f"{now:012x}7{token_hex(10)}"
+    return (
+        f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-"
+        f"{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:32]}"
+    )
 
 
-def _random_id() -> str:
-    """A UUID of version 4."""
-    digits = token_hex(16)
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+# The two highest bits of a UUID's fourth part are 10.
+_VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
 
 
 # The arguments of that name hide the functions.

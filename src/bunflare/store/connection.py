@@ -33,6 +33,7 @@ _BUSY_SLEEP_SECONDS = 0.0002
 _FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
 
 SqliteError = apsw.Error
+ConstraintError = apsw.ConstraintError
 
 
 class BusyWait:

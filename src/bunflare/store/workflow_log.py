@@ -8,9 +8,15 @@ restarted, or deleted, in the middle of a step cannot write any more.
 
 from __future__ import annotations
 
-from .connection import Row
+from collections.abc import Sequence
+
+from .connection import ConstraintError, Row
 from .session import View
 from .transaction import Transaction
+
+#: Instance, run, number, kind, name, count, parent, place, attempt, started_at, at, due, value and
+#: about.
+Entry = tuple[object, ...]
 
 LOG = """
 CREATE TABLE IF NOT EXISTS bunflare_workflow_log (
@@ -20,6 +26,7 @@ CREATE TABLE IF NOT EXISTS bunflare_workflow_log (
   name TEXT,                -- the step's
   count INTEGER,            -- and how often its name had been used
   parent TEXT,              -- the step within whose callback it is
+  place TEXT,               -- in which of the tasks and how often there, if count does not tell
   attempt INTEGER,
   started_at INTEGER,       -- ms epoch
   at INTEGER NOT NULL,      -- ms epoch
@@ -45,14 +52,17 @@ CREATE TABLE IF NOT EXISTS bunflare_workflow_chunks (
 )
 """
 
+# Where the run is over, there is no instance that the entry is of, and that column is not to be
+# empty. A condition would make it a statement of many rows, of which each keeps a journal.
 _RECORD = """
 INSERT INTO bunflare_workflow_log
-  (instance, number, kind, name, count, parent, attempt, started_at, at, due, value, about)
-SELECT ?1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13
-FROM workflow_instances WHERE id = ?1 AND bunflare_run = ?2
+  (instance, number, kind, name, count, parent, place, attempt, started_at, at, due, value, about)
+VALUES ((SELECT id FROM workflow_instances WHERE id = ?1 AND bunflare_run = ?2),
+  ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
 """
+_IS_RUN = "SELECT 1 FROM workflow_instances WHERE id = ? AND bunflare_run = ?"
 _ENTRIES = """
-SELECT number, kind, name, count, parent, attempt, started_at, at, due, value, about
+SELECT number, kind, name, count, parent, attempt, started_at, at, due, value, about, place
 FROM bunflare_workflow_log WHERE instance = ? AND number > ? ORDER BY number LIMIT ?
 """
 _CUT = "DELETE FROM bunflare_workflow_log WHERE instance = ? AND number >= ?"
@@ -83,19 +93,35 @@ SELECT data FROM bunflare_workflow_chunks WHERE instance = ? AND stream = ? AND 
 _DROP_STREAM = "DELETE FROM bunflare_workflow_chunks WHERE instance = ? AND stream = ?"
 
 
-def record(tx: Transaction, entry: tuple[object, ...]) -> bool:
-    """Add an entry; false if the run is over.
+def record(tx: Transaction, entry: Entry) -> bool:
+    """Add an entry; false if the run is over. The run alone adds entries, so it numbers them."""
+    return record_all(tx, (entry,))[0]
 
-    It is instance, run, number, kind, name, count, parent, attempt, started_at, at, due, value,
-    about. The run alone adds entries, so it numbers them itself.
-    """
-    before = tx.mark()
-    tx.run(_RECORD, entry)
-    return tx.changed_since(before)
+
+def record_all(tx: Transaction, entries: Sequence[Entry]) -> Sequence[bool]:
+    """Add entries of several runs; what `record` says of each of them."""
+    kept = [True] * len(entries)
+    at = 0
+    while at < len(entries):
+        before = tx.mark()[0]
+        try:
+            tx.many(_RECORD, entries[at:])
+        except ConstraintError:
+            at += tx.mark()[0] - before
+            if tx.one(_IS_RUN, entries[at][:2]) is not None:
+                raise
+            kept[at] = False
+            at += 1
+        else:
+            break
+    return kept
 
 
 def entries(view: View, instance: str, after: int = 0, limit: int = -1) -> list[Row]:
-    """``(number, kind, name, count, parent, attempt, started_at, at, due, value, about)``."""
+    """Entries behind one.
+
+    ``(number, kind, name, count, parent, attempt, started_at, at, due, value, about, place)``.
+    """
     return view.all(_ENTRIES, (instance, after, limit))
 
 
@@ -112,9 +138,9 @@ def await_event(
     tx: Transaction,
     instance: str,
     type: str,
-    begun: tuple[object, ...] | None,
-    done: tuple[object, ...],
-    late: tuple[object, ...] | None,
+    begun: Entry | None,
+    done: Entry,
+    late: Entry | None,
 ) -> tuple[str | None, str | None, int] | None:
     """Take the oldest event of a type: ``(kind, payload, at)``; no kind if there is none yet.
 

@@ -82,21 +82,27 @@ def _instance_columns(tx: Transaction) -> None:
     tx.run(EXPIRING)
 
 
-SCHEMA = Schema("workflows", (WORKFLOW_INSTANCES, _instance_columns, OWNERS + ";" + LOG))
+def _places(tx: Transaction) -> None:
+    add_columns(tx, "bunflare_workflow_log", place="TEXT")
+
+
+SCHEMA = Schema("workflows", (WORKFLOW_INSTANCES, _instance_columns, OWNERS + ";" + LOG, _places))
 
 _CREATE = """
 INSERT INTO workflow_instances
   (id, workflow_name, class_name, params, status, created_at, updated_at, bunflare_run,
    bunflare_due, bunflare_success_retention, bunflare_error_retention, bunflare_schedule)
-SELECT ?1, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?10, ?11, ?12
-WHERE NOT EXISTS (SELECT 1 FROM workflow_instances WHERE id IN (?1, ?2))
-RETURNING id
+VALUES (
+  CASE WHEN EXISTS (SELECT 1 FROM workflow_instances WHERE id = ?2) THEN ?2 ELSE ?1 END,
+  ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?10, ?11, ?12)
+ON CONFLICT (id) DO NOTHING
 """
 _TAKEN = "SELECT id, workflow_name FROM workflow_instances WHERE id IN (?, ?)"
 
 _COLUMNS = """
 id, params, status, output, error, bunflare_error_name, created_at, updated_at, bunflare_run,
-bunflare_due, bunflare_ending, bunflare_schedule
+bunflare_due, bunflare_ending, bunflare_schedule, bunflare_success_retention,
+bunflare_error_retention
 """
 _GET = f"SELECT {_COLUMNS} FROM workflow_instances WHERE id = ? AND workflow_name = ?"
 _BY_ID = f"SELECT {_COLUMNS} FROM workflow_instances WHERE id = ?"
@@ -132,8 +138,8 @@ UPDATE workflow_instances SET status = ?3, output = ?4, error = ?5, bunflare_err
   updated_at = ?7, bunflare_due = NULL, bunflare_ending = NULL,
   bunflare_expires = ?7 + COALESCE(
     CASE WHEN ?3 = 'complete' THEN bunflare_success_retention ELSE bunflare_error_retention END, ?8)
-WHERE id = ?1 AND bunflare_run = ?2 AND status NOT IN ('complete', 'errored', 'terminated')
-RETURNING bunflare_expires
+WHERE id = ?1 AND bunflare_run = ?2
+  AND status <> 'complete' AND status <> 'errored' AND status <> 'terminated'
 """
 _ROLL_BACK = """
 UPDATE workflow_instances SET status = 'rollingBack', bunflare_ending = ?3, updated_at = ?4
@@ -223,13 +229,14 @@ def create(tx: Transaction, workflow: str, instance: str, values: tuple[object, 
     milliseconds (None: the usual ones), and schedule.
     """
     other = qualified(workflow, instance)
-    row = tx.one(_CREATE, (instance, other, workflow, *values))
-    if row is not None:
+    before = tx.mark()
+    tx.run(_CREATE, (instance, other, workflow, *values))
+    if tx.changed_since(before):
         return instance
     for _, name in tx.all(_TAKEN, (instance, other)):
         if name == workflow:
             return None
-    tx.one(_CREATE, (other, other, workflow, *values))
+    tx.run(_CREATE, (other, f"{other}/", workflow, *values))
     return other
 
 
@@ -297,10 +304,14 @@ def finish(
     error_name: str | None,
     now: int,
     retention: int,
-) -> int | None:
-    """The end of a run: when its instance is to be removed; None if it is over already."""
-    row = tx.one(_FINISH, (id, run, status, output, error, error_name, now, retention))
-    return None if row is None else row[0]
+) -> bool:
+    """The end of a run; false if it is over already.
+
+    ``retention`` is how long an instance is kept that does not say itself.
+    """
+    before = tx.mark()
+    tx.run(_FINISH, (id, run, status, output, error, error_name, now, retention))
+    return tx.changed_since(before)
 
 
 def begin_rollback(tx: Transaction, id: str, run: int, ending: str, now: int) -> bool:
