@@ -28,7 +28,8 @@ from .workflow_options import (
     milliseconds,
 )
 from .workflow_replay import Record
-from .workflow_scope import Scope, Use, current
+from .workflow_scope import Use, current
+from .workflow_scope import use as next_use
 from .workflow_streams import WorkflowStream, is_stream, keep_stream
 from .workflow_types import WorkflowStepContext, WorkflowStepInfo
 
@@ -64,8 +65,10 @@ def do(
     rollback_config: StepConfig,
 ) -> Coroutine[Any, Any, Any]:
     """A step: its result, from the log or from its callback."""
-    run.count_step()
-    use = run.use("do", name)
+    run.steps += 1
+    if run.steps > run.host.most_steps:
+        run.too_many_steps()
+    use = next_use(run, "do", name)
     if run.replay is None and use.parent is None and rollback is None:
         if config is USUAL and run.modifiers is None:
             return _usual(run, use, callback)
@@ -140,7 +143,8 @@ async def _usual(run: Run, use: Use, callback: Callable[..., Any]) -> Any:
             told = None
             if wants_context(callback):
                 told = run.host.shown(context_of(use, 1, USUAL))
-            token = current.set(Scope(use.key, task))
+            use.attempted(task)
+            token = current.set(use)
             try:
                 value = begin(callback, told, USUAL.timeout, clock)
                 if value.__class__ is Attempt:
@@ -152,9 +156,10 @@ async def _usual(run: Run, use: Use, callback: Callable[..., Any]) -> Any:
         except Exception as error:
             failed = error
         else:
-            done = run.entry("step_completed", use, 1, started, clock.now(), None, text)
             try:
-                kept = await run.host.journal.add(done)
+                kept = await run.host.journal.add(
+                    run.entry("step_completed", use, 1, started, clock.now(), None, text)
+                )
             except (DatabaseError, StateError) as error:
                 run.stall(error)
                 kept = False
@@ -209,7 +214,8 @@ async def attempts(
                     told = run.host.shown(
                         context_of(use, attempt, config) if context is None else context(attempt)
                     )
-                token = current.set(Scope(use.path, task))
+                use.attempted(task)
+                token = current.set(use)
                 try:
                     if run.modifiers is None:
                         value = await call(callback, told, config.timeout, clock)

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ..errors import (
     DatabaseError,
@@ -30,7 +30,7 @@ from .workflow_errors import described
 from .workflow_options import payload
 from .workflow_replay import Record, Replay
 from .workflow_rollback import roll_back
-from .workflow_scope import Scope, Use, current
+from .workflow_scope import Scope, current
 from .workflow_types import WorkflowCronSchedule, WorkflowEvent
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ..store.connection import Row
     from .workflow_engine import WorkflowHost
     from .workflow_modifiers import Modifiers
+    from .workflow_scope import Use
 
 _log = logging.getLogger("bunflare")
 
@@ -52,6 +53,44 @@ _NOWHERE = (None, None, None, None)
 
 class Run:
     """One run. Everything happens in its host's event loop."""
+
+    __slots__ = (
+        "_alarm",
+        "_changed",
+        "_considering",
+        "_created",
+        "_held",
+        "_params",
+        "_retention",
+        "_schedule",
+        "active",
+        "blocked",
+        "clock",
+        "database",
+        "ending",
+        "halted",
+        "host",
+        "id",
+        "instance",
+        "last",
+        "modifiers",
+        "nested",
+        "number",
+        "outdated",
+        "over",
+        "parked",
+        "pausing",
+        "replay",
+        "rollbacks",
+        "rolling",
+        "row_parked",
+        "scope",
+        "steps",
+        "task",
+        "tasks",
+        "undone",
+        "why",
+    )
 
     def __init__(
         self,
@@ -93,8 +132,8 @@ class Run:
         self.undone: dict[str, Record] = {}
         self.why: str | None = None
         self.rollbacks: list[Rollback] = []
-        self._steps = 0
-        self._last = 0
+        self.steps = 0
+        self.last = 0
         self.active = 0
         self.parked: dict[asyncio.Future[None], tuple[int, str]] = {}
         self._held: list[asyncio.Future[None]] = []
@@ -118,7 +157,7 @@ class Run:
             self.blocked = self.halted = True
             self.ending = row[10] or "errored"
         if rows:
-            self._last = rows[-1][0]
+            self.last = rows[-1][0]
             if rows[-1][1] in ("workflow_waiting", "workflow_paused"):
                 self.tell_running()
         if rows or self.blocked:
@@ -209,18 +248,6 @@ class Run:
 
     # -- steps -----------------------------------------------------------------------------
 
-    def use(self, kind: str, name: str) -> Use:
-        """The next use of a name in the running code."""
-        scope = current.get()
-        if scope is None:
-            # A task that the code has not begun.
-            scope = self.scope
-        task = asyncio.current_task(self.host.loop)
-        if scope.task is not task:
-            scope = scope.branch(task)
-            current.set(scope)
-        return scope.use(kind, name)
-
     async def recall(self, use: Use) -> Record | None:
         """What the log has of a step; `Use.count` is what it was then."""
         if asyncio.current_task(self.host.loop) is not self.task:
@@ -256,13 +283,11 @@ class Run:
             self.consider()
             await held
 
-    def count_step(self) -> None:
-        self._steps += 1
-        if self._steps > self.host.most_steps:
-            raise WorkflowFatalError(
-                f"The limit of {self.host.most_steps} steps has been reached. This limit can be "
-                "changed in your worker configuration."
-            )
+    def too_many_steps(self) -> NoReturn:
+        raise WorkflowFatalError(
+            f"The limit of {self.host.most_steps} steps has been reached. This limit can be "
+            "changed in your worker configuration."
+        )
 
     def entry(
         self,
@@ -279,7 +304,7 @@ class Run:
 
         One that is of no step says how the instance stands; a replay passes over it.
         """
-        number = self._last = self._last + 1
+        number = self.last = self.last + 1
         name, count, parent, place = (
             _NOWHERE if use is None else (use.name, use.count, use.parent, use.place)
         )

@@ -13,13 +13,16 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from .workflow_run import Run
 
 
 class Use:
     """One use of a name."""
 
-    __slots__ = ("count", "key", "name", "parent", "place")
+    __slots__ = ("_scope", "_task", "count", "key", "name", "parent", "place")
 
     def __init__(
         self,
@@ -38,6 +41,17 @@ class Use:
         self.parent = parent
         #: Where it was used, if the count does not tell.
         self.place = place
+
+    def attempted(self, task: asyncio.Task[Any] | None) -> None:
+        """The step's callback is about to be called in a task."""
+        self._task = task
+        self._scope: Scope | None = None
+
+    def within(self) -> Scope:
+        """The scope of the callback; most callbacks need none."""
+        if self._scope is None:
+            self._scope = Scope(self.path, self._task)
+        return self._scope
 
     @property
     def path(self) -> str:
@@ -60,15 +74,14 @@ class Scope:
         self._path = path
         self._lane = ""
         self._branches = 0
-        # Most callbacks use no names.
-        self._counts: dict[str, int] | None = None
+        self._counts: dict[str, int] = {}
         #: The uses in all tasks; the same thing while there is one.
-        self._used: dict[str, int] | None = None
+        self._used = self._counts
 
     def branch(self, task: asyncio.Task[Any] | None) -> Scope:
         """The scope of a task that was begun within this one's."""
         if self._used is self._counts:
-            self._used = dict(self._counts or ())
+            self._used = self._counts.copy()
         self._branches += 1
         scope = Scope(self._path, task)
         scope._lane = f"{self._lane}{self._branches}."
@@ -79,12 +92,8 @@ class Scope:
         """Count one more use of a name, of a step of this kind."""
         slot = f"{kind}:{name}"
         counts, used = self._counts, self._used
-        if counts is None:
-            counts = self._counts = {}
-            if used is None:
-                used = self._used = counts
         own = counts[slot] = counts.get(slot, 0) + 1
-        if used is counts or used is None:
+        if used is counts:
             return Use(f"{kind}:{own}:{name}", name, own, self._path, None)
         count = used[slot] = used.get(slot, 0) + 1
         place = f"{self._lane}{own}"
@@ -93,13 +102,26 @@ class Scope:
 
     def reserve(self, taken: Mapping[str, set[int]]) -> None:
         """Give no numbers again that were given in an earlier run."""
-        if self._used is None or self._used is self._counts:
+        if self._used is self._counts:
             return
         for slot, counts in taken.items():
             self._used[slot] = max(self._used.get(slot, 0), *counts)
 
 
-#: The scope of the running code.
-current: contextvars.ContextVar[Scope | None] = contextvars.ContextVar(
+#: Where the running code is: a scope, or the step whose callback it is.
+current: contextvars.ContextVar[Scope | Use | None] = contextvars.ContextVar(
     "bunflare_workflow_scope", default=None
 )
+
+
+def use(run: Run, kind: str, name: str) -> Use:
+    """The next use of a name in the running code."""
+    scope = current.get()
+    if scope.__class__ is not Scope:
+        # None: in a task that was not begun by the code.
+        scope = run.scope if scope is None else cast(Use, scope).within()
+    task = asyncio.current_task(run.host.loop)
+    if scope.task is not task:
+        scope = scope.branch(task)
+        current.set(scope)
+    return scope.use(kind, name)

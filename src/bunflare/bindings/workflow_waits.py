@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import WorkflowTimeoutError
 from ..store import workflow_log as log
 from ..values import dumps, loads
+from .workflow_scope import use as next_use
 from .workflow_types import WorkflowStepEvent
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 async def sleep(run: Run, name: str, due: Callable[[int], int]) -> None:
     """A sleep: until ``due(now)``, which is asked once for all runs."""
-    use = run.use("sleep", name)
+    use = next_use(run, "sleep", name)
     record = await run.recall(use)
     if record is not None and record.row is not None:
         return
@@ -37,8 +38,10 @@ async def sleep(run: Run, name: str, due: Callable[[int], int]) -> None:
 
 async def wait_for_event(run: Run, name: str, type: str, timeout: int) -> WorkflowStepEvent:
     """The oldest event of a type that nobody has had, once there is one."""
-    run.count_step()
-    use = run.use("wait", name)
+    run.steps += 1
+    if run.steps > run.host.most_steps:
+        run.too_many_steps()
+    use = next_use(run, "wait", name)
     record = await run.recall(use)
     if record is not None and record.row is not None:
         row = record.row
