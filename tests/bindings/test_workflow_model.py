@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import bunflare
@@ -149,6 +149,13 @@ class Runner:
 
 @settings(max_examples=600 if LONG else 25)
 @given(program=programs, chance=st.integers(0, 2**32))
+# Two tasks use a name, and what one of them has begun is in the log already.
+@example(
+    program=(Gather(((Nested("a", ()), Step("a", 1)), (Step("a", 0),))),),
+    chance=0,
+)
+# An event comes while it is being looked for.
+@example(program=(Nested("a", (Wait("x", True), Wait("x", True))),) * 2, chance=2)
 def test_a_program_ends_as_the_model_says(
     program: tuple[Any, ...], chance: int, tmp_path_factory: Any
 ) -> None:

@@ -420,6 +420,46 @@ async def test_events_are_kept_until_they_are_awaited_first_in_first_out(
         await instance.send_event("x", 3)
 
 
+async def test_an_event_is_noticed_at_whatever_moment_it_comes(state: bunflare.State) -> None:
+    async def run(event: Any, step: Any) -> Any:
+        return (await step.wait_for_event("x", "x")).payload
+
+    made = workflow(state, run)
+    for turns in range(25):
+        instance = await made.create(f"i{turns}")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await instance.send_event("x", turns)
+        assert (await instance.wait(5)).output == turns
+
+
+async def test_tasks_that_use_one_name_each_get_their_own_results_again(
+    state: bunflare.State, clock: ManualClock
+) -> None:
+    ran: list[str] = []
+
+    async def run(event: Any, step: Any) -> Any:
+        async def lane(name: str, uses: int) -> list[str]:
+            async def same() -> str:
+                ran.append(name)
+                return name
+
+            given = [await step.do("same", same) for _ in range(uses)]
+            await step.sleep("nap", 5)
+            return [*given, await step.do("same", same)]
+
+        return list(await asyncio.gather(lane("a", 3), lane("b", 1), lane("c", 2)))
+
+    instance = await workflow(state, run).create("a")
+    await clock.advance(seconds=1)
+    forget_runs(state)
+    await clock.advance(minutes=1)
+    assert (await instance.wait(5)).output == [["a"] * 4, ["b"] * 2, ["c"] * 3]
+    assert sorted(ran) == ["a"] * 4 + ["b"] * 2 + ["c"] * 3
+    counts = [entry[2] for entry in entries(state, "a") if entry[0] == "step_completed"]
+    assert sorted(counts) == list(range(1, 10))
+
+
 async def test_two_waits_for_one_type_get_one_event_each(
     state: bunflare.State, clock: ManualClock
 ) -> None:

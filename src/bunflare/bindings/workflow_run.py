@@ -55,41 +55,11 @@ class Run:
     """One run. Everything happens in its host's event loop."""
 
     __slots__ = (
-        "_alarm",
-        "_changed",
-        "_considering",
-        "_created",
-        "_held",
-        "_params",
-        "_retention",
-        "_schedule",
-        "active",
-        "blocked",
-        "clock",
-        "database",
-        "ending",
-        "halted",
-        "host",
-        "id",
-        "instance",
-        "last",
-        "modifiers",
-        "nested",
-        "number",
-        "outdated",
-        "over",
-        "parked",
-        "pausing",
-        "replay",
-        "rollbacks",
-        "rolling",
-        "row_parked",
-        "scope",
-        "steps",
-        "task",
-        "tasks",
-        "undone",
-        "why",
+        *("_alarm", "_changed", "_considering", "_created", "_held", "_params", "_retention"),
+        *("_schedule", "active", "blocked", "clock", "database", "ending", "halted", "heard"),
+        *("host", "id", "instance", "last", "modifiers", "nested", "number", "outdated", "over"),
+        *("parked", "pausing", "replay", "rollbacks", "rolling", "row_parked", "scope", "steps"),
+        *("task", "tasks", "undone", "why"),
     )
 
     def __init__(
@@ -135,6 +105,8 @@ class Run:
         self.steps = 0
         self.last = 0
         self.active = 0
+        #: How often it was told that there may be an event.
+        self.heard = 0
         self.parked: dict[asyncio.Future[None], tuple[int, str]] = {}
         self._held: list[asyncio.Future[None]] = []
         self.tasks: set[asyncio.Task[Any]] = set()
@@ -364,6 +336,7 @@ class Run:
 
     def event_sent(self) -> None:
         """There may be an event for those that wait for one."""
+        self.heard += 1
         for waiting, (_, kind) in self.parked.items():
             if kind == "wait" and not waiting.done():
                 waiting.set_result(None)

@@ -67,11 +67,14 @@ async def wait_for_event(run: Run, name: str, type: str, timeout: int) -> Workfl
         # Of an event's entry the end is missing: when it was sent, and its payload.
         done = run.entry("wait_completed", use, at=now)[:-3]
         late = run.entry("wait_timed_out", use, at=now) if now >= due else None
+        heard = run.heard
         kind, text, at = await run.write(log.await_event, run.id, type, begun, done, late)
         if kind is not None:
             return _event(kind, type, text, at, timeout)
         begun = None
-        await run.until(due, "wait")
+        if run.heard == heard:
+            # Else an event came while this was on its way to say that there is none.
+            await run.until(due, "wait")
 
 
 def _event(kind: str, type: str, text: str | None, at: int, timeout: int) -> WorkflowStepEvent:
