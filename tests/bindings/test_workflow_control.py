@@ -10,6 +10,7 @@ import pytest
 
 import bunflare
 from bunflare import ManualClock, NonRetryableError, WorkflowError
+from bunflare.bindings.workflow_care import WorkflowCare
 from bunflare.store import workflow_log as log
 from tests.bindings.workflow_tools import entries, finish, forget_runs, rows, workflow
 
@@ -445,6 +446,63 @@ async def test_subscribe_tells_everything_in_order_and_goes_on_from_a_cursor(
         await instance.subscribe(filter=["step_began"])
     with pytest.raises(TypeError):
         await instance.subscribe(cursor="x")  # type: ignore[arg-type]
+
+
+async def test_the_history_names_the_step_around_a_step(state: bunflare.State) -> None:
+    async def run(event: Any, step: Any) -> Any:
+        async def lane(name: str) -> Any:
+            return await step.do("in/ner", lambda: name)
+
+        async def outer() -> Any:
+            return await asyncio.gather(lane("x"), lane("y"))
+
+        return await step.do("a/b: c", outer)
+
+    instance = await workflow(state, run).create("a")
+    assert (await instance.wait(5)).output == ["x", "y"]
+    steps = WorkflowCare(state.database).describe("Program", "a").steps
+    told = [(one.name, one.within, one.output) for one in steps]
+    assert sorted(told, key=str) == [
+        ("a/b: c", None, ["x", "y"]),
+        ("in/ner (2)", "a/b: c", "y"),
+        ("in/ner", "a/b: c", "x"),
+    ]
+
+
+async def test_subscribe_tells_of_pauses(state: bunflare.State, clock: ManualClock) -> None:
+    go = asyncio.Event()
+
+    async def run(event: Any, step: Any) -> Any:
+        await step.do("held", go.wait)
+        await step.sleep("nap", 60)
+
+    instance = await workflow(state, run).create("a")
+    await clock.advance(seconds=1)
+    await instance.pause()
+    await instance.resume()
+    await instance.pause()
+    go.set()
+    await clock.advance(seconds=1)
+    assert (await instance.status()).status == "paused"
+    await instance.resume()
+    await clock.advance(seconds=1)
+    # From now on nothing of it is in memory.
+    forget_runs(state)
+    await instance.pause()
+    await instance.pause()
+    await clock.advance(seconds=1)
+    await instance.resume()
+    await clock.advance(minutes=2)
+    following = await instance.subscribe()
+    told = [one.type async for one in following]
+    assert told == [
+        *("workflow_queued", "workflow_started"),
+        *("workflow_waiting_for_pause", "workflow_running", "workflow_waiting_for_pause"),
+        *("step_started", "attempt_started", "attempt_completed", "step_completed"),
+        *("workflow_paused", "workflow_running", "sleep_started", "workflow_waiting"),
+        *("workflow_paused", "workflow_running", "workflow_waiting", "workflow_running"),
+        *("sleep_completed", "workflow_completed"),
+    ]
 
 
 # -- the end of a state --------------------------------------------------------------------

@@ -433,6 +433,26 @@ async def test_an_event_is_noticed_at_whatever_moment_it_comes(state: bunflare.S
         assert (await instance.wait(5)).output == turns
 
 
+async def test_a_delay_without_end_is_a_year(state: bunflare.State, clock: ManualClock) -> None:
+    async def run(event: Any, step: Any) -> Any:
+        def fail(ctx: Any) -> int:
+            if ctx.attempt == 1:
+                raise ValueError("not yet")
+            return int(ctx.attempt)
+
+        retries = {"delay": lambda given: 1e300}
+        return await asyncio.gather(
+            step.do("never", fail, retries=retries), step.do("soon", lambda: 1)
+        )
+
+    instance = await workflow(state, run).create("a")
+    await clock.advance(days=364)
+    assert ("step_completed", "soon", 1) in entries(state, "a")
+    assert (await instance.status()).status == "running"
+    await clock.advance(days=2)
+    assert (await instance.wait(5)).output == [2, 1]
+
+
 async def test_tasks_that_use_one_name_each_get_their_own_results_again(
     state: bunflare.State, clock: ManualClock
 ) -> None:

@@ -185,6 +185,38 @@ async def test_delete_batch_tells_what_was_not_there(state: bunflare.State) -> N
         await other.delete_batch("abc")
 
 
+async def test_delete_all_ends_everything_that_a_workflow_has(
+    state: bunflare.State, clock: ManualClock
+) -> None:
+    ended: list[str] = []
+
+    async def run(event: Any, step: Any) -> Any:
+        await step.do("one", lambda: 1)
+        try:
+            await step.do("two", asyncio.Event().wait)
+        finally:
+            ended.append(event.instance_id)
+
+    class Other(bunflare.WorkflowEntrypoint):
+        async def run(self, event: Any, step: Any) -> Any:
+            await step.sleep("nap", 60)
+            return "slept"
+
+    made = workflow(state, run)
+    for _ in range(3):
+        await made.create_batch({"count": 50})
+    other = await state.workflow(Other).create("other")
+    await clock.advance(seconds=1)
+    assert await made.delete_all() == 150
+    await clock.advance(seconds=1)
+    assert len(ended) == 150
+    assert made._host.runs == {}
+    assert rows(state, "SELECT DISTINCT instance FROM bunflare_workflow_log") == [("other",)]
+    assert await made.delete_all() == 0
+    await clock.advance(minutes=2)
+    assert (await other.wait(5)).output == "slept"
+
+
 async def test_an_instance_that_is_deleted_while_it_runs_writes_nothing_more(
     state: bunflare.State,
 ) -> None:

@@ -32,7 +32,8 @@ async def test_killed_again_and_again_workflows_end_as_if_nothing_had_happened(
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=120,
+            # Of the long form each takes 40 kills and as many starts, beside whatever else runs.
+            timeout=900 if LONG else 120,
             check=False,
         )
         assert done.returncode == 0, done.stderr

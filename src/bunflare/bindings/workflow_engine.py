@@ -265,7 +265,7 @@ class WorkflowHost(Ownership):
         if run.row_parked is not None:
             self._active += 1
             if run.row_parked[0] == "waiting":
-                run.tell_running()
+                run.tell("workflow_running")
             run.row_parked = None
         self._asleep.pop(key, None)
         run.woken(self.clock.now())
@@ -395,12 +395,14 @@ class WorkflowHost(Ownership):
         row = store.get(self.database.view, self.name, id)
         if row is None or row[2] in store.FINAL:
             self._tell(id)
+        if run is None and row is not None and row[2] == "paused":
+            self.quietly(self.database.submit(store.tell_paused, id, self.clock.now()))
         if run is None or run.over:
             return
         if row is None or row[8] != run.number or row[2] in store.FINAL:
             run.drop()
         elif row[2] in ("waitingForPause", "paused"):
-            run.pause()
+            run.pause(row[2] == "waitingForPause")
         elif row[2] == "rollingBack" and row[10] == "terminated":
             run.roll_back("terminated")
         else:

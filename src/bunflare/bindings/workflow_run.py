@@ -131,7 +131,7 @@ class Run:
         if rows:
             self.last = rows[-1][0]
             if rows[-1][1] in ("workflow_waiting", "workflow_paused"):
-                self.tell_running()
+                self.tell("workflow_running")
         if rows or self.blocked:
             replay = Replay(rows, self._replayed, self._is_changed)
             self.nested = replay.nested
@@ -283,10 +283,9 @@ class Run:
         last = (attempt, started, at, due, value, about)
         return self.id, self.number, number, kind, name, count, parent, place, *last
 
-    def tell_running(self) -> None:
-        """Add to the log that the instance goes on; nobody waits for that."""
-        entry = self.entry("workflow_running", at=self.clock.now())
-        self.host.quietly(self.host.journal.add(entry))
+    def tell(self, kind: str) -> None:
+        """Add to the log how the instance stands; nobody waits for that."""
+        self.host.quietly(self.host.journal.add(self.entry(kind, at=self.clock.now())))
 
     async def record(self, entry: tuple[object, ...]) -> None:
         """Add to the log."""
@@ -394,8 +393,10 @@ class Run:
 
     # -- from outside ----------------------------------------------------------------------
 
-    def pause(self) -> None:
-        """End what is under way, and begin nothing."""
+    def pause(self, under_way: bool) -> None:
+        """End what is under way, if anything is, and begin nothing."""
+        if under_way and not self.pausing:
+            self.tell("workflow_waiting_for_pause")
         self.pausing = self.halted = True
         self.consider()
 
@@ -405,6 +406,8 @@ class Run:
         self.consider()
 
     def unpause(self) -> None:
+        if self.pausing:
+            self.tell("workflow_running")
         self.pausing = False
         self.halted = self.outdated or self.blocked
         held, self._held = self._held, []

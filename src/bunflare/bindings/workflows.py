@@ -16,6 +16,7 @@ from ..errors import WorkflowError, WorkflowTypeError, WorkflowValueError
 from ..store import workflow_log as log
 from ..store import workflows as store
 from ..values import dumps
+from .workflow_batch import arguments, spread
 from .workflow_options import (
     MOST_IN_BATCH,
     check_id,
@@ -129,7 +130,7 @@ class Workflow:
         """
         told = isinstance(batch, Mapping)
         if told:
-            batch = _spread(batch)
+            batch = spread(batch)
         if not isinstance(batch, Sequence) or isinstance(batch, str | bytes):
             raise WorkflowTypeError("create_batch takes a list, or a dict with one")
         if not batch:
@@ -138,7 +139,7 @@ class Workflow:
             raise WorkflowValueError(
                 f"create_batch takes {MOST_IN_BATCH} instances at most, not {len(batch)}"
             )
-        items = [self._item(**_arguments(one)) for one in batch]
+        items = [self._item(**arguments(one)) for one in batch]
         keys = await self._create(items)
         created: list[WorkflowInstance] = []
         errors: list[WorkflowBatchError] = []
@@ -189,6 +190,13 @@ class Workflow:
         instance = WorkflowInstance(self._host, self._session, check_id(id))
         instance._key()
         return instance
+
+    async def delete_all(self) -> int:
+        """Delete every instance with all that belongs to it, whatever it is doing: how many."""
+        gone = 0
+        while deleted := await self._session.write(_delete_some, self._host):
+            gone += deleted
+        return gone
 
     async def delete_batch(self, ids: Sequence[str]) -> WorkflowBatchDeleteResult:
         """Delete up to 100 instances with all that belongs to them."""
@@ -359,9 +367,7 @@ class WorkflowInstance:
 def _change(tx: Transaction, host: WorkflowHost, key: str, verb: Any, *args: Any) -> str | None:
     found: str | None = verb(tx, key, *args)
     if found is not None:
-        if not host.owner:
-            store.signal(tx, host.name, key)
-        tx.after(partial(host.noticed, key))
+        _notice(tx, host, key)
     return found
 
 
@@ -421,10 +427,22 @@ def _delete(tx: Transaction, host: WorkflowHost, ids: list[str]) -> set[str]:
         if key is not None:
             found.add(one)
             store.delete(tx, key)
-            if not host.owner:
-                store.signal(tx, host.name, key)
-            tx.after(partial(host.noticed, key))
+            _notice(tx, host, key)
     return found
+
+
+def _delete_some(tx: Transaction, host: WorkflowHost) -> int:
+    keys = store.delete_some(tx, host.name, MOST_IN_BATCH)
+    for key in keys:
+        _notice(tx, host, key)
+    return len(keys)
+
+
+def _notice(tx: Transaction, host: WorkflowHost, key: str) -> None:
+    """Have whoever runs an instance learn that it was changed."""
+    if not host.owner:
+        store.signal(tx, host.name, key)
+    tx.after(partial(host.noticed, key))
 
 
 def _random_id(now: int) -> str:
@@ -446,31 +464,6 @@ _VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
 # The arguments of that name hide the functions.
 _retention = retention
 _payload = partial(payload, what="the payload")
-
-
-def _spread(batch: Mapping[str, Any]) -> Any:
-    """The list that a batch's dict stands for."""
-    if "instances" in batch:
-        if len(batch) > 1:
-            raise WorkflowTypeError("create_batch: beside `instances` there is nothing else")
-        return batch["instances"]
-    count = batch.get("count")
-    if not isinstance(count, int) or isinstance(count, bool):
-        raise WorkflowTypeError("create_batch: a dict has `instances`, or `count`")
-    if count > MOST_IN_BATCH:
-        raise WorkflowValueError(f"create_batch takes {MOST_IN_BATCH} instances at most")
-    shared = {key: value for key, value in batch.items() if key != "count"}
-    return [shared] * count
-
-
-def _arguments(item: object) -> dict[str, Any]:
-    if not isinstance(item, Mapping):
-        raise WorkflowTypeError(f"create_batch takes dicts, not {type(item).__name__}")
-    renamed: dict[str, str] = {"locationHint": "location_hint"}
-    given: dict[str, Any] = {renamed.get(str(key), str(key)): value for key, value in item.items()}
-    if unknown := given.keys() - {"id", "params", "retention", "location_hint"}:
-        raise WorkflowTypeError(f"an instance has no option {sorted(unknown)[0]!r}")
-    return given
 
 
 def _not_found(workflow: str, id: str) -> WorkflowError:

@@ -61,6 +61,12 @@ VALUES ((SELECT id FROM workflow_instances WHERE id = ?1 AND bunflare_run = ?2),
   ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
 """
 _IS_RUN = "SELECT 1 FROM workflow_instances WHERE id = ? AND bunflare_run = ?"
+_TELL = """
+INSERT INTO bunflare_workflow_log (instance, number, kind, at)
+SELECT ?1, COALESCE(MAX(number), 0) + 1, ?2, ?3 FROM bunflare_workflow_log WHERE instance = ?1
+HAVING COALESCE((SELECT kind FROM bunflare_workflow_log
+  WHERE instance = ?1 ORDER BY number DESC LIMIT 1), '') <> ?2
+"""
 _ENTRIES = """
 SELECT number, kind, name, count, parent, attempt, started_at, at, due, value, about, place
 FROM bunflare_workflow_log WHERE instance = ? AND number > ? ORDER BY number LIMIT ?
@@ -115,6 +121,12 @@ def record_all(tx: Transaction, entries: Sequence[Entry]) -> Sequence[bool]:
         else:
             break
     return kept
+
+
+def tell(tx: Transaction, instance: str, kind: str, now: int) -> None:
+    """Add an entry of no step, unless the last one says the same; to be called where nobody runs
+    the instance."""
+    tx.run(_TELL, (instance, kind, now))
 
 
 def entries(view: View, instance: str, after: int = 0, limit: int = -1) -> list[Row]:

@@ -15,7 +15,7 @@ from .records import Invariant, Records
 from .schema import Schema, add_columns
 from .session import View
 from .transaction import Transaction
-from .workflow_log import LOG, forget, record
+from .workflow_log import LOG, forget, record, tell
 
 WORKFLOW_INSTANCES = """
 CREATE TABLE IF NOT EXISTS workflow_instances (
@@ -163,6 +163,7 @@ UPDATE workflow_instances SET status = 'queued', bunflare_due = ?2, updated_at =
 WHERE id = ?1
 """
 _DELETE = "DELETE FROM workflow_instances WHERE id = ?"
+_SOME = "SELECT id FROM workflow_instances WHERE workflow_name = ? LIMIT ?"
 _NEXT_EXPIRATION = """
 SELECT bunflare_expires FROM workflow_instances WHERE bunflare_expires IS NOT NULL
 ORDER BY bunflare_expires LIMIT 1
@@ -289,9 +290,16 @@ def park(
 
 
 def paused(tx: Transaction, id: str, run: int, now: int, entry: tuple[object, ...]) -> None:
-    """What was under way has ended."""
+    """What was under way has ended, or nothing was."""
     tx.one(_SET, ("paused", None, now, id, run, "waitingForPause"))
-    record(tx, entry)
+    if status(tx, id) == "paused":
+        record(tx, entry)
+
+
+def tell_paused(tx: Transaction, id: str, now: int) -> None:
+    """Add to the log of an instance that nobody runs that it is paused."""
+    if status(tx, id) == "paused":
+        tell(tx, id, "workflow_paused", now)
 
 
 def finish(
@@ -374,6 +382,14 @@ def delete(tx: Transaction, id: str) -> None:
     """Remove an instance with everything that belongs to it."""
     forget(tx, id)
     tx.run(_DELETE, (id,))
+
+
+def delete_some(tx: Transaction, workflow: str, limit: int) -> list[str]:
+    """Remove at most ``limit`` instances of a workflow; their keys."""
+    keys = [row[0] for row in tx.all(_SOME, (workflow, limit))]
+    for key in keys:
+        delete(tx, key)
+    return keys
 
 
 def next_expiration(view: View) -> int | None:
