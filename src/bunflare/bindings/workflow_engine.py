@@ -22,10 +22,13 @@ from typing import TYPE_CHECKING, Any
 from ..clock import SystemClock
 from ..errors import StateError
 from ..store import loops
+from ..store import workflow_log as log
+from ..store import workflow_owners as owners
 from ..store import workflows as store
+from ..store.gathered import Gatherer
 from ..timer import Chore
 from .workflow_context import WorkflowContext
-from .workflow_journal import Journal
+from .workflow_create import create_all
 from .workflow_options import MOST_STEPS, RETENTION_MS
 from .workflow_owner import Ownership
 from .workflow_run import Run
@@ -87,7 +90,11 @@ class WorkflowHost(Ownership):
         self.runs: dict[str, Run] = {}
         #: What tests change, by instance; None for all of them.
         self.modifiers: dict[str | None, Modifiers] = {}
-        self.journal: Journal
+        #: New instances.
+        self.created = Gatherer[tuple[Any, ...], list[str | None]](database, create_all)
+        #: What the runs of a turn add to their logs, and their ends.
+        self.journal = Gatherer[log.Entry, bool](database, log.record_all)
+        self.ends = Gatherer[tuple[Any, ...], bool](database, store.finish_all)
         self._env = env
         self._timer = timer
         self._active = 0
@@ -173,7 +180,6 @@ class WorkflowHost(Ownership):
         return self.made is not None
 
     def _begin(self) -> None:
-        self.journal = Journal(self.database, self.loop)
         self._timer.add(self._chore)
         self._pull()
 
@@ -184,8 +190,8 @@ class WorkflowHost(Ownership):
         if not self.owner:
             self.settle()
             return
-        if store.signalled(self.database.view, self.name):
-            self.quietly(self.database.submit(store.take_signals, self.name), self._signalled)
+        if owners.signalled(self.database.view, self.name):
+            self.quietly(self.database.submit(owners.take_signals, self.name), self._signalled)
         self._pull()
 
     def _signalled(self, ids: list[str]) -> None:

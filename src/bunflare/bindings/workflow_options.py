@@ -26,6 +26,8 @@ DAY_MS = 86_400_000
 LONGEST_WAIT_MS = 365 * DAY_MS
 #: How long a finished instance is kept, where it does not say itself.
 RETENTION_MS = 30 * DAY_MS
+# What can be added to the time and still be stored.
+_FOR_EVER_MS = 2**52
 MOST_IN_BATCH = 100
 MOST_STEPS = 10_000
 MOST_STEPS_EVER = 25_000
@@ -251,7 +253,7 @@ def retention(value: object, unit: float = 1000) -> tuple[int | None, int | None
     if unknown := value.keys() - known:
         raise WorkflowValueError(f"retention has no {sorted(unknown)[0]!r}")
     kept: list[int | None] = [
-        None if one is None else int(milliseconds(one, "retention", unit))
+        None if one is None else int(min(milliseconds(one, "retention", unit), _FOR_EVER_MS))
         for one in (success, error)
     ]
     return kept[0], kept[1]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import StateError
-from ..store import workflows as store
+from ..store import workflow_owners as store
 
 if TYPE_CHECKING:
     from ..clock import Clock

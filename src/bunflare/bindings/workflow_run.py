@@ -456,7 +456,7 @@ class Run:
         usual = self.host.retention
         end = (status, output, message, name)
         try:
-            ended = await self.database.submit(store.finish, self.id, self.number, *end, now, usual)
+            ended = await self.host.ends.add((self.id, self.number, *end, now, usual))
         except (DatabaseError, StateError) as failed:
             self.stall(failed)
             return

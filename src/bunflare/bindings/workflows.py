@@ -14,9 +14,11 @@ from zlib import crc32
 
 from ..errors import WorkflowError, WorkflowTypeError, WorkflowValueError
 from ..store import workflow_log as log
+from ..store import workflow_owners as owners
 from ..store import workflows as store
 from ..values import dumps
 from .workflow_batch import arguments, spread
+from .workflow_create import create
 from .workflow_options import (
     MOST_IN_BATCH,
     check_id,
@@ -53,38 +55,6 @@ class WorkflowEntrypoint:
     async def run(self, event: WorkflowEvent, step: WorkflowStep) -> Any:
         """The workflow: what it does outside of steps is done again with every replay."""
         raise NotImplementedError("a workflow needs a method run(self, event, step)")
-
-
-def _create(
-    tx: Transaction,
-    host: WorkflowHost,
-    items: list[tuple[str, str, int | None, int | None]],
-    now: int,
-    running: int,
-    schedule: str | None,
-) -> list[str | None]:
-    """Create instances, the first ``running`` of which are run here; their rows' keys."""
-    keys: list[str | None] = []
-    queued = False
-    for instance, params, success, error in items:
-        number = host.next_number()
-        runs = running > 0
-        values = (
-            *(host.class_name, params, "running" if runs else "queued", now, number),
-            *(store.RUNNING if runs else now, success, error, schedule),
-        )
-        key = store.create(tx, host.name, instance, values)
-        keys.append(key)
-        if key is None:
-            continue
-        if runs:
-            running -= 1
-            tx.after(partial(host.begin, key, number, params, now, schedule, success, error))
-        else:
-            queued = True
-    if queued:
-        tx.after(host.noticed)
-    return keys
 
 
 class Workflow:
@@ -169,15 +139,16 @@ class Workflow:
         schedule: str | None = None,
     ) -> list[str | None]:
         host = self._host
-        free = 0
-        if self._session.immediate:
-            if not host.owner:
-                await host.settled()
-            if host.owner:
-                free = host.free
-        return await self._session.write(
-            _create, host, items, host.clock.now(), min(free, len(items)), schedule
-        )
+        now = host.clock.now()
+        database = host.database
+        if not self._session.immediate:
+            return await self._session.write(create, host, items, now, 0, schedule)
+        if not host.owner:
+            await host.settled()
+        if database.hindered:
+            await database.admit()
+        running = min(host.free, len(items)) if host.owner else 0
+        return await host.created.add((host, items, now, running, schedule))
 
     async def create_scheduled(self, cron: str, time: int) -> WorkflowInstance | None:
         """Create the instance of a cron expression for a time in epoch milliseconds, once."""
@@ -441,7 +412,7 @@ def _delete_some(tx: Transaction, host: WorkflowHost) -> int:
 def _notice(tx: Transaction, host: WorkflowHost, key: str) -> None:
     """Have whoever runs an instance learn that it was changed."""
     if not host.owner:
-        store.signal(tx, host.name, key)
+        owners.signal(tx, host.name, key)
     tx.after(partial(host.noticed, key))
 
 

@@ -8,9 +8,7 @@ restarted, or deleted, in the middle of a step cannot write any more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from .connection import ConstraintError, Row
+from .connection import ConstraintError, Row, SqliteError
 from .session import View
 from .transaction import Transaction
 
@@ -101,26 +99,35 @@ _DROP_STREAM = "DELETE FROM bunflare_workflow_chunks WHERE instance = ? AND stre
 
 def record(tx: Transaction, entry: Entry) -> bool:
     """Add an entry; false if the run is over. The run alone adds entries, so it numbers them."""
-    return record_all(tx, (entry,))[0]
+    (told,) = record_all(tx, [entry])
+    if isinstance(told, Exception):
+        raise told
+    return told
 
 
-def record_all(tx: Transaction, entries: Sequence[Entry]) -> Sequence[bool]:
-    """Add entries of several runs; what `record` says of each of them."""
-    kept = [True] * len(entries)
+def record_all(tx: Transaction, entries: list[Entry]) -> list[bool | Exception]:
+    """Add entries of several runs; of each, what `record` gives or raises."""
+    told: list[bool | Exception] = [True] * len(entries)
     at = 0
     while at < len(entries):
         before = tx.mark()[0]
         try:
             tx.many(_RECORD, entries[at:])
-        except ConstraintError:
-            at += tx.mark()[0] - before
-            if tx.one(_IS_RUN, entries[at][:2]) is not None:
-                raise
-            kept[at] = False
-            at += 1
-        else:
             break
-    return kept
+        except Exception as error:
+            at += tx.mark()[0] - before
+            told[at] = _refused(tx, entries[at], error)
+            at += 1
+    return told
+
+
+def _refused(tx: Transaction, entry: Entry, error: Exception) -> bool | Exception:
+    """Why an entry was not taken, unless that concerns the others too."""
+    if not isinstance(error, SqliteError):
+        return error
+    if isinstance(error, ConstraintError) and tx.one(_IS_RUN, entry[:2]) is None:
+        return False
+    raise error
 
 
 def tell(tx: Transaction, instance: str, kind: str, now: int) -> None:

@@ -1,8 +1,8 @@
-"""Workflows: their instances, who runs them, and what becomes of them from outside.
+"""Workflows: their instances, and what becomes of them from outside.
 
-What a run has done is in `workflow_log`. An instance is named by its workflow and its id, while the
-table's key is an id alone: an id that another workflow has taken is stored as ``workflow/id``,
-which no id can look like (`row_id`, `public_id`).
+Who runs them is in `workflow_owners`, what a run has done in `workflow_log`. An instance is named
+by its workflow and its id, while the table's key is an id alone: an id that another workflow has
+taken is stored as ``workflow/id``, which no id can look like (`row_id`, `public_id`).
 
 `bunflare_due` says when an instance needs somebody: a time in epoch milliseconds (a sleep's end, or
 now for one that waits to be run), `RUNNING` while a process runs it, NULL when it needs nobody.
@@ -10,12 +10,15 @@ now for one that waits to be run), `RUNNING` while a process runs it, NULL when 
 
 from __future__ import annotations
 
+from typing import Any
+
 from .connection import Row
 from .records import Invariant, Records
 from .schema import Schema, add_columns
 from .session import View
 from .transaction import Transaction
 from .workflow_log import LOG, forget, record, tell
+from .workflow_owners import OWNERS, RUNNING
 
 WORKFLOW_INSTANCES = """
 CREATE TABLE IF NOT EXISTS workflow_instances (
@@ -40,22 +43,6 @@ EXPIRING = """
 CREATE INDEX IF NOT EXISTS bunflare_workflow_expiring
   ON workflow_instances (bunflare_expires) WHERE bunflare_expires IS NOT NULL
 """
-
-OWNERS = """
-CREATE TABLE IF NOT EXISTS bunflare_workflow_owners (
-  workflow_name TEXT PRIMARY KEY,
-  owner TEXT NOT NULL,   -- the process that runs the workflow's instances
-  token TEXT NOT NULL    -- and which part of it
-);
-CREATE TABLE IF NOT EXISTS bunflare_workflow_signals (
-  workflow_name TEXT NOT NULL,
-  instance TEXT NOT NULL,   -- which its owner has to look at: another process has changed it
-  PRIMARY KEY (workflow_name, instance)
-)
-"""
-
-#: Of `bunflare_due`: a process runs the instance.
-RUNNING = -1
 
 FINAL = frozenset({"complete", "errored", "terminated"})
 
@@ -120,9 +107,6 @@ WHERE id IN (
   ORDER BY bunflare_due LIMIT ?3
 ) RETURNING {_COLUMNS}
 """
-_RETURN = f"""
-UPDATE workflow_instances SET bunflare_due = ? WHERE workflow_name = ? AND bunflare_due = {RUNNING}
-"""
 _SET = """
 UPDATE workflow_instances SET status = ?, bunflare_due = ?, updated_at = ?
 WHERE id = ? AND bunflare_run = ? AND status = ?
@@ -171,21 +155,6 @@ ORDER BY bunflare_expires LIMIT 1
 _EXPIRED = """
 SELECT id FROM workflow_instances WHERE bunflare_expires IS NOT NULL AND bunflare_expires <= ?
 ORDER BY bunflare_expires LIMIT ?
-"""
-
-_OWNER = "SELECT owner, token FROM bunflare_workflow_owners WHERE workflow_name = ?"
-_OWN = """
-INSERT INTO bunflare_workflow_owners (workflow_name, owner, token) VALUES (?, ?, ?)
-ON CONFLICT (workflow_name) DO UPDATE SET owner = excluded.owner, token = excluded.token
-"""
-_DISOWN = "DELETE FROM bunflare_workflow_owners WHERE workflow_name = ? AND token = ?"
-_SIGNAL = """
-INSERT INTO bunflare_workflow_signals (workflow_name, instance) VALUES (?, ?)
-ON CONFLICT (workflow_name, instance) DO NOTHING
-"""
-_SIGNALLED = "SELECT 1 FROM bunflare_workflow_signals WHERE workflow_name = ? LIMIT 1"
-_TAKE_SIGNALS = """
-DELETE FROM bunflare_workflow_signals WHERE workflow_name = ? RETURNING instance
 """
 
 _WORKFLOWS = """
@@ -322,6 +291,11 @@ def finish(
     return tx.changed_since(before)
 
 
+def finish_all(tx: Transaction, ends: list[tuple[Any, ...]]) -> list[bool]:
+    """`finish`, of several runs."""
+    return [finish(tx, *end) for end in ends]
+
+
 def begin_rollback(tx: Transaction, id: str, run: int, ending: str, now: int) -> bool:
     """From now on the run undoes what it did; ``ending`` is the status it then has."""
     return tx.one(_ROLL_BACK, (id, run, ending, now)) is not None
@@ -404,42 +378,6 @@ def remove_expired(tx: Transaction, now: int, limit: int) -> int:
     for (key,) in gone:
         delete(tx, key)
     return len(gone)
-
-
-# -- who runs them
-
-
-def owner(view: View, workflow: str) -> tuple[str, str] | None:
-    """The process that runs a workflow's instances, and its token."""
-    row = view.one(_OWNER, (workflow,))
-    return None if row is None else (row[0], row[1])
-
-
-def own(tx: Transaction, workflow: str, owner: str, token: str, now: int) -> None:
-    """Become the owner. What the last one ran waits to be run."""
-    tx.run(_OWN, (workflow, owner, token))
-    tx.run(_RETURN, (now, workflow))
-    tx.all(_TAKE_SIGNALS, (workflow,))
-
-
-def disown(tx: Transaction, workflow: str, token: str, now: int) -> None:
-    """Leave a workflow's instances to others."""
-    if (found := owner(tx, workflow)) is not None and found[1] == token:
-        tx.run(_DISOWN, (workflow, token))
-        tx.run(_RETURN, (now, workflow))
-
-
-def signal(tx: Transaction, workflow: str, id: str) -> None:
-    """Have the owner look at an instance."""
-    tx.run(_SIGNAL, (workflow, id))
-
-
-def signalled(view: View, workflow: str) -> bool:
-    return view.one(_SIGNALLED, (workflow,)) is not None
-
-
-def take_signals(tx: Transaction, workflow: str) -> list[str]:
-    return [row[0] for row in tx.all(_TAKE_SIGNALS, (workflow,))]
 
 
 # -- for people
