@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..store import workflow_owners as owners
 from ..store import workflows as store
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def create(
         runs = running > 0
         values = (
             *(host.class_name, params, "running" if runs else "queued", now, number),
-            *(store.RUNNING if runs else now, success, error, schedule),
+            *(owners.RUNNING if runs else now, success, error, schedule),
         )
         key = store.create(tx, host.name, instance, values)
         keys.append(key)

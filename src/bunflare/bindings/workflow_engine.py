@@ -249,7 +249,7 @@ class WorkflowHost(Ownership):
     def again(self, id: str) -> None:
         """Go on with an instance that this process is running."""
         row = store.get(self.database.view, self.name, id)
-        if row is not None and row[9] == store.RUNNING and id not in self.runs and self.owner:
+        if row is not None and row[9] == owners.RUNNING and id not in self.runs and self.owner:
             self._resume(row)
 
     def _resume(self, row: Row) -> None:
@@ -353,7 +353,7 @@ class WorkflowHost(Ownership):
                 self.refresh(run.id)
 
         told = "workflow_running" if waited else None
-        self._set(run, status, store.RUNNING, told, unparked)
+        self._set(run, status, owners.RUNNING, told, unparked)
 
     def _set(
         self, run: Run, status: str, due: int, told: str | None, then: Callable[[bool], object]
