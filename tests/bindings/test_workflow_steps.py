@@ -433,6 +433,29 @@ async def test_an_event_is_noticed_at_whatever_moment_it_comes(state: bunflare.S
         assert (await instance.wait(5)).output == turns
 
 
+async def test_a_log_that_knows_nothing_of_tasks_is_followed_by_the_counts(
+    state: bunflare.State, clock: ManualClock
+) -> None:
+    ran: list[str] = []
+
+    async def run(event: Any, step: Any) -> Any:
+        async def lane(name: str) -> str:
+            given = await step.do(name, lambda: ran.append(name) or name)  # type: ignore[func-returns-value]
+            await step.sleep("nap", 5)
+            return str(given)
+
+        return list(await asyncio.gather(lane("a"), lane("b"), lane("c")))
+
+    instance = await workflow(state, run).create("a")
+    await clock.advance(seconds=1)
+    forget_runs(state)
+    # As an import from another program leaves it.
+    await state.database.write(lambda tx: tx.run("UPDATE bunflare_workflow_log SET place = NULL"))
+    await clock.advance(minutes=1)
+    assert (await instance.wait(5)).output == ["a", "b", "c"]
+    assert sorted(ran) == ["a", "b", "c"]
+
+
 async def test_a_delay_without_end_is_a_year(state: bunflare.State, clock: ManualClock) -> None:
     async def run(event: Any, step: Any) -> Any:
         def fail(ctx: Any) -> int:

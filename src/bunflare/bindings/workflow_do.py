@@ -156,6 +156,8 @@ async def _usual(run: Run, use: Use, callback: Callable[..., Any]) -> Any:
         except Exception as error:
             failed = error
         else:
+            if run.over:
+                raise CancelledError
             try:
                 kept = await run.host.journal.add(
                     run.entry("step_completed", use, 1, started, clock.now(), None, text)

@@ -163,7 +163,7 @@ class Run:
 
     async def _main(self) -> None:
         error: Exception
-        self.scope.task = self.task
+        self.task = self.scope.task = asyncio.current_task()
         current.set(self.scope)
         try:
             output = self._call()
@@ -288,7 +288,9 @@ class Run:
         self.host.quietly(self.host.journal.add(self.entry(kind, at=self.clock.now())))
 
     async def record(self, entry: tuple[object, ...]) -> None:
-        """Add to the log."""
+        """Add to the log, unless somebody else goes on by now."""
+        if self.over:
+            raise asyncio.CancelledError
         await self._written(self.host.journal.add(entry))
 
     async def write(self, verb: Callable[..., T | None], *args: object) -> T:
