@@ -44,7 +44,7 @@ async def test_killed_again_and_again_workflows_end_as_if_nothing_had_happened(
                 status = await (await work.get(f"w{number}")).status()
                 assert (status.status, status.output) == ("complete", expected(number))
             assert state.database.view.all("SELECT * FROM bunflare_workflow_events") == []
-    assert killed >= 25
+    assert killed >= (1_000 if LONG else 25)
 
 
 _RUNNER = """

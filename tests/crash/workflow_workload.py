@@ -21,6 +21,8 @@ from typing import Any
 import bunflare
 
 INSTANCES = 12
+# How often tasks that run side by side use one name.
+LANES = {"d": 3, "e": 1, "f": 2}
 
 
 def expected(number: int) -> Any:
@@ -30,6 +32,7 @@ def expected(number: int) -> Any:
         "flaky": 3,
         "nested": [number, "inner"],
         "side": [[f"{lane}{at}" for at in range(2)] for lane in "abc"],
+        "same": [[f"{lane}{at}" for at in range(uses)] for lane, uses in LANES.items()],
         "event": number,
         "caught": "refused",
     }
@@ -76,6 +79,12 @@ class Work(bunflare.WorkflowEntrypoint):
             return got
 
         found["side"] = list(await asyncio.gather(*[lane(name) for name in "abc"]))
+
+        async def same(name: str, uses: int) -> list[str]:
+            return [await act("same", f"{name}{at}") for at in range(uses)]
+
+        lanes = [same(name, uses) for name, uses in LANES.items()]
+        found["same"] = list(await asyncio.gather(*lanes))
         waited = await step.wait_for_event("news", "news", timeout="1 hour")
         found["event"] = waited.payload
 
