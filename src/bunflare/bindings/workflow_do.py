@@ -7,6 +7,7 @@ from asyncio import CancelledError, current_task
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from inspect import isawaitable
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import (
@@ -70,7 +71,7 @@ def do(
         run.too_many_steps()
     use = next_use(run, "do", name)
     if run.replay is None and use.parent is None and rollback is None:
-        if config is USUAL and run.modifiers is None:
+        if config is USUAL and run.modifiers is None and callback.__class__ is FunctionType:
             return _usual(run, use, callback)
         return attempts(run, use, config, callback, None, _STEP)
     return _do(run, use, config, callback, rollback, rollback_config)
@@ -126,7 +127,7 @@ def _names(run: Run, callback: Callable[..., Any]) -> Mapping[str, Any]:
     return {**run.host.names, **getattr(function, "__globals__", {})}
 
 
-async def _usual(run: Run, use: Use, callback: Callable[..., Any]) -> Any:
+async def _usual(run: Run, use: Use, callback: FunctionType) -> Any:
     """`attempts` as it is nearly always: the first one succeeds."""
     task = current_task(run.host.loop)
     if task is not run.task:
@@ -141,7 +142,7 @@ async def _usual(run: Run, use: Use, callback: Callable[..., Any]) -> Any:
         started = clock.now()
         try:
             told = None
-            if wants_context(callback):
+            if callback.__code__.co_argcount and wants_context(callback):
                 told = run.host.shown(context_of(use, 1, USUAL))
             use.attempted(task)
             token = current.set(use)

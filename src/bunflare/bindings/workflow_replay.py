@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import WorkflowChangedError
+from .workflow_scope import slot_of
 
 if TYPE_CHECKING:
     from ..store.connection import Row
@@ -146,7 +147,7 @@ class Replay:
                 record.attempts = row[5] or 0
             if parent is None:
                 self._placed = self._placed or row[11] is not None
-                self.taken.setdefault(f"{kind}:{row[2]}", set()).add(row[3])
+                self.taken.setdefault(slot_of(kind, row[2]), set()).add(row[3])
 
     @property
     def done(self) -> bool:
@@ -164,7 +165,7 @@ class Replay:
         self._unasked.discard(key)
         record = self._records.get(key)
         if record is None:
-            taken = self.taken.setdefault(f"{kind}:{use.name}", set())
+            taken = self.taken.setdefault(slot_of(kind, use.name), set())
             while use.count in taken:
                 use.count += 1
             taken.add(use.count)

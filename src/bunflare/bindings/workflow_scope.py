@@ -22,18 +22,19 @@ if TYPE_CHECKING:
 class Use:
     """One use of a name."""
 
-    __slots__ = ("_scope", "_task", "count", "key", "name", "parent", "place")
+    __slots__ = ("_kind", "_scope", "_task", "_token", "count", "name", "parent", "place")
 
     def __init__(
         self,
-        key: str,
+        kind: str,
+        token: int | str,
         name: str,
         count: int,
         parent: str | None = None,
         place: str | None = None,
     ) -> None:
-        #: What it is in the log of its scope: ``do:1:name``.
-        self.key = key
+        self._kind = kind
+        self._token = token
         self.name = name
         #: How often the name has been used, by all tasks.
         self.count = count
@@ -41,6 +42,11 @@ class Use:
         self.parent = parent
         #: Where it was used, if the count does not tell.
         self.place = place
+
+    @property
+    def key(self) -> str:
+        """What it is in the log of its scope: ``do:1:name``."""
+        return f"{self._kind}:{self._token}:{self.name}"
 
     def attempted(self, task: asyncio.Task[Any] | None) -> None:
         """The step's callback is about to be called in a task."""
@@ -60,8 +66,12 @@ class Use:
 
     def rollback(self) -> Use:
         """The undoing of a step."""
-        key = f"rollback:{self.key.partition(':')[2]}"
-        return Use(key, self.name, self.count, self.parent, self.place)
+        return Use("rollback", self._token, self.name, self.count, self.parent, self.place)
+
+
+def slot_of(kind: str, name: str) -> str:
+    """What uses of a name are counted by; no name has such a character."""
+    return name if kind == "do" else f"\0{kind}:{name}"
 
 
 class Scope:
@@ -90,15 +100,15 @@ class Scope:
 
     def use(self, kind: str, name: str) -> Use:
         """Count one more use of a name, of a step of this kind."""
-        slot = f"{kind}:{name}"
+        slot = name if kind == "do" else slot_of(kind, name)
         counts, used = self._counts, self._used
         own = counts[slot] = counts.get(slot, 0) + 1
         if used is counts:
-            return Use(f"{kind}:{own}:{name}", name, own, self._path, None)
+            return Use(kind, own, name, own, self._path)
         count = used[slot] = used.get(slot, 0) + 1
         place = f"{self._lane}{own}"
         told = None if place == str(count) else place
-        return Use(f"{kind}:{place}:{name}", name, count, self._path, told)
+        return Use(kind, place, name, count, self._path, told)
 
     def reserve(self, taken: Mapping[str, set[int]]) -> None:
         """Give no numbers again that were given in an earlier run."""
