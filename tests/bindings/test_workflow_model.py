@@ -154,6 +154,18 @@ class Runner:
     program=(Gather(((Nested("a", ()), Step("a", 1)), (Step("a", 0),))),),
     chance=0,
 )
+# Two tasks go on from what came to the disk at once, one sooner than the other.
+@example(
+    program=(
+        Gather(
+            (
+                (Gather(((Gather(((Step("a", 1),),)),),)), Step("b", 0), Sleep("c", 5)),
+                (Gather(((Step("a", 1),),)), Sleep("b", 1), Step("c", 0)),
+            )
+        ),
+    ),
+    chance=7,
+)
 # An event comes while it is being looked for.
 @example(program=(Nested("a", (Wait("x", True), Wait("x", True))),) * 2, chance=2)
 def test_a_program_ends_as_the_model_says(

@@ -169,6 +169,8 @@ async def _usual(run: Run, use: Use, callback: FunctionType) -> Any:
             if not kept:
                 run.drop()
                 raise CancelledError
+            if run.turns.branched:
+                await run.handed()
             return value if plain else _given(run, use, text)
         due = await _failed(run, use, 1, started, USUAL, failed, _STEP, callback)
     finally:
@@ -236,6 +238,8 @@ async def attempts(
                 await run.record(
                     run.entry(kinds[0], use, attempt, started, now, None, text, about(config))
                 )
+                if run.turns.branched and use.parent is None:
+                    await run.handed()
                 return value if value.__class__ in _COPIED else _given(run, use, text)
             waiting = await _failed(run, use, attempt, started, config, error, kinds, callback)
         finally:
@@ -276,6 +280,8 @@ async def _failed(
     kind = kinds[2] if final else kinds[1]
     await run.record(run.entry(kind, use, attempt, started, now, due, text, about(config)))
     if final:
+        if run.turns.branched and use.parent is None:
+            await run.handed()
         raise revive(text, _names(run, callback)) from error
     return due if pause else None
 

@@ -93,7 +93,7 @@ class WorkflowHost(Ownership):
         #: New instances.
         self.created = Gatherer[tuple[Any, ...], list[str | None]](database, create_all)
         #: What the runs of a turn add to their logs, and their ends.
-        self.journal = Gatherer[log.Entry, bool](database, log.record_all)
+        self.journal = Gatherer[log.Entry | log.Awaited, Any](database, log.write_all)
         self.ends = Gatherer[tuple[Any, ...], bool](database, store.finish_all)
         self._env = env
         self._timer = timer

@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING
 
 from ..errors import WorkflowChangedError
 from .workflow_scope import slot_of
+from .workflow_turns import REST
 
 if TYPE_CHECKING:
     from ..store.connection import Row
     from .workflow_scope import Use
 
-# Turns of the event loop in which code that only waits for steps has asked for its next one.
-_TURNS = 12
 # What code of several tasks, which may wait for other things too, may take for that, in seconds.
 _PATIENCE = 30.0
 
@@ -203,7 +202,7 @@ class Replay:
         """See to it that something moves."""
         if not self._looking:
             self._looking = True
-            asyncio.get_running_loop().call_soon(self._turn, _TURNS, self._progress, True)
+            asyncio.get_running_loop().call_soon(self._turn, REST, self._progress, True)
 
     def _turn(self, turns: int, progress: int, patient: bool) -> None:
         if self.done or not (self._held or self._asking):
@@ -211,7 +210,7 @@ class Replay:
             return
         loop = asyncio.get_running_loop()
         if progress != self._progress:
-            loop.call_soon(self._turn, _TURNS, self._progress, True)
+            loop.call_soon(self._turn, REST, self._progress, True)
         elif turns:
             loop.call_soon(self._turn, turns - 1, progress, patient)
         elif self.parallel and patient:
@@ -233,10 +232,13 @@ class Replay:
 
     async def ended(self) -> None:
         """The code has returned. Raises `WorkflowChangedError` if there was more in the log."""
-        for _ in range(_TURNS):
+        quiet = 0
+        while quiet < 3 * REST:
+            progress = self._progress
             if self.done:
                 return
             await asyncio.sleep(0)
+            quiet = quiet + 1 if progress == self._progress else 0
         raise WorkflowChangedError(
             f"it ended without asking for {spoken(self._next())}, which had been recorded"
         )

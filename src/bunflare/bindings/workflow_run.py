@@ -31,6 +31,7 @@ from .workflow_options import payload
 from .workflow_replay import Record, Replay
 from .workflow_rollback import roll_back
 from .workflow_scope import Scope, current
+from .workflow_turns import Turns
 from .workflow_types import WorkflowCronSchedule, WorkflowEvent
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Run:
         *("_schedule", "active", "blocked", "clock", "database", "ending", "halted", "heard"),
         *("host", "id", "instance", "last", "modifiers", "nested", "number", "outdated", "over"),
         *("parked", "pausing", "replay", "rollbacks", "rolling", "row_parked", "scope", "steps"),
-        *("task", "tasks", "undone", "why"),
+        *("task", "tasks", "turns", "undone", "why"),
     )
 
     def __init__(
@@ -98,6 +99,7 @@ class Run:
         self.database = host.database
         self.clock = host.clock
         self.scope = Scope(None, None)
+        self.turns = Turns(host.loop)
         self.nested: dict[str, dict[str, Record]] = {}
         self.undone: dict[str, Record] = {}
         self.why: str | None = None
@@ -228,11 +230,23 @@ class Run:
             record = self.nested[use.parent].get(use.key) if use.parent in self.nested else None
         elif self.replay is not None:
             record = await self.replay.reach(use)
+            if self.turns.branched and record is not None and record.row is not None:
+                await self.handed()
         else:
             return None
         if record is not None:
             use.count = record.count
         return record
+
+    async def handed(self) -> None:
+        """Return when a result, which is on disk, may be given to the code (see `Turns`)."""
+        self.active += 1
+        try:
+            await self.turns.come()
+        finally:
+            self.active -= 1
+            if self.parked or self.halted:
+                self.consider()
 
     def join(self) -> None:
         """Steps are asked for in more than one task."""
@@ -296,6 +310,10 @@ class Run:
     async def write(self, verb: Callable[..., T | None], *args: object) -> T:
         """What a verb on the log gives; if that is nothing, the run is over."""
         return await self._written(self.database.submit(verb, *args))
+
+    async def look(self, awaited: log.Awaited) -> Any:
+        """What there is of an event."""
+        return await self._written(self.host.journal.add(awaited))
 
     async def _written(self, writing: Awaitable[T | None]) -> T:
         self.active += 1

@@ -88,6 +88,11 @@ class Scope:
         #: The uses in all tasks; the same thing while there is one.
         self._used = self._counts
 
+    @property
+    def outermost(self) -> bool:
+        """Whether it is within no step's callback."""
+        return self._path is None
+
     def branch(self, task: asyncio.Task[Any] | None) -> Scope:
         """The scope of a task that was begun within this one's."""
         if self._used is self._counts:
@@ -131,7 +136,10 @@ def use(run: Run, kind: str, name: str) -> Use:
         # None: in a task that was not begun by the code.
         scope = run.scope if scope is None else cast(Use, scope).within()
     task = asyncio.current_task(run.host.loop)
+    turns = run.turns
+    turns.progress += 1
     if scope.task is not task:
+        turns.branched = turns.branched or scope.outermost
         scope = scope.branch(task)
         current.set(scope)
     return scope.use(kind, name)

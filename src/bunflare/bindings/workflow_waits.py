@@ -34,6 +34,8 @@ async def sleep(run: Run, name: str, due: Callable[[int], int]) -> None:
         until = record.due
     await run.until(until, "sleep")
     await run.record(run.entry("sleep_completed", use, None, until, run.clock.now()))
+    if run.turns.branched and use.parent is None:
+        await run.handed()
 
 
 async def wait_for_event(run: Run, name: str, type: str, timeout: int) -> WorkflowStepEvent:
@@ -68,8 +70,10 @@ async def wait_for_event(run: Run, name: str, type: str, timeout: int) -> Workfl
         done = run.entry("wait_completed", use, at=now)[:-3]
         late = run.entry("wait_timed_out", use, at=now) if now >= due else None
         heard = run.heard
-        kind, text, at = await run.write(log.await_event, run.id, type, begun, done, late)
+        kind, text, at = await run.look(log.Awaited(run.id, type, begun, done, late))
         if kind is not None:
+            if run.turns.branched and use.parent is None:
+                await run.handed()
             return _event(kind, type, text, at, timeout)
         begun = None
         if run.heard == heard:

@@ -8,6 +8,8 @@ restarted, or deleted, in the middle of a step cannot write any more.
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 from .connection import ConstraintError, Row, SqliteError
 from .session import View
 from .transaction import Transaction
@@ -15,6 +17,20 @@ from .transaction import Transaction
 #: Instance, run, number, kind, name, count, parent, place, attempt, started_at, at, due, value and
 #: about.
 Entry = tuple[object, ...]
+
+
+class Awaited(NamedTuple):
+    """An event that a run looks for."""
+
+    instance: str
+    type: str
+    #: The entry that says that it is waited for from now on, at the first time.
+    begun: Entry | None
+    #: The entry for an event, without its end: due, value, about.
+    done: Entry
+    #: The entry for none in time, when the time is over.
+    late: Entry | None
+
 
 LOG = """
 CREATE TABLE IF NOT EXISTS bunflare_workflow_log (
@@ -121,6 +137,20 @@ def record_all(tx: Transaction, entries: list[Entry]) -> list[bool | Exception]:
     return told
 
 
+def write_all(tx: Transaction, items: list[Entry | Awaited]) -> list[Any]:
+    """Add entries and take events, in their order; of each, what `record` and `await_event` give
+    or raise."""
+    if not any(item.__class__ is Awaited for item in items):
+        return record_all(tx, items)
+    told: list[Any] = []
+    for item in items:
+        if isinstance(item, Awaited):
+            told.append(await_event(tx, item))
+        else:
+            told += record_all(tx, [item])
+    return told
+
+
 def _refused(tx: Transaction, entry: Entry, error: Exception) -> bool | Exception:
     """Why an entry was not taken, unless that concerns the others too."""
     if not isinstance(error, SqliteError):
@@ -153,22 +183,15 @@ def send(tx: Transaction, instance: str, type: str, payload: str | None, now: in
     tx.run(_SEND, (instance, type, payload, now))
 
 
-def await_event(
-    tx: Transaction,
-    instance: str,
-    type: str,
-    begun: Entry | None,
-    done: Entry,
-    late: Entry | None,
-) -> tuple[str | None, str | None, int] | None:
+def await_event(tx: Transaction, awaited: Awaited) -> tuple[str | None, str | None, int] | None:
     """Take the oldest event of a type: ``(kind, payload, at)``; no kind if there is none yet.
 
-    ``begun`` is the entry that says that it is waited for from now on, ``done`` the beginning of
-    the entry for an event, ``late`` the entry for none in time. None: the run is over.
+    None: the run is over.
     """
+    instance, wanted, begun, done, late = awaited
     if begun is not None and not record(tx, begun):
         return None
-    row = tx.one(_OLDEST, (instance, type))
+    row = tx.one(_OLDEST, (instance, wanted))
     if row is not None:
         number, payload, at = row
         if not record(tx, (*done, at, payload, None)):
