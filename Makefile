@@ -29,7 +29,8 @@ bench: $(VENV)/bench.stamp
 
 # Thousands of SIGKILLs, and minutes of many processes on one directory. Some 20 minutes.
 crash: $(VENV)/dev.stamp
-	BUNFLARE_CRASH=long $(BIN)/pytest tests/crash tests/runtime/test_files_example.py tests/runtime/test_thumbnails_example.py
+	BUNFLARE_CRASH=long $(BIN)/pytest tests/crash tests/bindings/test_workflow_model.py \
+		tests/runtime/test_files_example.py tests/runtime/test_thumbnails_example.py
 
 # What is generated from the code, and the site in site/, in which no link is dead.
 docs: $(VENV)/dev.stamp
