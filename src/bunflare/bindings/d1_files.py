@@ -35,11 +35,16 @@ def pending(file: D1File, directory: str | os.PathLike[str], table: str) -> list
     """The files of migrations that were not applied yet, in their order."""
     if not table or "\0" in table or table.lower().startswith(("_cf_", "sqlite_")):
         raise D1ValueError(f"{table!r} cannot name the table of migrations")
-    where = Path(directory)
-    if not where.is_dir():
-        raise D1Error(f"there is no directory of migrations at {where}")
+    found = migration_files(Path(directory))
     known = store.applied(file, table)
-    return [path for path in sorted(where.glob("*.sql")) if path.name not in known]
+    return [path for path in found if path.name not in known]
+
+
+def migration_files(directory: Path) -> list[Path]:
+    """All migrations, in their order."""
+    if not directory.is_dir():
+        raise D1Error(f"there is no directory of migrations at {directory}")
+    return sorted(directory.glob("*.sql"))
 
 
 async def export(

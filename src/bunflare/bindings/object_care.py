@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from ..store.layout import has_history
 from ..values import loads
 from . import object_ids as ids
 from .object_arguments import bounds, check_key, serialize
+from .object_limits import check_entry
 from .object_link import fire_alarm
 from .object_past import check_settings
 from .object_transaction import put_and_keep
@@ -58,9 +60,13 @@ class AlarmInfo:
 class ObjectCare:
     """The objects of a data directory, whatever their classes."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, key_value: AbstractSet[str] = frozenset()
+    ) -> None:
+        """``key_value`` names the classes with the smaller limits: see `key_value_classes`."""
         self._database = database
         self._clock = clock
+        self._key_value = key_value
 
     def namespaces(self) -> list[str]:
         return store.namespaces(self._database.view)
@@ -109,6 +115,9 @@ class ObjectCare:
         return store.get(self._database.view, namespace, digits, check_key(key))
 
     async def put(self, namespace: str, digits: str, key: str, value: Any) -> None:
+        """Store a value. Of a key or a value that is too large, raises what the object would."""
+        if namespace in self._key_value:
+            check_entry(key, value)
         await self._write(namespace, digits, check_key(key), serialize(key, value))
 
     async def delete(self, namespace: str, digits: str, key: str) -> None:

@@ -78,6 +78,11 @@ class R2Buckets:
             None if newest is None else from_iso(newest),
         )
 
+    def keys(self, name: str, prefix: str, limit: int) -> list[str]:
+        """The first keys of a bucket that begin with ``prefix``."""
+        found = store.list_objects(self._database.view, name, prefix, None, limit)
+        return [key for key, _ in found if key.startswith(prefix)]
+
     async def create(self, name: str) -> None:
         """Make an empty bucket, by the platform's rules for its name."""
         if _NAME.fullmatch(name) is None:

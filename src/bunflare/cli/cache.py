@@ -8,25 +8,33 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import CacheValueError
+from .names import completion
 from .place import Place, confirm, did_you_mean, on_state
-from .tables import show
+from .tables import JSON, show
 
 if TYPE_CHECKING:
     from ..bindings.cache_care import CacheCare
 
 _PREFIX = click.option("--prefix", default="", help="Only addresses that begin with it.")
-_CACHE = click.option("--cache", "name", help="Only this cache; the default one is `default`.")
-
-
-@click.group("cache")
-def command() -> None:
-    """List and purge cached responses."""
 
 
 def _care(place: Place) -> CacheCare:
     from ..bindings.cache_care import CacheCare
 
     return CacheCare(place.state.database, place.state.clock)
+
+
+_CACHE = click.option(
+    "--cache",
+    "name",
+    help="Only this cache; the default one is `default`.",
+    shell_complete=completion(None, lambda place: _care(place).names()),
+)
+
+
+@click.group("cache")
+def command() -> None:
+    """List and purge cached responses."""
 
 
 def _chosen(care: CacheCare, name: str | None) -> list[str]:
@@ -41,9 +49,9 @@ def _chosen(care: CacheCare, name: str | None) -> list[str]:
 @on_state(command, "list", reads=True)
 @_CACHE
 @_PREFIX
-@click.option("--json", "as_json", is_flag=True, help="As JSON; times are epoch milliseconds.")
+@JSON
 async def list_entries(place: Place, name: str | None, prefix: str, as_json: bool) -> None:
-    """The responses that are kept, by cache and address."""
+    """The responses that are kept, by cache and address. Of JSON, times are epoch milliseconds."""
     care = _care(place)
     rows = [
         {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import click
@@ -12,19 +13,43 @@ import click
 from ..bindings.object_past import DAYS, MEGABYTES
 from ..errors import DurableObjectError
 from ..values import dumps
-from .place import Place, did_you_mean, on_state
-from .tables import show
+from .names import completion
+from .place import Place, did_you_mean, group_options, on_state
+from .tables import ALWAYS_JSON, JSON, show
 
 if TYPE_CHECKING:
     from ..bindings.object_care import ObjectCare
 
-_json = click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+_MOST_OBJECTS = 1000
 
 
 def _care(place: Place) -> ObjectCare:
     from ..bindings.object_care import ObjectCare
+    from ..bindings.object_limits import key_value_classes
 
-    return ObjectCare(place.state.database, place.state.clock)
+    migrations = place.config.migrations if place.config is not None else ()
+    return ObjectCare(place.state.database, place.state.clock, key_value_classes(migrations))
+
+
+def _classes(place: Place) -> Iterator[str]:
+    for one in place.config.durable_objects.bindings if place.config else ():
+        yield one.class_name
+
+
+def _objects(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """Of the namespace that stands before: objects by their names, or else their digits."""
+
+    def names(place: Place) -> list[str]:
+        some = islice(_care(place).objects(context.params["namespace"]), _MOST_OBJECTS)
+        return [one.name or one.id for one in some]
+
+    return completion(None, names)(context, parameter, begun)
+
+
+_complete_namespace = completion(_classes, lambda place: _care(place).namespaces())
+_NAMESPACE = click.argument("namespace", shell_complete=_complete_namespace)
+_ANY_NAMESPACE = click.argument("namespace", required=False, shell_complete=_complete_namespace)
+_OBJECT = click.argument("object", shell_complete=_objects)
 
 
 def _known(place: Place, namespace: str) -> ObjectCare:
@@ -39,23 +64,17 @@ def _known(place: Place, namespace: str) -> ObjectCare:
 
 
 @click.group("do")
-@click.option(
-    "--persist-to",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The data directory; by default BUNFLARE_DIR, or .bunflare beside the wrangler file.",
-)
-@click.pass_context
-def command(context: click.Context, persist_to: Path | None) -> None:
+@group_options
+def command() -> None:
     """Look into Durable Objects: storage, SQL and alarms.
 
     A NAMESPACE is the name of a class; an OBJECT is given by its name or its 64 digits.
     """
-    context.obj = persist_to
 
 
 @on_state(command, "list", reads=True)
-@click.argument("namespace", required=False)
-@_json
+@_ANY_NAMESPACE
+@JSON
 async def list_objects(place: Place, namespace: str | None, as_json: bool) -> None:
     """The namespaces, or the objects of one."""
     if namespace is None:
@@ -75,10 +94,10 @@ def storage() -> None:
 
 
 @on_state(storage, "list", reads=True)
-@click.argument("namespace")
-@click.argument("object")
+@_NAMESPACE
+@_OBJECT
 @click.option("--prefix", help="Only keys that begin with it.")
-@_json
+@JSON
 async def storage_list(
     place: Place, namespace: str, object: str, prefix: str | None, as_json: bool
 ) -> None:
@@ -90,9 +109,10 @@ async def storage_list(
 
 
 @on_state(storage, "get", reads=True)
-@click.argument("namespace")
-@click.argument("object")
+@_NAMESPACE
+@_OBJECT
 @click.argument("key")
+@ALWAYS_JSON
 async def storage_get(place: Place, namespace: str, object: str, key: str) -> None:
     """The value of a key, as it is stored: JSON."""
     care = _known(place, namespace)
@@ -103,12 +123,15 @@ async def storage_get(place: Place, namespace: str, object: str, key: str) -> No
 
 
 @on_state(storage, "put", reads=True)
-@click.argument("namespace")
-@click.argument("object")
+@_NAMESPACE
+@_OBJECT
 @click.argument("key")
 @click.argument("value")
 async def storage_put(place: Place, namespace: str, object: str, key: str, value: str) -> None:
-    """Store a VALUE, which is JSON, under a key."""
+    """Store a VALUE, which is JSON, under a key.
+
+    Its class's limits count: they are smaller for those of `new_classes` in the wrangler file.
+    """
     try:
         decoded = json.loads(value)
     except ValueError as error:
@@ -118,8 +141,8 @@ async def storage_put(place: Place, namespace: str, object: str, key: str, value
 
 
 @on_state(storage, "delete", reads=True)
-@click.argument("namespace")
-@click.argument("object")
+@_NAMESPACE
+@_OBJECT
 @click.argument("key")
 async def storage_delete(place: Place, namespace: str, object: str, key: str) -> None:
     """Delete a key."""
@@ -128,10 +151,10 @@ async def storage_delete(place: Place, namespace: str, object: str, key: str) ->
 
 
 @on_state(command, "sql", reads=True)
-@click.argument("namespace")
-@click.argument("object")
+@_NAMESPACE
+@_OBJECT
 @click.argument("query")
-@_json
+@JSON
 async def sql(place: Place, namespace: str, object: str, query: str, as_json: bool) -> None:
     """Run statements on an object's tables, as one transaction."""
     care = _known(place, namespace)
@@ -165,8 +188,8 @@ def alarms() -> None:
 
 
 @on_state(alarms, "list", reads=True)
-@click.argument("namespace", required=False)
-@_json
+@_ANY_NAMESPACE
+@JSON
 async def alarms_list(place: Place, namespace: str | None, as_json: bool) -> None:
     """The alarms, the next first. Times are epoch milliseconds."""
     care = _care(place) if namespace is None else _known(place, namespace)
@@ -174,8 +197,8 @@ async def alarms_list(place: Place, namespace: str | None, as_json: bool) -> Non
 
 
 @on_state(alarms, "fire", reads=True)
-@click.argument("namespace")
-@click.argument("object")
+@_NAMESPACE
+@_OBJECT
 async def alarms_fire(place: Place, namespace: str, object: str) -> None:
     """Have the running Worker call the handler of an object's alarm now."""
     care = _known(place, namespace)

@@ -37,6 +37,12 @@ class Place:
         self._directory = directory
         self._state: State | None = None
 
+    def but(self, config: Path | None, environment: str | None, directory: Path | None) -> Place:
+        """The same with what is given."""
+        return Place(
+            config or self._config, environment or self.environment, directory or self._directory
+        )
+
     @property
     def chosen(self) -> bool:
         """Whether the wrangler file was named."""
@@ -76,6 +82,11 @@ class Place:
         from ..state import default_directory
 
         return self._directory or default_directory(self.root)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a state."""
+        return (self.directory / "data.sqlite").exists()
 
     @property
     def state(self) -> State:
@@ -137,6 +148,27 @@ _OPTIONS = (
 )
 
 
+def group_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a group take, before the command's name, the options that say which place is meant."""
+
+    @wraps(function)
+    def run(
+        config_file: Path | None, environment: str | None, persist_to: Path | None, **options: Any
+    ) -> Any:
+        click.get_current_context().obj = Place(config_file, environment, persist_to)
+        return function(**options)
+
+    wrapped: Callable[..., Any] = run
+    for option in reversed(_OPTIONS[:3]):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def group_place(context: click.Context) -> Place:
+    """The place that was said before the command's name."""
+    return context.obj if isinstance(context.obj, Place) else Place()
+
+
 def place_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a function that takes a `Place` first the options that say which."""
 
@@ -151,10 +183,8 @@ def place_options(function: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         if remote:
             raise click.UsageError("there is no --remote: bunflare keeps its state here")
-        # A group may take the directory before the command's name, too.
-        before = click.get_current_context().obj
-        directory = persist_to or (before if isinstance(before, Path) else None)
-        return function(Place(config_file, environment, directory), **options)
+        before = group_place(click.get_current_context())
+        return function(before.but(config_file, environment, persist_to), **options)
 
     wrapped: Callable[..., Any] = run
     for option in reversed(_OPTIONS):

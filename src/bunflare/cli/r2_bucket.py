@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +17,15 @@ from .r2_common import (
     PREFIX,
     bucket_of,
     buckets_of,
+    described,
     must_exist,
     name_of,
 )
-from .tables import show, show_json
+from .tables import JSON, show, show_json
 
 if TYPE_CHECKING:
     from ..bindings.r2_buckets import R2BucketInfo
     from ..bindings.r2_care import R2Check
-
-_JSON = click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 
 
 @click.group("bucket")
@@ -35,7 +35,7 @@ def bucket_group() -> None:
 
 @on_state(bucket_group, "list", reads=True)
 @JURISDICTION
-@_JSON
+@JSON
 async def list_buckets(place: Place, as_json: bool) -> None:
     """The buckets that hold something, were created, or stand in the wrangler file."""
     care = buckets_of(place)
@@ -69,7 +69,7 @@ def _created(found: R2BucketInfo) -> str | None:
 @on_state(bucket_group, "info", reads=True)
 @BUCKET
 @JURISDICTION
-@_JSON
+@JSON
 async def info(place: Place, bucket: str, as_json: bool) -> None:
     """How many objects a bucket holds, and how many bytes."""
     must_exist(place, bucket)
@@ -115,40 +115,53 @@ async def delete(place: Place, bucket: str, yes: bool) -> None:
 @on_state(bucket_group, "verify", reads=True)
 @BUCKET
 @click.option("--digests", is_flag=True, help="Read every file and compare its MD5.")
-async def verify(place: Place, bucket: str, digests: bool) -> None:
+@JSON
+async def verify(place: Place, bucket: str, digests: bool, as_json: bool) -> None:
     """Compare objects and files. The exit code is 1 if an object is not as it should be."""
     must_exist(place, bucket)
     with progress_bar(bucket) as progress:
         found = await bucket_of(place, bucket).check(digests, progress=progress)
-    _tell(found)
-    for name in found.strangers:
-        click.echo(f"stranger: {name}")
+    _tell(found, as_json)
     if found.problems:
         raise BunflareError(f"{len(found.problems)} objects are not as they should be")
 
 
 @on_state(bucket_group, "repair", reads=True)
 @BUCKET
-async def repair(place: Place, bucket: str) -> None:
-    """Put right what is safe: files that were moved, touched or changed, and what a crash left."""
+@JSON
+async def repair(place: Place, bucket: str, as_json: bool) -> None:
+    """Put right what is safe: files that were moved, touched or changed, and what a crash left.
+
+    What it tells is what it found.
+    """
     must_exist(place, bucket)
-    _tell(await bucket_of(place, bucket).repair())
+    _tell(await bucket_of(place, bucket).repair(), as_json)
     left = (await bucket_of(place, bucket).check()).problems
     if left:
         raise BunflareError(f"{len(left)} objects cannot be repaired: put or delete them")
 
 
-def _tell(found: R2Check) -> None:
+def _tell(found: R2Check, as_json: bool) -> None:
+    if as_json:
+        show_json(asdict(found))
+        return
     click.echo(f"{found.objects} objects, {found.size} bytes")
     for problem in found.problems:
         click.echo(f"{problem.kind}: {problem.key}: {problem.detail}")
+    for name in found.strangers:
+        click.echo(f"stranger: {name}")
 
 
 @on_state(bucket_group, "adopt")
 @BUCKET
 @PREFIX
-async def adopt(place: Place, bucket: str, prefix: str) -> None:
+@JSON
+async def adopt(place: Place, bucket: str, prefix: str, as_json: bool) -> None:
     """Make objects of the files that were put into r2/BUCKET/ by hand."""
     must_exist(place, bucket)
-    for found in await bucket_of(place, bucket).adopt(prefix):
-        click.echo(f"{found.size:>12}  {found.key}")
+    found = await bucket_of(place, bucket).adopt(prefix)
+    if as_json:
+        show_json([described(one) for one in found])
+        return
+    for one in found:
+        click.echo(f"{one.size:>12}  {one.key}")

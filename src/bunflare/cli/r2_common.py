@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from ..errors import BunflareError
+from .names import completion
 from .place import Place, did_you_mean
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from ..bindings.r2 import R2Bucket
     from ..bindings.r2_buckets import R2Buckets
     from ..bindings.r2_objects import R2Object
+
+
+_MOST_KEYS = 100
 
 
 class ObjectPath(click.ParamType[tuple[str, str]]):
     """``BUCKET/KEY``."""
 
     name = "bucket/key"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        bucket, slash, begun = incomplete.partition("/")
+        if not slash:
+            return [CompletionItem(f"{one}/") for one in _complete_bucket(ctx, param, bucket)]
+
+        def keys(place: Place) -> list[str]:
+            return buckets_of(place).keys(name_of(place, bucket), begun, _MOST_KEYS)
+
+        found = completion(None, keys)(ctx, param, begun)
+        return [CompletionItem(f"{bucket}/{key}") for key in found]
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -29,8 +51,15 @@ class ObjectPath(click.ParamType[tuple[str, str]]):
         return bucket, key
 
 
+def _declared(place: Place) -> Iterator[str]:
+    for one in place.config.r2_buckets if place.config else ():
+        yield from (one.binding, one.bucket)
+
+
+_complete_bucket = completion(_declared, lambda place: buckets_of(place).names())
+
 OBJECT = click.argument("path", metavar="BUCKET/KEY", type=ObjectPath())
-BUCKET = click.argument("bucket")
+BUCKET = click.argument("bucket", shell_complete=_complete_bucket)
 PREFIX = click.option("--prefix", default="", help="Only keys that begin with this.")
 JURISDICTION = click.option("--jurisdiction", "-J", hidden=True, expose_value=False)
 

@@ -27,6 +27,7 @@ from .r2_common import (
     must_exist,
     name_of,
 )
+from .tables import ALWAYS_JSON, show_json
 
 _BLOCK = 1024 * 1024
 
@@ -130,13 +131,14 @@ async def get_object(place: Place, path: tuple[str, str], file: Path | None, pip
 
 @on_state(object_group, "head", reads=True)
 @OBJECT
+@ALWAYS_JSON
 async def head_object(place: Place, path: tuple[str, str]) -> None:
     """Print an object's metadata as JSON."""
     bucket, key = path
     found = await bucket_of(place, bucket).head(key)
     if found is None:
         missing(place, bucket, key)
-    click.echo(json.dumps(described(found), indent=2, ensure_ascii=False))
+    show_json(described(found))
 
 
 @on_state(object_group, "delete", reads=True)
@@ -180,7 +182,7 @@ async def copy_object(place: Place, source: tuple[str, str], target: tuple[str, 
 @PREFIX
 @click.option("--delimiter", help="Tell what keys share up to this once.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many; by default all.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each line.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object on each line.")
 async def list_objects(
     place: Place,
     bucket: str,

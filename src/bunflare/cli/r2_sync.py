@@ -18,6 +18,7 @@ from .progress import progress_bar
 from .r2_common import bucket_of, must_exist
 from .r2_object import object_group
 from .r2_transfer import do_all, download, files_of, is_path, objects_of, refuse
+from .tables import JSON, show_json
 
 if TYPE_CHECKING:
     from ..bindings.r2 import R2Bucket
@@ -67,7 +68,10 @@ def _md5(path: Path) -> str:
 @click.argument("target")
 @click.option("--delete", is_flag=True, help="Also remove what the source does not have.")
 @click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
-async def sync(place: Place, source: str, target: str, delete: bool, dry_run: bool) -> None:
+@JSON
+async def sync(
+    place: Place, source: str, target: str, delete: bool, dry_run: bool, as_json: bool
+) -> None:
     """Bring TARGET to what SOURCE is, by transferring only what changed.
 
     One of them is a folder, the other r2:BUCKET or r2:BUCKET/PREFIX.
@@ -88,7 +92,7 @@ async def sync(place: Place, source: str, target: str, delete: bool, dry_run: bo
         async for one in objects_of(bucket_of(place, bucket), prefix)
     }
     sides = _Sides(bucket_of(place, bucket), prefix, folder, files, objects)
-    await (_Up if up else _Down)(sides).run(delete, dry_run)
+    await (_Up if up else _Down)(sides).run(delete, dry_run, as_json)
 
 
 class _Sync:
@@ -109,7 +113,7 @@ class _Sync:
     async def delete(self, names: list[str]) -> None:
         raise NotImplementedError
 
-    async def run(self, delete: bool, dry_run: bool) -> None:
+    async def run(self, delete: bool, dry_run: bool, as_json: bool) -> None:
         names, extra = self.names()
         changed = []
         with progress_bar("comparing", "items") as progress:
@@ -118,21 +122,24 @@ class _Sync:
                 if not both or not await self.sides.same(name):
                     changed.append(name)
                 progress(number, len(names))
-        for name in changed:
-            click.echo(f"{self.word} {name}")
-        for name in extra if delete else ():
-            click.echo(f"delete {name}")
+        going = extra if delete else []
+        if as_json:
+            show_json({self.word: changed, "delete": going, "unchanged": len(names) - len(changed)})
+        else:
+            for word, some in ((self.word, changed), ("delete", going)):
+                for name in some:
+                    click.echo(f"{word} {name}")
         failures = []
         if not dry_run:
             failures = await do_all(f"{len(changed)} files", self.transfer, changed)
             # What was there is only removed once the new is.
-            if delete and not failures:
-                await self.delete(extra)
+            if not failures:
+                await self.delete(going)
         would = "would be " if dry_run else ""
         click.echo(
             f"{len(changed) - len(failures)} {would}transferred, "
             f"{len(names) - len(changed)} unchanged, "
-            f"{len(extra) if delete and not failures else 0} {would}deleted",
+            f"{0 if failures else len(going)} {would}deleted",
             err=True,
         )
         refuse(failures)

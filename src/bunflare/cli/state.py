@@ -6,7 +6,7 @@ Other modules may add commands of their own to the group, `command`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,14 +15,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import BunflareError
+from .names import completion
 from .place import Place, check_directory, confirm, on_state, place_options
 from .progress import progress_bar
-from .tables import is_terminal, show, show_json
+from .tables import JSON, is_terminal, show, show_json
 
 if TYPE_CHECKING:
     from ..store.checks import Problem
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+def _kept(place: Place) -> Iterator[str]:
+    for one in (place.directory / "snapshots").glob("[!.]*"):
+        yield one.name
+
+
+_snapshots = completion(_kept, None)
+_SNAPSHOT = click.argument("name", shell_complete=_snapshots)
 
 
 @click.group("state")
@@ -55,7 +63,7 @@ def told_size(size: int | None) -> str:
 
 
 @state_command("info")
-@json_option
+@JSON
 async def info(place: Place, as_json: bool) -> None:
     """Print counts, sizes and times of everything, by system and name."""
     found = await place.state.info()
@@ -94,7 +102,7 @@ def _tell(problem: Problem) -> str:
 @state_command("check")
 @click.option("--no-digests", is_flag=True, help="Do not read the objects of R2.")
 @click.option("--full", is_flag=True, help="Compare every index entry with its row: slow.")
-@json_option
+@JSON
 async def check(place: Place, no_digests: bool, full: bool, as_json: bool) -> None:
     """Hold everything against everything. The exit code is 1 if something is wrong."""
     found = await place.state.check(digests=not no_digests, full=full)
@@ -113,7 +121,7 @@ async def check(place: Place, no_digests: bool, full: bool, as_json: bool) -> No
 
 @state_command("repair")
 @click.option("--full", is_flag=True, help="Compare every index entry with its row: slow.")
-@json_option
+@JSON
 async def repair(place: Place, full: bool, as_json: bool) -> None:
     """Mend what can be mended. The exit code is 1 if something is left."""
     done = await place.state.repair(full=full)
@@ -134,7 +142,7 @@ async def repair(place: Place, full: bool, as_json: bool) -> None:
 @state_command("backup")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
-@json_option
+@JSON
 async def backup(place: Place, file: Path, force: bool, as_json: bool) -> None:
     """Write everything of one moment to FILE, while others go on writing.
 
@@ -154,7 +162,7 @@ async def backup(place: Place, file: Path, force: bool, as_json: bool) -> None:
 @place_options
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--replace", is_flag=True, help="Replace the state that is there.")
-@json_option
+@JSON
 def restore(place: Place, file: Path, replace: bool, as_json: bool) -> None:
     """Make the data directory of a backup, in one step. Its snapshots stay."""
     from ..bindings.care import restore
@@ -175,14 +183,18 @@ def snapshot() -> None:
 
 @state_command("create", snapshot)
 @click.argument("name")
-async def create_snapshot(place: Place, name: str) -> None:
+@JSON
+async def create_snapshot(place: Place, name: str, as_json: bool) -> None:
     """Keep this moment as NAME."""
     made = await place.state.snapshot(name)
-    click.echo(f"{made.name}: {told_size(made.size)}")
+    if as_json:
+        show_json(asdict(made))
+    else:
+        click.echo(f"{made.name}: {told_size(made.size)}")
 
 
 @state_command("list", snapshot)
-@json_option
+@JSON
 async def list_snapshots(place: Place, as_json: bool) -> None:
     """The moments that are kept."""
     found = await place.state.snapshots()
@@ -197,7 +209,7 @@ async def list_snapshots(place: Place, as_json: bool) -> None:
 
 
 @state_command("drop", snapshot)
-@click.argument("name")
+@_SNAPSHOT
 async def drop_snapshot(place: Place, name: str) -> None:
     """Forget a moment."""
     await place.state.drop_snapshot(name)
@@ -205,7 +217,7 @@ async def drop_snapshot(place: Place, name: str) -> None:
 
 @snapshot.command("restore")
 @place_options
-@click.argument("name")
+@_SNAPSHOT
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 def restore_snapshot(place: Place, name: str, yes: bool) -> None:
     """Go back to NAME, in one step. What is there now is lost, but for what has a name."""
@@ -215,22 +227,27 @@ def restore_snapshot(place: Place, name: str, yes: bool) -> None:
     check_directory(path, reads=True)
     confirm(f"What was written to {path} since then is lost, unless a snapshot has it. Go on?", yes)
     done = go_back(name, path)
-    click.echo(f"{path} is as it was at {told_time(done.at)}")
+    click.echo(f"{path} is as it was at {told_time(done.at)}", err=True)
 
 
 @state_command("branch")
 @click.argument("target", type=click.Path(path_type=Path))
-@click.option("--from", "name", help="A snapshot; by default the present moment.")
+@click.option(
+    "--from",
+    "name",
+    help="A snapshot; by default the present moment.",
+    shell_complete=_snapshots,
+)
 async def branch(place: Place, target: Path, name: str | None) -> None:
     """Make another data directory, TARGET, of a snapshot or of the present moment."""
     await place.state.branch(target, name)
-    click.echo(f"{target} was made")
+    click.echo(f"{target} was made", err=True)
 
 
 @state_command("diff")
-@click.argument("old")
-@click.argument("new", required=False)
-@json_option
+@click.argument("old", shell_complete=_snapshots)
+@click.argument("new", required=False, shell_complete=_snapshots)
+@JSON
 async def diff(place: Place, old: str, new: str | None, as_json: bool) -> None:
     """Print what has changed since the snapshot OLD: until the snapshot NEW, or now.
 
@@ -261,7 +278,7 @@ async def diff(place: Place, old: str, new: str | None, as_json: bool) -> None:
     type=click.IntRange(0),
     help="Also drop all snapshots but so many of the newest.",
 )
-@json_option
+@JSON
 async def prune(place: Place, days: float | None, keep: int | None, as_json: bool) -> None:
     """Remove what has expired, what killed programs have left, and old snapshots."""
     done = await place.state.prune(
@@ -279,7 +296,7 @@ async def prune(place: Place, days: float | None, keep: int | None, as_json: boo
 
 
 @state_command("vacuum")
-@json_option
+@JSON
 async def vacuum(place: Place, as_json: bool) -> None:
     """Give back the space of what was deleted."""
     done = await place.state.vacuum()
@@ -300,7 +317,7 @@ async def vacuum(place: Place, as_json: bool) -> None:
 @click.option("--system", help="Only changes of this system.")
 @click.option("--name", help="Only changes of this namespace, bucket, queue, …")
 @click.option("--off", is_flag=True, help="Switch the change log off, and end.")
-@json_option
+@JSON
 async def watch(
     place: Place,
     after: int | None,

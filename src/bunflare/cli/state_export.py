@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +14,17 @@ from urllib.parse import quote
 import click
 
 from ..errors import BunflareError
+from .d1_common import care as databases
 from .place import Place, on_state
 from .progress import Progress, progress_bar
 from .r2_common import described
 from .r2_transfer import download, is_path, objects_of
+from .tables import JSON, show_json
 
 if TYPE_CHECKING:
     from ..bindings.kv import KVNamespace
 
+_Tell = Callable[[Path, int, str], None]
 _SYSTEMS = ("kv", "d1", "r2")
 
 
@@ -30,7 +33,8 @@ _SYSTEMS = ("kv", "d1", "r2")
 @click.option(
     "--only", multiple=True, type=click.Choice(_SYSTEMS), help="Only this; may be repeated."
 )
-async def export_command(place: Place, folder: Path, only: tuple[str, ...]) -> None:
+@JSON
+async def export_command(place: Place, folder: Path, only: tuple[str, ...], as_json: bool) -> None:
     """Write KV, D1 and R2 into FOLDER, which is new or empty, as wrangler takes them.
 
     kv/NAMESPACE.json is for `kv bulk put`, d1/DATABASE.sql for `d1 execute --file`, and
@@ -41,12 +45,21 @@ async def export_command(place: Place, folder: Path, only: tuple[str, ...]) -> N
         raise BunflareError(f"{folder} is not empty")
     folder.mkdir(parents=True, exist_ok=True)
     wanted = only or _SYSTEMS
+    written: list[dict[str, Any]] = []
+
+    def tell(path: Path, count: int, what: str) -> None:
+        written.append({"path": str(path), what: count})
+        if not as_json:
+            click.echo(f"{path}: {count} {what}")
+
     if "kv" in wanted:
-        await _kv(place, folder / "kv")
+        await _kv(place, folder / "kv", tell)
     if "d1" in wanted:
-        await _d1(place, folder / "d1")
+        await _d1(place, folder / "d1", tell)
     if "r2" in wanted:
-        await _r2(place, folder)
+        await _r2(place, folder, tell)
+    if as_json:
+        show_json(written)
     left = sorted(
         {one.system for one in (await place.state.info()).figures if one.count} - set(_SYSTEMS)
     )
@@ -63,7 +76,7 @@ def _file_name(name: str) -> str:
     return quote(name, safe=" @+=,()!~'") if name.strip(".") else name.replace(".", "%2E")
 
 
-async def _kv(place: Place, folder: Path) -> None:
+async def _kv(place: Place, folder: Path, tell: _Tell) -> None:
     from ..bindings.kv_care import KVCare
 
     for one in KVCare(place.state.database, place.state.clock).namespaces():
@@ -79,7 +92,7 @@ async def _kv(place: Place, folder: Path) -> None:
                 if count % 1000 == 0:
                     progress(count, None)
             file.write("[]\n" if lead == "[\n" else "\n]\n")
-        click.echo(f"{path}: {count} keys")
+        tell(path, count, "keys")
 
 
 async def _entries(kv: KVNamespace) -> AsyncIterator[dict[str, Any]]:
@@ -99,22 +112,20 @@ async def _entries(kv: KVNamespace) -> AsyncIterator[dict[str, Any]]:
         yield entry
 
 
-async def _d1(place: Place, folder: Path) -> None:
-    for database in sorted((place.state.directory / "d1").glob("*.sqlite")):
-        if database.name.startswith("."):
-            continue
+async def _d1(place: Place, folder: Path, tell: _Tell) -> None:
+    for name in databases(place).sizes():
         folder.mkdir(exist_ok=True)
-        path = folder / f"{database.stem}.sql"
+        path = folder / f"{name}.sql"
         with progress_bar(path.name, "items") as progress:
-            await place.state.d1(database.stem).export_sql(path, progress=partial(_rows, progress))
-        click.echo(f"{path}: {path.stat().st_size} bytes")
+            await place.state.d1(name).export_sql(path, progress=partial(_rows, progress))
+        tell(path, path.stat().st_size, "bytes")
 
 
 def _rows(progress: Progress, done: int) -> None:
     progress(done, None)
 
 
-async def _r2(place: Place, folder: Path) -> None:
+async def _r2(place: Place, folder: Path, tell: _Tell) -> None:
     from ..bindings.r2_buckets import R2Buckets
 
     care = R2Buckets(place.state.database, place.state.clock)
@@ -133,7 +144,7 @@ async def _r2(place: Place, folder: Path) -> None:
         (folder / "r2" / f"{_file_name(name)}.json").write_text(
             json.dumps(listed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
-        click.echo(f"{target}: {len(listed)} objects")
+        tell(target, len(listed), "objects")
 
 
 async def _object(bucket: Any, key: str, target: Path) -> Path:

@@ -11,7 +11,7 @@ import click
 from ..errors import DirectoryError
 from .place import Place, place_options
 from .progress import progress_bar
-from .tables import show, show_json, styled
+from .tables import JSON, show, show_json, styled
 
 if TYPE_CHECKING:
     from ..bindings.imports import ImportReport
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="What is there already stays, and is listed; by default nothing is imported then.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@JSON
 @place_options
 def import_command(place: Place, source: Path, keep: bool, as_json: bool) -> None:
     """Take over the state in PATH: wrangler's, lopata's, or another .bunflare.

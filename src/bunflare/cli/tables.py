@@ -9,6 +9,13 @@ from typing import Any
 
 import click
 
+#: Every command that prints something takes it.
+JSON = click.option("--json", "as_json", is_flag=True, help="As JSON, also on a terminal.")
+#: Of a command that prints JSON in any case.
+ALWAYS_JSON = click.option(
+    "--json", is_flag=True, expose_value=False, help="It is JSON without this, too."
+)
+
 # Only a terminal has an edge: what goes into a pipe is not shortened.
 _WIDEST = 60
 

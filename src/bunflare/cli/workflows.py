@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .place import Place, on_state
-from .tables import show, show_json, styled
+from ..errors import WorkflowError
+from .names import completion
+from .place import Place, confirm, did_you_mean, on_state
+from .tables import JSON, show, show_json, styled
 
 if TYPE_CHECKING:
     from ..bindings.workflow_care import InstanceHistory, StepInfo, WorkflowCare
     from ..bindings.workflows import WorkflowInstance
 
-_json = click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 _STATUSES = (
     *("queued", "running", "paused", "errored", "terminated", "complete"),
     *("waiting", "waitingForPause", "rollingBack"),
 )
+_ALIVE = ("queued", "running", "paused", "waiting", "waitingForPause")
+_BATCH = 100
 
 
 def _pages(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,8 +40,8 @@ def _pages(function: Callable[..., Any]) -> Callable[..., Any]:
 def command() -> None:
     """Workflows and their instances: trigger, look into, pause, restart.
 
-    What is asked for is done by the process that runs the workflow, `bunflare dev` say, at once or
-    when it is there.
+    NAME is that of a workflow, or of its binding in the wrangler file. What is asked for is done by
+    the process that runs the workflow, `bunflare dev` say, at once or when it is there.
     """
 
 
@@ -53,9 +56,52 @@ def _care(place: Place) -> WorkflowCare:
     return WorkflowCare(place.state.database)
 
 
+def _declared(place: Place) -> Iterator[str]:
+    for one in place.config.workflows if place.config else ():
+        yield from (one.name, one.binding)
+
+
+def _stored(place: Place) -> Iterator[str]:
+    for one in _care(place).workflows():
+        yield one.name
+
+
+def _ids(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """Of the workflow that stands before: the newest instances."""
+
+    def names(place: Place) -> list[str]:
+        name = _named(place, context.params["name"])
+        return ["latest", *(one.id for one in _care(place).instances(name, limit=_MOST_IDS))]
+
+    return completion(None, names)(context, parameter, begun)
+
+
+_MOST_IDS = 100
+_NAME = click.argument("name", shell_complete=completion(_declared, _stored))
+_ID = click.argument("id", default="latest", shell_complete=_ids)
+
+
+def _named(place: Place, name: str) -> str:
+    """The workflow that a word means."""
+    for one in place.config.workflows if place.config else ():
+        if one.binding == name:
+            return one.name
+    return name
+
+
+def _known(place: Place, name: str) -> str:
+    """The workflow that a word means, which must have instances or stand in the wrangler file."""
+    found = _named(place, name)
+    known = {*_declared(place), *_stored(place)}
+    if found not in known:
+        raise WorkflowError(f'there is no workflow "{name}".{did_you_mean(name, known)}')
+    return found
+
+
 async def _instance(place: Place, name: str, id: str) -> WorkflowInstance:
-    found = _care(place).latest(name) if id == "latest" else id
-    return await place.state.workflow(name).get(found)
+    workflow = _known(place, name)
+    found = _care(place).latest(workflow) if id == "latest" else id
+    return await place.state.workflow(workflow).get(found)
 
 
 def _time(moment: int) -> str:
@@ -73,7 +119,7 @@ def _json_value(text: str | None, what: str) -> Any:
 
 @on_state(command, "list", reads=True)
 @_pages
-@_json
+@JSON
 async def list_workflows(place: Place, page: int, per_page: int, as_json: bool) -> None:
     """The workflows of the wrangler file and of the state."""
     found = {one.name: asdict(one) for one in _care(place).workflows()}
@@ -94,37 +140,65 @@ async def list_workflows(place: Place, page: int, per_page: int, as_json: bool) 
 
 
 @on_state(command, "describe", reads=True)
-@click.argument("name")
-@_json
+@_NAME
+@JSON
 async def describe(place: Place, name: str, as_json: bool) -> None:
     """How many instances a workflow has in each status."""
-    counts = _care(place).counts(name)
+    workflow = _known(place, name)
+    counts = _care(place).counts(workflow)
     if as_json:
-        show_json({"name": name, "instances": counts})
+        show_json({"name": workflow, "instances": counts})
     else:
         show([{"status": one, "instances": counts[one]} for one in sorted(counts)], False)
 
 
 @on_state(command, "trigger")
-@click.argument("name")
+@_NAME
 @click.argument("params", required=False)
 @click.option("--id", "id", help="The id of the new instance. [default: a random one]")
 @click.option("--params", "params_option", help="The parameters, as JSON.")
+@JSON
 async def trigger(
-    place: Place, name: str, params: str | None, id: str | None, params_option: str | None
+    place: Place,
+    name: str,
+    params: str | None,
+    id: str | None,
+    params_option: str | None,
+    as_json: bool,
 ) -> None:
     """Create an instance. PARAMS are JSON."""
     given = _json_value(params if params is not None else params_option, "PARAMS")
-    instance = await place.state.workflow(name).create(id, given)
-    click.echo(f"Created the instance {instance.id} of {name}")
+    workflow = _named(place, name)
+    instance = await place.state.workflow(workflow).create(id, given)
+    if as_json:
+        show_json({"id": instance.id, "workflow": workflow})
+    else:
+        click.echo(f"Created the instance {instance.id} of {workflow}")
+
+
+@on_state(command, "delete", reads=True)
+@_NAME
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+async def delete(place: Place, name: str, yes: bool) -> None:
+    """Remove all instances of a workflow, whatever they are doing, with all that belongs to them.
+
+    The workflow itself is what the wrangler file says.
+    """
+    workflow = _known(place, name)
+    confirm(f"Remove all instances of the workflow {workflow!r}?", yes)
+    count = 0
+    while found := _care(place).instances(workflow, limit=_BATCH):
+        done = await place.state.workflow(workflow).delete_batch([one.id for one in found])
+        count += len(done.deleted)
+    click.echo(f"Deleted {count} instances of {workflow}", err=True)
 
 
 @on_state(instances, "list", reads=True)
-@click.argument("name")
+@_NAME
 @click.option("--status", type=click.Choice(_STATUSES), help="Only those.")
 @click.option("--reverse", is_flag=True, help="The oldest first.")
 @_pages
-@_json
+@JSON
 async def list_instances(
     place: Place,
     name: str,
@@ -135,7 +209,8 @@ async def list_instances(
     as_json: bool,
 ) -> None:
     """The instances, the newest first."""
-    found = _care(place).instances(name, status, per_page, (page - 1) * per_page, reverse)
+    workflow = _known(place, name)
+    found = _care(place).instances(workflow, status, per_page, (page - 1) * per_page, reverse)
     rows = [asdict(one) for one in found]
     if not as_json:
         for row in rows:
@@ -147,19 +222,20 @@ async def list_instances(
 
 
 @on_state(instances, "describe", reads=True)
-@click.argument("name")
-@click.argument("id", default="latest")
+@_NAME
+@_ID
 @click.option("--step-output/--no-step-output", default=True, help="What the steps gave.")
 @click.option(
     "--truncate-output-limit", type=click.IntRange(1), default=5000, help="Characters of an output."
 )
-@_json
+@JSON
 async def describe_instance(
     place: Place, name: str, id: str, step_output: bool, truncate_output_limit: int, as_json: bool
 ) -> None:
     """An instance with the timeline of its steps: attempts, durations, waits."""
     care = _care(place)
-    history = care.describe(name, care.latest(name) if id == "latest" else id)
+    workflow = _known(place, name)
+    history = care.describe(workflow, care.latest(workflow) if id == "latest" else id)
     if as_json:
         show_json(asdict(history))
         return
@@ -241,10 +317,10 @@ def _verb(verb: str, told: str, done: str) -> None:
     async def run(place: Place, name: str, id: str) -> None:
         instance = await _instance(place, name, id)
         await getattr(instance, verb)()
-        click.echo(f"{done} the instance {instance.id} of {name}")
+        click.echo(f"{done} the instance {instance.id} of {name}", err=True)
 
     run.__doc__ = told
-    named = click.argument("name")(click.argument("id", default="latest")(run))
+    named = _NAME(_ID(run))
     on_state(instances, verb, reads=True)(named)
 
 
@@ -254,19 +330,36 @@ _verb("delete", "Remove an instance with all that belongs to it.", "Deleted")
 
 
 @on_state(instances, "terminate", reads=True)
-@click.argument("name")
-@click.argument("id", default="latest")
+@_NAME
+@_ID
 @click.option("--rollback", is_flag=True, help="Have its rollback handlers run before.")
 async def terminate(place: Place, name: str, id: str, rollback: bool) -> None:
     """End an instance."""
     instance = await _instance(place, name, id)
     await instance.terminate(rollback=rollback)
-    click.echo(f"Terminated the instance {instance.id} of {name}")
+    click.echo(f"Terminated the instance {instance.id} of {name}", err=True)
+
+
+@on_state(instances, "terminate-all", reads=True)
+@_NAME
+@click.option("--status", type=click.Choice(_ALIVE), help="Only those.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+async def terminate_all(place: Place, name: str, status: str | None, yes: bool) -> None:
+    """End all instances that have not come to their end, or those in one status."""
+    workflow = _known(place, name)
+    confirm(f"Terminate the instances of the workflow {workflow!r}?", yes)
+    count = 0
+    for one in (status,) if status is not None else _ALIVE:
+        while found := _care(place).instances(workflow, one, _BATCH):
+            for instance in found:
+                await (await place.state.workflow(workflow).get(instance.id)).terminate()
+            count += len(found)
+    click.echo(f"Terminated {count} instances of {workflow}", err=True)
 
 
 @on_state(instances, "restart", reads=True)
-@click.argument("name")
-@click.argument("id", default="latest")
+@_NAME
+@_ID
 @click.option("--from-step-name", help="What steps before it gave is kept.")
 @click.option("--from-step-count", type=click.IntRange(1), help="Which use of the name.")
 @click.option("--from-step-type", type=click.Choice(["do", "sleep", "waitForEvent"]))
@@ -286,12 +379,12 @@ async def restart(
         raise click.UsageError("--from-step-count and --from-step-type need --from-step-name")
     instance = await _instance(place, name, id)
     await instance.restart(start)
-    click.echo(f"Restarted the instance {instance.id} of {name}")
+    click.echo(f"Restarted the instance {instance.id} of {name}", err=True)
 
 
 @on_state(instances, "send-event", reads=True)
-@click.argument("name")
-@click.argument("id", default="latest")
+@_NAME
+@_ID
 @click.option("--type", "type", required=True, help="The type that a step waits for.")
 @click.option("--payload", help="The payload, as JSON.")
 async def send_event(place: Place, name: str, id: str, type: str, payload: str | None) -> None:
@@ -299,4 +392,4 @@ async def send_event(place: Place, name: str, id: str, type: str, payload: str |
     given = _json_value(payload, "--payload")
     instance = await _instance(place, name, id)
     await instance.send_event(type, given)
-    click.echo(f'Sent the event "{type}" to the instance {instance.id} of {name}')
+    click.echo(f'Sent the event "{type}" to the instance {instance.id} of {name}', err=True)
