@@ -30,8 +30,8 @@ def run(
     return done.stdout.decode(), told
 
 
-def on_terminal(directory: Path, *words: str, **environment: str) -> str:
-    """What a person sees."""
+def on_terminal(directory: Path, *words: str, typed: str = "", **environment: str) -> str:
+    """What a person sees, who has typed something."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [PROGRAM, *words],
@@ -42,6 +42,7 @@ def on_terminal(directory: Path, *words: str, **environment: str) -> str:
         env={**os.environ, "TERM": "xterm", **environment},
     )
     os.close(theirs)
+    os.write(ours, typed.encode())
     shown = b""
     while True:
         try:

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bunflare.cli import cli
+from tests.cli.process import on_terminal
 
 
 @pytest.fixture
@@ -32,9 +33,9 @@ def d1(*arguments: str | os.PathLike[str]) -> Result:
     return result
 
 
-def refused(*arguments: str | os.PathLike[str], input: str | None = None) -> str:
+def refused(*arguments: str | os.PathLike[str]) -> str:
     """What a command that fails says."""
-    result = CliRunner().invoke(cli, ["d1", *map(str, arguments)], input=input)
+    result = CliRunner().invoke(cli, ["d1", *map(str, arguments)])
     assert result.exit_code != 0
     return f"{result.output} {result.exception}"
 
@@ -61,7 +62,7 @@ def test_a_database_from_its_first_migration_to_its_export(project: Path) -> Non
     d1("execute", "copy", "--file", "out.sql")
     listed = json.loads(d1("list", "--json").output)
     assert [one["name"] for one in listed] == ["copy", "quotes"]
-    assert json.loads(d1("info", "quotes", "--json").output)[0]["tables"] == 2
+    assert json.loads(d1("info", "quotes", "--json").output)["tables"] == 2
 
 
 def test_databases_are_made_and_removed_with_their_history(project: Path) -> None:
@@ -69,7 +70,9 @@ def test_databases_are_made_and_removed_with_their_history(project: Path) -> Non
     assert 'database_name = "other"' in made
     assert (project / ".bunflare" / "d1" / "other.sqlite").is_file()
     assert "already" in refused("create", "other")
-    refused("delete", "other", input="n\n")
+    asked = on_terminal(project, "d1", "delete", "other", typed="n\n")
+    assert "Remove other and all of its history?" in asked
+    assert "nothing was done" in asked
     assert (project / ".bunflare" / "d1" / "other.sqlite").is_file()
     d1("delete", "other", "--skip-confirmation")
     assert list((project / ".bunflare" / "d1").iterdir()) == []

@@ -6,35 +6,16 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import click
 import pytest
 
-from bunflare.cli import cli, main
+from bunflare.cli import main
 from tests.cli.process import PROGRAM, on_terminal, run
+from tests.cli.tree import COMMANDS, ON_STATE, takes, understood
 from tests.crash.conftest import small_disk as small_disk
 from tests.support import files
-
-
-def leaves(
-    group: click.Group = cli, words: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """All commands with their names."""
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        found = group.get_command(context, name)
-        assert found is not None
-        if isinstance(found, click.Group):
-            yield from leaves(found, (*words, name))
-        else:
-            yield (*words, name), found
-
-
-COMMANDS = dict(leaves())
-# Of these a state is no part.
-_ELSEWHERE = {("completion",), ("init",), ("dev",)}
 
 
 class Outcome:
@@ -68,64 +49,11 @@ def ended(
     return call
 
 
-# `d1 migrations create` makes a file of SQL, and looks at no state.
-_NO_STATE = {("d1", "migrations", "create")}
-
-
-def arguments(words: tuple[str, ...], command: click.Command) -> list[str]:
-    """Words that the command understands."""
-    given = list(words)
-    for parameter in command.params:
-        if isinstance(parameter, click.Argument) and parameter.required:
-            value = "x/x" if parameter.metavar == "BUCKET/KEY" else "x"
-            if isinstance(parameter.type, click.Choice):
-                value = str(parameter.type.choices[0])
-            elif isinstance(parameter.type, click.IntRange | click.types.IntParamType):
-                value = "1"
-            given.append(value)
-        elif isinstance(parameter, click.Option) and parameter.required:
-            given += [parameter.opts[0], "x"]
-    if words[0] == "kv" and words[1] in ("key", "bulk"):
-        given += ["--namespace-id", "x"]
-    if words == ("kv", "namespace", "delete"):
-        given.append("x")
-    if words == ("kv", "key", "put"):
-        given.append("x")
-    if words == ("kv", "namespace", "rename"):
-        given.append("x")
-    if words == ("r2", "object", "put"):
-        given += ["--file", "x"]
-    if words == ("r2", "object", "sync"):
-        given[-1] = "r2:x"
-        given[-2] = "migrations"
-    if words == ("r2", "bulk", "get"):
-        given[-1] = "migrations"
-    if words == ("d1", "delete"):
-        given.append("-y")
-    if words == ("r2", "bulk", "put"):
-        given.append("migrations")
-    if words == ("cache", "purge"):
-        given.append("--everything")
-    if words == ("d1", "execute"):
-        given += ["--command", "SELECT 1"]
-    if words == ("d1", "time-travel", "restore"):
-        given += ["--bookmark", "x"]
-    return given
-
-
-def on_state() -> list[tuple[str, ...]]:
-    """Commands that are told a data directory."""
-    return [
-        words
-        for words, command in COMMANDS.items()
-        if words not in _ELSEWHERE | _NO_STATE
-        and any("--persist-to" in parameter.opts for parameter in command.params)
-    ]
-
-
 def test_all_groups_are_told_a_directory_alike() -> None:
-    assert len(on_state()) > 60
-    assert COMMANDS.keys() - set(on_state()) == _ELSEWHERE | _NO_STATE
+    assert len(ON_STATE) > 90
+    for words in ON_STATE:
+        for option in ("--config", "--env", "--persist-to", "--local", "--remote"):
+            assert takes(words, option), (words, option)
 
 
 def test_what_is_not_understood_ends_with_2(ended: Callable[..., Outcome]) -> None:
@@ -145,8 +73,8 @@ def test_a_directory_that_cannot_be_one_is_left_as_it_is(
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign/data.sqlite").write_bytes(b"not a database" * 100)
     before = files(tmp_path)
-    for words in on_state():
-        given = arguments(words, COMMANDS[words])
+    for words in ON_STATE:
+        given = understood(words)
         for name in ("other", "foreign", *(("file/below",) if words[-1] == "list" else ())):
             outcome = ended(*given, "--persist-to", str(tmp_path / name))
             assert outcome.code in (1, 2), (given, name, outcome.told)
@@ -162,12 +90,12 @@ def test_to_look_at_a_state_that_is_not_there_makes_none(
     ended: Callable[..., Outcome], tmp_path: Path
 ) -> None:
     looking = ("list", "get", "head", "info", "verify")
-    # A database of D1 is made when it is first asked for, and a queue needs no making.
-    for words in (one for one in on_state() if one[0] not in ("d1", "queues")):
+    for words in ON_STATE:
         if words[-1] in looking:
-            outcome = ended(*arguments(words, COMMANDS[words]))
-            assert outcome.code == 1, (words, outcome.told)
-            assert "no state" in outcome.told
+            outcome = ended(*understood(words))
+            if words != ("d1", "migrations", "list"):  # all of them are to be applied
+                assert outcome.code == 1, (words, outcome.told)
+                assert "no state" in outcome.told
             assert not (tmp_path / "project/.bunflare").exists()
 
 

@@ -16,6 +16,7 @@ from ..errors import D1Error
 from .d1_common import DATABASE, bound, care, database_of, must_exist, name_of
 from .d1_migrations import migrations
 from .d1_travel import time_travel
+from .elsewhere import only_there
 from .place import Place, confirm, group_options, on_state
 from .tables import JSON, show, show_json
 from .wrangler_file import add_table, show_table
@@ -32,6 +33,10 @@ def command() -> None:
 
 command.add_command(migrations)
 command.add_command(time_travel)
+only_there(
+    command,
+    {"insights": "nobody records what was slow; `d1 execute --json` tells how long each took"},
+)
 
 
 @on_state(command, "list", reads=True)

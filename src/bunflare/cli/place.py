@@ -123,8 +123,10 @@ def check_directory(path: Path, reads: bool) -> None:
                 f"{path} holds other files and no state; name a data directory, or one that is "
                 "empty or new"
             )
-    elif path.exists():
-        raise DirectoryError(f"{path} is not a directory")
+    else:
+        above = next(one for one in (path, *path.absolute().parents) if one.exists())
+        if not above.is_dir():
+            raise DirectoryError(f"{above} is not a directory")
     if reads:
         raise DirectoryError(f"there is no state in {path}: nothing has been stored there yet")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import QueueError
+from .elsewhere import only_there
 from .place import Place, confirm, on_state
 from .queues_common import FORCE, QUEUE, admin, declared, known_queue, purge_queue, queue_of
 from .queues_consumers import consumer_group, consumers_of
@@ -28,6 +29,7 @@ def command() -> None:
 
 command.add_command(message_group)
 command.add_command(consumer_group)
+only_there(command, {"subscription": "events of an account are sent where the account is"})
 
 
 @on_state(command, "list", reads=True)
