@@ -150,7 +150,7 @@ def test_a_full_disk_ends_in_a_sentence(small_disk: Path | None, tmp_path: Path)
     assert run(small_disk, "r2", "check", "b")[0] == "1 objects, 0 bytes\n"
 
 
-# -- terminals and shells --------------------------------------------------------------------------
+# -- terminals -----------------------------------------------------------------------------------
 
 
 def test_a_terminal_shows_tables_and_colours(tmp_path: Path) -> None:
@@ -167,55 +167,3 @@ def test_a_terminal_shows_tables_and_colours(tmp_path: Path) -> None:
     assert '"name": "a"' in as_json
     error = on_terminal(tmp_path, "kv", "key", "get", "b", "--namespace-id", "N")
     assert "\x1b[31merror\x1b[0m: 'b': Value not found" in error
-
-
-def test_shells_are_told_how_to_complete(tmp_path: Path) -> None:
-    for shell in ("bash", "zsh", "fish"):
-        script = run(tmp_path, "completion", shell)[0]
-        assert "_BUNFLARE_COMPLETE" in script
-    run(tmp_path, "completion", "tcsh", code=2)
-    for words, expected in (
-        ("bunflare kv k", "key"),
-        ("bunflare r2 object sy", "sync"),
-        ("bunflare sta", "state"),
-        ("bunflare kv key get --bin", "--binding"),
-    ):
-        done = subprocess.run(
-            [PROGRAM],
-            capture_output=True,
-            text=True,
-            env={
-                **os.environ,
-                "_BUNFLARE_COMPLETE": "bash_complete",
-                "COMP_WORDS": words,
-                "COMP_CWORD": str(words.count(" ")),
-            },
-            check=False,
-        )
-        assert done.stdout.split(",")[-1].strip() == expected, words
-
-
-def test_each_command_of_r2_runs(tmp_path: Path) -> None:
-    (tmp_path / "pyproject.toml").touch()
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site/a.txt").write_text("a")
-    r2 = ("r2", "object")
-    run(tmp_path, "r2", "bucket", "create", "made")
-    run(tmp_path, *r2, "put", "b/a.txt", "--file", "site/a.txt")
-    run(tmp_path, *r2, "copy", "b/a.txt", "b/copy.txt")
-    assert run(tmp_path, *r2, "get", "b/copy.txt", "--pipe")[0] == "a"
-    assert '"key": "a.txt"' in run(tmp_path, *r2, "head", "b/a.txt")[0]
-    assert len(run(tmp_path, *r2, "list", "b")[0].splitlines()) == 2
-    run(tmp_path, *r2, "delete", "b/copy.txt")
-    assert run(tmp_path, *r2, "sync", "site", "r2:b")[0] == ""
-    run(tmp_path, "r2", "bulk", "put", "b", "site", "--prefix", "p/")
-    run(tmp_path, "r2", "bulk", "get", "b", "out")
-    assert files(tmp_path / "out") == {"a.txt": b"a", "p/a.txt": b"a"}
-    assert "made" in run(tmp_path, "r2", "bucket", "list")[0]
-    assert "object_count" in run(tmp_path, "r2", "bucket", "info", "b", "--json")[0]
-    run(tmp_path, "r2", "bucket", "delete", "made", "--yes")
-    (tmp_path / ".bunflare/r2/b/new").write_text("x")
-    for group in (("r2", "bucket"), ("r2",)):
-        for name in ("verify" if len(group) == 2 else "check", "repair", "adopt"):
-            run(tmp_path, *group, name, "b")
-    assert len(run(tmp_path, *r2, "list", "b")[0].splitlines()) == 3
