@@ -92,6 +92,32 @@ def test_mistakes_are_said(filled: Path) -> None:
     assert "no process runs" in run(filled, "alarms", "fire", "Room", "blue", code=1)
 
 
+@pytest.mark.parametrize(
+    ("kind", "key", "value", "told"),
+    [
+        ("new_classes", "k" * 2049, "1", "Keys cannot be larger than 2048 bytes"),
+        ("new_classes", "k" * 2048, "1", None),
+        ("new_classes", "k", json.dumps("v" * 131_107), "Values cannot be larger than 131072"),
+        ("new_classes", "k", json.dumps("v" * 131_072), None),
+        ("new_sqlite_classes", "k" * 2049, "1", None),
+        ("new_sqlite_classes", "k", json.dumps("v" * (2**21 - 3)), None),
+        ("new_sqlite_classes", "k", json.dumps("v" * (2**21 - 2)), "SQLITE_TOOBIG"),
+    ],
+)
+def test_the_limits_are_those_of_the_class(
+    filled: Path, kind: str, key: str, value: str, told: str | None
+) -> None:
+    config = filled / "wrangler.toml"
+    config.write_text(f'name = "w"\nmain = "e.py"\n[[migrations]]\ntag = "v1"\n{kind} = ["Room"]\n')
+    # What is longer than a word on a command line can be comes from a file.
+    (filled / "value").write_text(value)
+    put = ("storage", "put", "Room", "blue", key, "--path", str(filled / "value"))
+    said = run(filled, *put, "--config", str(config), code=0 if told is None else 1)
+    assert (told or "") in said
+    if told is None:
+        assert run(filled, "storage", "get", "Room", "blue", key) == f"{value}\n"
+
+
 async def test_all_of_it_beside_a_running_program(filled: Path) -> None:
     import asyncio
 

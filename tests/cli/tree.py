@@ -48,11 +48,12 @@ _MORE = {
     ("cache", "purge"): ("--everything",),
     ("d1", "execute"): ("--command", "SELECT 1"),
     ("d1", "time-travel", "restore"): ("--bookmark", "X"),
+    ("do", "storage", "put"): ("1",),
     ("queues", "update"): ("--delivery-delay-secs", "1"),
     ("queues", "message", "send"): ("1",),
     ("workflows", "delete"): ("--yes",),
 }
-_GIVEN_ABOVE = {("r2", "object", "sync"): 2, ("r2", "bulk", "get"): 1}
+_GIVEN_ABOVE: dict[Words, int] = {("r2", "object", "sync"): 2, ("r2", "bulk", "get"): 1}
 
 
 def understood(words: Words, x: str = "x", directory: str = "migrations") -> list[str]:
@@ -62,11 +63,8 @@ def understood(words: Words, x: str = "x", directory: str = "migrations") -> lis
     required = [one for one in command.params if one.required]
     arguments = [one for one in required if isinstance(one, click.Argument)]
     for argument in arguments[: len(arguments) - _GIVEN_ABOVE.get(words, 0)]:
-        is_number = isinstance(argument.type, click.IntRange) or argument.name == "value"
         if isinstance(argument.type, click.Choice):
             given.append(str(argument.type.choices[0]))
-        elif is_number:
-            given.append("1")
         else:
             given.append(f"{x}/{x}" if argument.metavar == "BUCKET/KEY" else x)
     for option in required:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +15,7 @@ from ..bindings.object_past import DAYS, MEGABYTES
 from ..errors import DurableObjectError
 from ..values import dumps
 from .names import completion
-from .place import Place, did_you_mean, group_options, on_state
+from .place import Place, did_you_mean, group_options, on_state, read_file
 from .tables import ALWAYS_JSON, JSON, show
 
 if TYPE_CHECKING:
@@ -126,16 +127,26 @@ async def storage_get(place: Place, namespace: str, object: str, key: str) -> No
 @_NAMESPACE
 @_OBJECT
 @click.argument("key")
-@click.argument("value")
-async def storage_put(place: Place, namespace: str, object: str, key: str, value: str) -> None:
+@click.argument("value", required=False)
+@click.option(
+    "--path",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="Take the value from this file; - is standard input.",
+)
+async def storage_put(
+    place: Place, namespace: str, object: str, key: str, value: str | None, path: Path | None
+) -> None:
     """Store a VALUE, which is JSON, under a key.
 
     Its class's limits count: they are smaller for those of `new_classes` in the wrangler file.
     """
+    if (value is None) == (path is None):
+        raise click.UsageError("give either VALUE or --path")
     try:
-        decoded = json.loads(value)
+        decoded = json.loads(read_file(path) if path is not None else value or "")
     except ValueError as error:
-        raise click.BadParameter(f"not JSON ({error})", param_hint="VALUE") from error
+        hint = "VALUE" if path is None else "--path"
+        raise click.BadParameter(f"not JSON ({error})", param_hint=hint) from error
     care = _known(place, namespace)
     await care.put(namespace, care.find(namespace, object), key, decoded)
 

@@ -20,12 +20,11 @@ from .kv_common import (
     metadata_of,
     namespace_options,
     no_namespace,
-    read_file,
     stored,
     whole,
 )
 from .names import completion
-from .place import Place, confirm, on_state
+from .place import Place, confirm, on_state, read_file
 from .tables import JSON, is_terminal, show
 from .wrangler_file import add_table, show_table
 

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from ..errors import BunflareError
-from .kv_common import Chosen, metadata_of, namespace_options, read_file, whole
-from .place import Place, confirm, on_state
+from .kv_common import Chosen, metadata_of, namespace_options, whole
+from .place import Place, confirm, on_state, read_file
 from .progress import progress_bar
 from .tables import ALWAYS_JSON, show_json
 

@@ -1,11 +1,9 @@
-"""What the commands of ``bunflare kv`` share: which namespace is meant, and what files hold."""
+"""What the commands of ``bunflare kv`` share: which namespace is meant."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -129,8 +127,3 @@ def metadata_of(text: str | None) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise click.BadParameter(f"not JSON ({error})", param_hint="--metadata") from error
-
-
-def read_file(path: Path) -> bytes:
-    """What a file holds; ``-`` is standard input."""
-    return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine, Iterable
 from functools import cached_property, wraps
 from pathlib import Path
@@ -227,7 +228,10 @@ def reason(error: OSError) -> str:
 
 def confirm(question: str, yes: bool) -> None:
     """Ask before something is lost; where nobody can answer, it was meant."""
-    import sys
-
     if not yes and sys.stdin.isatty() and not click.confirm(question, err=True):
         raise BunflareError("nothing was done")
+
+
+def read_file(path: Path) -> bytes:
+    """What a file holds; ``-`` is standard input."""
+    return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()

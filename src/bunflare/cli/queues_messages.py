@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import BunflareError, QueueError
-from .place import Place, on_state
+from .place import Place, on_state, read_file
 from .queues_common import FORCE, QUEUE, named, purge_queue, queue_of
 from .tables import JSON, is_terminal, show
 
@@ -53,7 +52,7 @@ async def send(
     if body is not None:
         data = body.encode("utf-8", "surrogateescape")
     else:
-        data = sys.stdin.buffer.read() if str(path) == "-" else (path or Path()).read_bytes()
+        data = read_file(path or Path("-"))
     queue = place.state.queue(named(place, name))
     value = _value(data, content_type)
     kind: Any = content_type
