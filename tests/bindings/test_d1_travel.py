@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+import apsw
 import pytest
 
 import bunflare
@@ -180,3 +181,19 @@ async def test_a_history_is_no_file_like_others(directory: Path) -> None:
         assert list((directory / "d1" / ".shop.history").iterdir())
         assert not [name for name in plain_files(directory) if "history" in name]
         assert list(sql_files(directory)) == ["data.sqlite", "d1/shop.sqlite"]
+
+
+async def test_what_another_program_has_written_is_in_the_first_bookmark(directory: Path) -> None:
+    async with bunflare.open(directory) as state:
+        await state.d1("shop").exec("CREATE TABLE t (a)")
+        await add(state.d1("shop"), 1)
+        await state.d1("shop").bookmark()
+    connection = apsw.Connection(str(directory / "d1/shop.sqlite"))
+    connection.execute("INSERT INTO t VALUES (2)")
+    connection.close()
+    async with bunflare.open(directory) as state:
+        db = state.d1("shop")
+        before = await db.bookmark()
+        await add(db, 3)
+        await db.restore(before)
+        assert await values(db) == [1, 2]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import BunflareError
 from ..store import cache as cache_store
+from ..store import check_history as histories
 from ..store import checks, r2, r2_uploads
 from ..store.checks import Problem, StateCheck, StateRepair
 from ..store.images import sweep
@@ -38,6 +39,9 @@ async def check_state(
         checks.check_files, directory, database.presence, digests
     )
     problems += found
+    problems += await asyncio.to_thread(
+        lambda: [*histories.check_histories(directory.path, full), *histories.check_kept(directory)]
+    )
     for bucket in r2.buckets(database.view):
         look = await r2_care.check(database, settler, bucket, digests)
         files += look.objects
@@ -86,6 +90,10 @@ async def _mend(database: Database, problem: Problem) -> None:
     match (problem.system, problem.kind):
         case (_, "damaged"):
             await asyncio.to_thread(checks.reindex, directory.path / problem.name)
+        case ("d1", "base" | "frames"):
+            await asyncio.to_thread(histories.drop, directory.path, problem)
+        case ("objects", "bookmark"):
+            await database.write(histories.forget, directory, problem)
         case ("cache", "missing"):
             await database.write(checks.forget_response, directory.cache_bodies, problem)
         case ("r2", "upload"):

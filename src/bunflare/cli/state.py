@@ -101,7 +101,7 @@ def _tell(problem: Problem) -> str:
 
 @state_command("check")
 @click.option("--no-digests", is_flag=True, help="Do not read the objects of R2.")
-@click.option("--full", is_flag=True, help="Compare every index entry with its row: slow.")
+@click.option("--full", is_flag=True, help="Also every index entry, every byte of histories: slow.")
 @JSON
 async def check(place: Place, no_digests: bool, full: bool, as_json: bool) -> None:
     """Hold everything against everything. The exit code is 1 if something is wrong."""
@@ -120,7 +120,7 @@ async def check(place: Place, no_digests: bool, full: bool, as_json: bool) -> No
 
 
 @state_command("repair")
-@click.option("--full", is_flag=True, help="Compare every index entry with its row: slow.")
+@click.option("--full", is_flag=True, help="Also every index entry, every byte of histories: slow.")
 @JSON
 async def repair(place: Place, full: bool, as_json: bool) -> None:
     """Mend what can be mended. The exit code is 1 if something is left."""

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from . import cache, kv, objects, queues, r2, r2_uploads, workflows
+from . import (
+    cache,
+    kv,
+    object_bookmarks,
+    objects,
+    queues,
+    r2,
+    r2_uploads,
+    workflow_checks,
+    workflows,
+)
 from .records import Invariant, Records
 
 RECORDS: tuple[Records, ...] = (
@@ -20,7 +30,8 @@ INVARIANTS: tuple[Invariant, ...] = (
     *r2.INVARIANTS,
     *r2_uploads.INVARIANTS,
     *objects.INVARIANTS,
+    *object_bookmarks.INVARIANTS,
     *queues.INVARIANTS,
-    *workflows.INVARIANTS,
+    *workflow_checks.INVARIANTS,
     *cache.INVARIANTS,
 )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from . import blobs, cache, objects, r2, r2_uploads
+from . import blobs, cache, objects, queue_delivery, r2, r2_uploads, workflow_owners
 from .beside import open_beside, reading
 from .catalog import INVARIANTS
 from .connection import translate
@@ -178,24 +178,35 @@ def check_files(
             Problem("r2", "left over", "r2-staging", name, "nothing names this file", "removed")
             for name in sorted(staged - named)
         )
-        for namespace, owner in objects.owners(view):
-            if not presence.alive(owner):
-                notes.append(
-                    Problem(
-                        "objects",
-                        "stale",
-                        namespace,
-                        owner,
-                        "the process that ran its objects has ended",
-                        "the next one takes over",
-                    )
-                )
+        notes += _stale(view, presence)
         problems += _objects(view, directory, notes)
     notes += (
         Problem("files", "left over", SNAPSHOTS, path.name, "it was never finished", "removed")
         for path in (directory.path / SNAPSHOTS).glob(".making-*")
     )
     return problems, notes
+
+
+def _stale(view: Transaction, presence: Presence) -> Iterator[Problem]:
+    """What is held in the name of processes that have ended."""
+    held = (
+        *(("objects", name, owner, "objects") for name, owner in objects.owners(view)),
+        *(("workflows", name, owner, "instances") for name, owner in workflow_owners.owners(view)),
+        *(
+            ("queues", queue, holder.partition(".")[0], f"{count} messages")
+            for queue, holder, count in queue_delivery.holders(view)
+        ),
+    )
+    for system, name, owner, what in held:
+        if not presence.alive(owner):
+            yield Problem(
+                system,
+                "stale",
+                name,
+                owner,
+                f"the process that had its {what} has ended",
+                "the next one takes over",
+            )
 
 
 def _missing_bodies(view: Transaction, directory: Directory, bodies: set[str]) -> Iterator[Problem]:

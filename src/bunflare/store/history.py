@@ -151,6 +151,7 @@ class History:
                 # The next life of the log follows on what is there now.
                 self._seal(number)
                 if self.wanting:
+                    # Nothing that is kept leads here: the base that is made next will.
                     return Position(number, 0)
         return Position(newest, self.files.count(newest)) if newest else Position(1, 0)
 

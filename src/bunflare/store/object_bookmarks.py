@@ -8,6 +8,7 @@ gone back, for that once.
 from __future__ import annotations
 
 from .connection import Row
+from .records import Invariant
 from .session import View
 from .transaction import Transaction
 
@@ -35,11 +36,41 @@ CREATE TABLE IF NOT EXISTS bunflare_object_restores (
   PRIMARY KEY (namespace, id)
 )
 """
+_WHOSE = """
+NOT EXISTS (SELECT 1 FROM bunflare_object_bookmarks AS b
+WHERE b.namespace = k.namespace AND b.id = k.id AND b.number = k.number)
+"""
+INVARIANTS = tuple(
+    Invariant(
+        "objects",
+        kind,
+        f"""
+        SELECT k.namespace, k.id || '/' || k.number, '{told}' FROM {table} AS k WHERE {_WHOSE}
+        GROUP BY k.namespace, k.id, k.number
+        """,
+        f"""
+        DELETE FROM {table} AS k
+        WHERE k.namespace = :name AND k.id || '/' || k.number = :key AND {_WHOSE}
+        """,
+        remedy,
+    )
+    for kind, table, told, remedy in (
+        (
+            *("kept", "bunflare_object_kept"),
+            *("keys of a state that has no bookmark", "they are removed"),
+        ),
+        (
+            *("restore", "bunflare_object_restores"),
+            *("it is to go back to a state that is not kept", "it stays as it is"),
+        ),
+    )
+)
 TABLES = ("bunflare_object_bookmarks", "bunflare_object_kept", "bunflare_object_restores")
 
 #: The numbers of a state that is put together out of a history: one, while the other is in use.
 SLOTS = (0, -1)
 
+_WITH_SQL = "SELECT namespace, id, number FROM bunflare_object_bookmarks WHERE sql"
 _LAST = "SELECT max(number) FROM bunflare_object_bookmarks WHERE namespace = ? AND id = ?"
 _ADD = """
 INSERT INTO bunflare_object_bookmarks (namespace, id, number, at, sql) VALUES (?, ?, ?, ?, ?)
@@ -83,6 +114,17 @@ def last(view: View, namespace: str, id: str) -> int:
     return max(row[0] or 0, 0) if row else 0
 
 
+def with_sql(view: View) -> list[Row]:
+    """``(namespace, id, number)`` of the kept states that have a copy of an SQL file."""
+    return view.all(_WITH_SQL)
+
+
+def forget(tx: Transaction, namespace: str, id: str, number: int) -> None:
+    """Forget a kept state."""
+    tx.run(_FORGET, (namespace, id, number))
+    tx.run(_FORGET_ENTRIES, (namespace, id, number))
+
+
 def keep(
     tx: Transaction,
     namespace: str,
@@ -98,13 +140,8 @@ def keep(
     tx.run(_COPY, (namespace, id, number))
     old = [row[0] for row in tx.all(_OLD, (namespace, id, since, most, number))]
     for one in old:
-        _forget(tx, namespace, id, one)
+        forget(tx, namespace, id, one)
     return old
-
-
-def _forget(tx: Transaction, namespace: str, id: str, number: int) -> None:
-    tx.run(_FORGET, (namespace, id, number))
-    tx.run(_FORGET_ENTRIES, (namespace, id, number))
 
 
 def free_slot(view: View, namespace: str, id: str) -> int:
@@ -130,7 +167,7 @@ def go_back_to(
 
 def _forget_slots(tx: Transaction, namespace: str, id: str) -> None:
     for slot in SLOTS:
-        _forget(tx, namespace, id, slot)
+        forget(tx, namespace, id, slot)
 
 
 def kept(view: View, namespace: str, id: str, number: int) -> Row | None:

@@ -149,6 +149,16 @@ INVARIANTS = (
         "DELETE FROM do_alarms WHERE namespace = :name AND id = :key",
         "the alarm is removed",
     ),
+    Invariant(
+        "objects",
+        "retries",
+        """
+        SELECT namespace, id, 'how often the alarm has failed is no number' FROM do_alarms
+        WHERE typeof(bunflare_retries) != 'integer' OR bunflare_retries < 0
+        """,
+        "UPDATE do_alarms SET bunflare_retries = 0 WHERE namespace = :name AND id = :key",
+        "it counts as never failed",
+    ),
 )
 
 _GET = "SELECT value FROM do_storage WHERE namespace = ? AND id = ? AND key = ?"

@@ -45,6 +45,11 @@ SELECT bunflare_holder, min(visible_at) FROM queue_messages INDEXED BY bunflare_
 WHERE bunflare_holder IS NOT NULL GROUP BY bunflare_holder
 """
 
+_HOLDERS = """
+SELECT queue, bunflare_holder, count(*) FROM queue_messages INDEXED BY bunflare_queue_held
+WHERE bunflare_holder IS NOT NULL GROUP BY queue, bunflare_holder
+"""
+
 _IN_FLIGHT = """
 SELECT count(*) FROM queue_messages INDEXED BY bunflare_queue_held
 WHERE queue = ? AND bunflare_holder IS NOT NULL
@@ -280,3 +285,8 @@ def _end_lease(tx: Transaction, queue: str, id: str, lease: str) -> Row | None:
     if row is not None:
         tx.run("UPDATE queue_messages SET bunflare_lease = NULL WHERE id = ?", (id,))
     return row
+
+
+def holders(view: View) -> list[Row]:
+    """``(queue, holder, messages)`` of all that is being delivered."""
+    return view.all(_HOLDERS)

@@ -164,6 +164,36 @@ INVARIANTS = (
         """,
         "the messages are counted anew",
     ),
+    Invariant(
+        "queues",
+        "time",
+        """
+        SELECT queue, id, 'when it was sent, when it is due, or how often it was delivered, is '
+          || 'no number' FROM queue_messages
+        WHERE typeof(visible_at) <> 'integer' OR typeof(created_at) <> 'integer'
+          OR typeof(attempts) <> 'integer' OR attempts < 0
+        """,
+        """
+        UPDATE queue_messages SET
+          visible_at = CASE typeof(visible_at) WHEN 'integer' THEN visible_at ELSE 0 END,
+          created_at = CASE typeof(created_at) WHEN 'integer' THEN created_at
+            ELSE unixepoch() * 1000 END,
+          attempts = CASE typeof(attempts) WHEN 'integer' THEN max(attempts, 0) ELSE 0 END
+        WHERE queue = :name AND id = :key
+        """,
+        "it is due now, and counts as sent now, or as not delivered yet",
+    ),
+    Invariant(
+        "queues",
+        "lease",
+        """
+        SELECT queue, id, 'a consumer has it, and yet it is leased to somebody who pulls'
+        FROM queue_messages INDEXED BY bunflare_queue_held
+        WHERE bunflare_holder IS NOT NULL AND bunflare_lease IS NOT NULL
+        """,
+        "UPDATE queue_messages SET bunflare_lease = NULL WHERE queue = :name AND id = :key",
+        "the consumer keeps it",
+    ),
 )
 
 _SEND = """

@@ -94,7 +94,11 @@ INVARIANTS = (
         SELECT bucket, key, 'the size is not a number' FROM r2_objects
         WHERE typeof(size) != 'integer' OR size < 0
         """,
-        remedy="`bunflare r2 repair` takes the size of its file",
+        """
+        UPDATE r2_objects SET size = 0
+        WHERE bucket = :name AND key = :key AND (typeof(size) != 'integer' OR size < 0)
+        """,
+        "the size of its file becomes the object's",
     ),
 )
 

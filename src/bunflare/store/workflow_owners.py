@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .connection import Row
 from .session import View
 from .transaction import Transaction
 
@@ -25,6 +26,7 @@ _RETURN = f"""
 UPDATE workflow_instances SET bunflare_due = ? WHERE workflow_name = ? AND bunflare_due = {RUNNING}
 """
 
+_OWNERS = "SELECT workflow_name, owner FROM bunflare_workflow_owners"
 _OWNER = "SELECT owner, token FROM bunflare_workflow_owners WHERE workflow_name = ?"
 _OWN = """
 INSERT INTO bunflare_workflow_owners (workflow_name, owner, token) VALUES (?, ?, ?)
@@ -39,6 +41,11 @@ _SIGNALLED = "SELECT 1 FROM bunflare_workflow_signals WHERE workflow_name = ? LI
 _TAKE_SIGNALS = """
 DELETE FROM bunflare_workflow_signals WHERE workflow_name = ? RETURNING instance
 """
+
+
+def owners(view: View) -> list[Row]:
+    """``(workflow, process)`` of those whose instances are run."""
+    return view.all(_OWNERS)
 
 
 def owner(view: View, workflow: str) -> tuple[str, str] | None:

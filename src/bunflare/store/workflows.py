@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from .connection import Row
-from .records import Invariant, Records
+from .records import Records
 from .schema import Schema, add_columns
 from .session import View
 from .transaction import Transaction
@@ -416,22 +416,4 @@ RECORDS = (
         kind="instance",
         volatile=("bunflare_due",),
     ),
-)
-
-INVARIANTS = tuple(
-    Invariant(
-        "workflows",
-        kind,
-        f"""
-        SELECT '', instance, '{what} without its instance' FROM {table}
-        WHERE instance NOT IN (SELECT id FROM workflow_instances) GROUP BY instance
-        """,
-        f"DELETE FROM {table} WHERE instance = :key",
-        "what is left of the instance is removed",
-    )
-    for kind, what, table in (
-        ("log", "the log of a run", "bunflare_workflow_log"),
-        ("event", "an event", "bunflare_workflow_events"),
-        ("chunk", "a piece of a result", "bunflare_workflow_chunks"),
-    )
 )

@@ -1,0 +1,128 @@
+"""What must be true of the rows of workflows: of instances, their logs, and their events."""
+
+from __future__ import annotations
+
+from .records import Invariant
+
+_STATUSES = (
+    "'queued', 'running', 'paused', 'errored', 'terminated', 'complete', 'waiting',"
+    " 'waitingForPause', 'rollingBack'"
+)
+_AT_REST = "'paused', 'errored', 'terminated', 'complete'"
+_ENDS = "'step_completed', 'step_errored', 'sleep_completed', 'wait_completed', 'wait_timed_out'"
+_ENTRIES = (
+    f"{_ENDS}, 'attempt_errored', 'sleep_started', 'wait_started', 'rollback_started',"
+    " 'rollback_step_completed', 'rollback_step_errored', 'rollback_attempt_errored'"
+)
+_AGAIN = "`bunflare workflows instances restart` runs it anew"
+
+INVARIANTS = (
+    *(
+        Invariant(
+            "workflows",
+            kind,
+            f"""
+            SELECT '', instance, '{what} without its instance' FROM {table}
+            WHERE instance NOT IN (SELECT id FROM workflow_instances) GROUP BY instance
+            """,
+            f"DELETE FROM {table} WHERE instance = :key",
+            "what is left of the instance is removed",
+        )
+        for kind, what, table in (
+            ("log", "the log of a run", "bunflare_workflow_log"),
+            ("event", "an event", "bunflare_workflow_events"),
+            ("chunk", "a piece of a result", "bunflare_workflow_chunks"),
+        )
+    ),
+    Invariant(
+        "workflows",
+        "status",
+        f"""
+        SELECT workflow_name, id, 'there is no status ' || quote(status) FROM workflow_instances
+        WHERE status NOT IN ({_STATUSES})
+        """,
+        remedy=_AGAIN,
+    ),
+    Invariant(
+        "workflows",
+        "value",
+        """
+        SELECT workflow_name, id, 'its params or its output are not JSON' FROM workflow_instances
+        WHERE NOT json_valid(coalesce(params, '0')) OR NOT json_valid(coalesce(output, '0'))
+        """,
+        remedy="delete the instance, and trigger it anew",
+    ),
+    Invariant(
+        "workflows",
+        "due",
+        f"""
+        SELECT workflow_name, id, 'it is ' || status || ', and nobody will ever go on with it'
+        FROM workflow_instances
+        WHERE status IN ({_STATUSES}) AND status NOT IN ({_AT_REST})
+          AND typeof(bunflare_due) <> 'integer'
+        """,
+        f"""
+        UPDATE workflow_instances SET bunflare_due = created_at
+        WHERE workflow_name = :name AND id = :key AND status NOT IN ({_AT_REST})
+          AND typeof(bunflare_due) <> 'integer'
+        """,
+        "it is gone on with at once",
+    ),
+    Invariant(
+        "workflows",
+        "rest",
+        f"""
+        SELECT workflow_name, id, 'it is ' || status || ', and yet is to be run'
+        FROM workflow_instances WHERE status IN ({_AT_REST}) AND bunflare_due IS NOT NULL
+        """,
+        f"""
+        UPDATE workflow_instances SET bunflare_due = NULL
+        WHERE workflow_name = :name AND id = :key AND status IN ({_AT_REST})
+        """,
+        "it stays as it is, and is not run",
+    ),
+    Invariant(
+        "workflows",
+        "step",
+        f"""
+        SELECT instance, number, CASE WHEN kind NOT IN ({_ENTRIES})
+          THEN 'there is no entry ' || quote(kind) ELSE 'what it gave is not JSON' END
+        FROM bunflare_workflow_log
+        WHERE kind NOT IN ({_ENTRIES})
+          OR NOT json_valid(coalesce(value, '0')) OR NOT json_valid(coalesce(about, '0'))
+        """,
+        remedy=_AGAIN,
+    ),
+    # Steps within a step are run anew with it, so only of those outside one can this be said.
+    Invariant(
+        "workflows",
+        "twice",
+        f"""
+        SELECT instance, name, 'it has come to its end ' || count(*) || ' times'
+        FROM bunflare_workflow_log WHERE parent IS NULL AND kind IN ({_ENDS})
+        GROUP BY instance, substr(kind, 1, 4), name, count HAVING count(*) > 1
+        """,
+        remedy=_AGAIN,
+    ),
+    Invariant(
+        "workflows",
+        "attempts",
+        """
+        SELECT instance, name, 'of its attempts ' || count(*) || ' have failed, but they are '
+          || 'numbered to ' || coalesce(max(attempt), 'nothing')
+        FROM bunflare_workflow_log WHERE parent IS NULL AND kind = 'attempt_errored'
+        GROUP BY instance, name, count
+        HAVING count(DISTINCT attempt) <> count(*) OR max(attempt) <> count(*)
+        """,
+        remedy=_AGAIN,
+    ),
+    Invariant(
+        "workflows",
+        "payload",
+        """
+        SELECT instance, type, 'the payload of its event is not JSON' FROM bunflare_workflow_events
+        WHERE NOT json_valid(coalesce(payload, '0'))
+        """,
+        remedy="restart the instance, and send the event again",
+    ),
+)
