@@ -91,5 +91,9 @@ async def test_what_a_crash_leaves_is_done_the_next_time(
         with pytest.raises(KeyError):
             await _apply(tmp_path, _RENAME)
     assert (tmp_path / "do-sql" / "Old").exists()
+    async with bunflare.open(tmp_path) as state:
+        found = await state.check()
+        assert found.problems == ()
+        assert ("moving", "New") in {(one.kind, one.name) for one in found.notes}
     await _apply(tmp_path, _RENAME)
     assert await _look(tmp_path, "New") == [digits, 1, ["t"]]

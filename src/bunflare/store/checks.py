@@ -252,8 +252,20 @@ def _md5(path: Path) -> str:
 def _objects(view: Transaction, directory: Directory, notes: list[Problem]) -> Iterator[Problem]:
     """The SQL files of objects against what has been applied of them."""
     root = directory.path / "do-sql"
+    moving = {target or source for source, target in objects.moves(view)}
+    notes += (
+        Problem(
+            "objects",
+            "moving",
+            name,
+            "",
+            "its SQL files have not followed a migration of its class yet",
+            "done when the objects run next",
+        )
+        for name in sorted(moving)
+    )
     for namespace, digits in objects.with_sql(view):
-        if not (root / namespace / f"{digits}.sqlite").exists():
+        if namespace not in moving and not (root / namespace / f"{digits}.sqlite").exists():
             yield Problem(
                 "objects", "missing", namespace, digits, "its SQL file is not there", None
             )

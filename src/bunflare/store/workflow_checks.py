@@ -10,10 +10,10 @@ _STATUSES = (
 )
 _AT_REST = "'paused', 'errored', 'terminated', 'complete'"
 _ENDS = "'step_completed', 'step_errored', 'sleep_completed', 'wait_completed', 'wait_timed_out'"
-_ENTRIES = (
-    f"{_ENDS}, 'attempt_errored', 'sleep_started', 'wait_started', 'rollback_started',"
-    " 'rollback_step_completed', 'rollback_step_errored', 'rollback_attempt_errored'"
-)
+_ODD = f"""
+kind NOT IN ({_ENDS}, 'attempt_errored', 'sleep_started', 'wait_started')
+  AND kind NOT GLOB 'rollback_*' AND kind NOT GLOB 'workflow_*'
+"""
 _AGAIN = "`bunflare workflows instances restart` runs it anew"
 
 INVARIANTS = (
@@ -85,11 +85,10 @@ INVARIANTS = (
         "workflows",
         "step",
         f"""
-        SELECT instance, number, CASE WHEN kind NOT IN ({_ENTRIES})
+        SELECT instance, number, CASE WHEN {_ODD}
           THEN 'there is no entry ' || quote(kind) ELSE 'what it gave is not JSON' END
         FROM bunflare_workflow_log
-        WHERE kind NOT IN ({_ENTRIES})
-          OR NOT json_valid(coalesce(value, '0')) OR NOT json_valid(coalesce(about, '0'))
+        WHERE ({_ODD}) OR NOT json_valid(coalesce(value, '0')) OR NOT json_valid(coalesce(about, '0'))
         """,
         remedy=_AGAIN,
     ),
