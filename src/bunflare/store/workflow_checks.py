@@ -88,7 +88,8 @@ INVARIANTS = (
         SELECT instance, number, CASE WHEN {_ODD}
           THEN 'there is no entry ' || quote(kind) ELSE 'what it gave is not JSON' END
         FROM bunflare_workflow_log
-        WHERE ({_ODD}) OR NOT json_valid(coalesce(value, '0')) OR NOT json_valid(coalesce(about, '0'))
+        WHERE ({_ODD})
+          OR NOT json_valid(coalesce(value, '0')) OR NOT json_valid(coalesce(about, '0'))
         """,
         remedy=_AGAIN,
     ),
