@@ -51,6 +51,7 @@ _KNOWN = frozenset(
         *("processes", "sockets", "writer.lock"),
     }
 )
+_OF_THERE = ("bunflare_holder", "bunflare_counted")
 _UNFINISHED = frozenset({"queued", "running", "waiting"})
 
 #: What our log calls the end of a step, by what such a program calls the step.
@@ -328,8 +329,8 @@ class SeedImport:
             times = (one["visible_at"], one["created_at"], leases.get(one["id"], 0))
             visible = max(map(int, times))
             row = {**one, "body": body, "visible_at": visible}
-            # Claims are those of processes that nobody here knows.
-            row = {name: item for name, item in row.items() if name != "bunflare_holder"}
+            # Claims are those of processes that nobody here knows; it is counted here, not there.
+            row = {name: item for name, item in row.items() if name not in _OF_THERE}
             self._intake.add("queue_messages", row, what, len(str(body)))
         if done:
             reason = f"{done} messages that were done with"
