@@ -2,51 +2,51 @@
 
 from __future__ import annotations
 
-import io
+import asyncio
+import contextlib
 import os
+import shutil
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
 import pytest
 
-from bunflare.cli import main
+import bunflare
+from tests.cli.forks import Forks, Outcome, forks
 from tests.cli.process import PROGRAM, on_terminal, run
 from tests.cli.tree import COMMANDS, ON_STATE, takes, understood
 from tests.crash.conftest import small_disk as small_disk
 from tests.support import files
 
 
-class Outcome:
-    def __init__(self, code: int, told: str) -> None:
-        self.code = code
-        self.told = told
+@pytest.fixture(scope="module")
+def ended() -> Iterator[Forks]:
+    """Runs commands, each as a process."""
+    with forks() as run_in_fork:
+        yield run_in_fork
 
 
 @pytest.fixture
-def ended(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Callable[..., Outcome]:
-    """Run a command in this process, which is quicker."""
-    project = tmp_path / "project"
-    project.mkdir()
-    (project / "pyproject.toml").touch()
-    (project / "x").write_text("x")
-    (project / "migrations").mkdir()
-    monkeypatch.chdir(project)
-    monkeypatch.delenv("BUNFLARE_DIR", raising=False)
-    # Nobody is there to be asked.
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+def project(tmp_path: Path) -> Path:
+    """A directory with what the words of `understood` name."""
+    return with_names(tmp_path / "project")
 
-    def call(*words: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["bunflare", *words])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main()
-        return Outcome(int(end.value.code or 0), capfd.readouterr().err)
 
-    return call
+def with_names(path: Path) -> Path:
+    path.mkdir(exist_ok=True)
+    (path / "pyproject.toml").touch()
+    (path / "x").write_text("x")
+    (path / "migrations").mkdir()
+    return path
+
+
+def sentence(outcome: Outcome) -> str:
+    """The one line that says what is wrong, which must be no essay."""
+    (told,) = (one for one in outcome.told.splitlines() if one.lower().startswith("error: "))
+    assert 10 < len(told) < 500, told
+    return told
 
 
 def test_all_groups_are_told_a_directory_alike() -> None:
@@ -56,47 +56,65 @@ def test_all_groups_are_told_a_directory_alike() -> None:
             assert takes(words, option), (words, option)
 
 
-def test_what_is_not_understood_ends_with_2(ended: Callable[..., Outcome]) -> None:
-    for words in COMMANDS:
-        outcome = ended(*words, "--nonsense-that-nobody-takes")
+def test_what_is_not_understood_ends_with_2(ended: Forks, project: Path) -> None:
+    for words, command in COMMANDS.items():
+        assert ended(project, *words, "--help").code == 0
+        outcome = ended(project, *words, "--nonsense-that-nobody-takes")
         assert outcome.code == 2, outcome.told
-        assert "No such option" in outcome.told
-        assert ended(*words, "--help").code == 0
+        assert "No such option" in sentence(outcome)
+        if any(one.required for one in command.params):
+            outcome = ended(project, *words)
+            assert outcome.code == 2, outcome.told
+            assert "Missing " in sentence(outcome)
+        if words != ("cache", "purge"):  # which takes any number of them
+            outcome = ended(project, *understood(words), "1", "2", "3", "4")
+            assert outcome.code == 2, (words, outcome.told)
+            assert "Got unexpected extra argument" in sentence(outcome)
+    assert sorted(path.name for path in project.iterdir()) == ["migrations", "pyproject.toml", "x"]
+
+
+def test_there_is_nothing_remote(ended: Forks, project: Path) -> None:
+    for words in ON_STATE:
+        outcome = ended(project, *understood(words), "--remote")
+        assert outcome.code == 2, outcome.told
+        assert "there is no --remote" in sentence(outcome)
+        outcome = ended(project, *understood(words), "--config", "none.toml")
+        assert outcome.code == 2, (words, outcome.told)
+        assert "'none.toml' does not exist" in sentence(outcome), words
 
 
 def test_a_directory_that_cannot_be_one_is_left_as_it_is(
-    ended: Callable[..., Outcome], tmp_path: Path
+    ended: Forks, project: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("a file")
     (tmp_path / "other").mkdir()
     (tmp_path / "other/thesis.txt").write_text("mine")
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign/data.sqlite").write_bytes(b"not a database" * 100)
+    (tmp_path / "newer").mkdir()
+    connection = apsw.Connection(str(tmp_path / "newer/data.sqlite"))
+    connection.execute("PRAGMA user_version = 999999")
+    connection.close()
     before = files(tmp_path)
     for words in ON_STATE:
         given = understood(words)
-        for name in ("other", "foreign", *(("file/below",) if words[-1] == "list" else ())):
-            outcome = ended(*given, "--persist-to", str(tmp_path / name))
-            assert outcome.code in (1, 2), (given, name, outcome.told)
-            assert outcome.told.strip(), (given, name)
-            last = outcome.told.strip().splitlines()[-1]
-            assert last.lower().startswith("error: "), outcome.told
-            assert len(last) < 500, last
+        for name in ("other", "foreign", "newer", "file/below"):
+            outcome = ended(project, *given, "--persist-to", str(tmp_path / name))
+            assert outcome.code in (1, 2), (given, name, outcome)
+            sentence(outcome)
     found = {name: data for name, data in files(tmp_path).items() if "writer.lock" not in name}
     assert {name for name in found if found[name] != before.get(name)} == set()
 
 
-def test_to_look_at_a_state_that_is_not_there_makes_none(
-    ended: Callable[..., Outcome], tmp_path: Path
-) -> None:
-    looking = ("list", "get", "head", "info", "verify")
+def test_to_look_at_a_state_that_is_not_there_makes_none(ended: Forks, project: Path) -> None:
+    looking = ("list", "get", "head", "info", "verify", "check", "diff", "describe", "peek")
     for words in ON_STATE:
         if words[-1] in looking:
-            outcome = ended(*understood(words))
+            outcome = ended(project, *understood(words))
             if words != ("d1", "migrations", "list"):  # all of them are to be applied
                 assert outcome.code == 1, (words, outcome.told)
-                assert "no state" in outcome.told
-            assert not (tmp_path / "project/.bunflare").exists()
+                assert "no state" in sentence(outcome)
+            assert not (project / ".bunflare").exists()
 
 
 # -- disks and pipes -------------------------------------------------------------------------------
@@ -118,6 +136,77 @@ def test_an_output_that_is_full_is_told(tmp_path: Path) -> None:
             )
         assert done.returncode == 1
         assert done.stderr.decode() == "error: No space left on device\n", words
+
+
+class Named(bunflare.DurableObject):
+    async def fill(self) -> None:
+        await self.ctx.storage.put("x", "x" * 1000)
+        self.ctx.storage.sql.exec("CREATE TABLE t (a)")
+
+
+class Flow(bunflare.WorkflowEntrypoint):
+    pass
+
+
+async def fill(directory: Path) -> None:
+    """A state in which everything is called x."""
+    async with bunflare.open(directory) as state:
+        await state.kv("x").put("x", "x")
+        await state.r2("x").put("x/x", "x" * 10_000)
+        await state.r2("x").put("x", "x" * 200_000)
+        await state.d1("x").exec("CREATE TABLE x (a); INSERT INTO x VALUES (1)")
+        await state.durable_objects(Named, "x").get_by_name("x").fill()
+        await state.queue("x").send("x")
+        await state.workflow(Flow, "x").create("x")
+        kept = bunflare.Response("x" * 200_000, headers={"cache-control": "max-age=9999"})
+        await state.caches.default.put("https://example.com/", kept)
+        await state.snapshot("x")
+
+
+@pytest.mark.parametrize("spare", [0, 256 * 1024])
+async def test_every_command_on_a_full_disk_ends_in_a_sentence(
+    ended: Forks, small_disk: Path | None, tmp_path: Path, spare: int
+) -> None:
+    """It has done its work, or says what is wrong; and what was there is there."""
+    if small_disk is None:
+        pytest.skip("small disks cannot be made here")
+    await fill(tmp_path / "whole")
+    project = with_names(small_disk / "project")
+    (project / "migrations/0001_y.sql").write_text("CREATE TABLE y (a)")
+    state = small_disk / "project/.bunflare"
+    told: dict[tuple[str, ...], str] = {}
+    for words in [*ON_STATE, ("d1", "migrations", "create"), ("init",)]:
+        (project / "x").write_bytes(b"x" * 1_000_000)
+        shutil.copytree(tmp_path / "whole", state, copy_function=shutil.copy2)
+        fill_up(small_disk / "filler", spare)
+        outcome = ended(project, *understood(words))
+        (small_disk / "filler").unlink()
+        assert outcome.code in (0, 1), (words, outcome)
+        if outcome.code:
+            told[words] = sentence(outcome)
+        connection = apsw.Connection(str(state / "data.sqlite"))
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)], words
+        connection.close()
+        await asyncio.to_thread(shutil.rmtree, state)
+        for left in ("new", ".making", "out"):
+            await asyncio.to_thread(shutil.rmtree, project / left, ignore_errors=True)
+    full = [words for words, said in told.items() if "full" in said or "No space left" in said]
+    # To open a state, SQLite makes a file of 32 KiB. Where it can, little is written, too, and what
+    # is only looked at is told.
+    assert (("kv", "key", "get") in full) is (spare == 0)
+    assert (("kv", "key", "put") in full) is (spare == 0)
+    for words in (("r2", "object", "put"), ("state", "backup"), ("state", "branch")):
+        assert words in full, (words, told.get(words))
+
+
+def fill_up(filler: Path, spare: int) -> None:
+    """Take all of a disk but for so many bytes."""
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        for size in (2**20, 2**12):
+            with contextlib.suppress(OSError):
+                while file.write(bytes(size)):
+                    pass
+    os.truncate(filler, filler.stat().st_size - spare)
 
 
 def test_a_full_disk_ends_in_a_sentence(small_disk: Path | None, tmp_path: Path) -> None:

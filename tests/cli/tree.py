@@ -52,6 +52,8 @@ _MORE = {
     ("queues", "update"): ("--delivery-delay-secs", "1"),
     ("queues", "message", "send"): ("1",),
     ("workflows", "delete"): ("--yes",),
+    ("state", "backup"): ("--force",),
+    ("state", "watch"): ("--off",),  # which does not wait
 }
 _GIVEN_ABOVE: dict[Words, int] = {("r2", "object", "sync"): 2, ("r2", "bulk", "get"): 1}
 
@@ -65,6 +67,8 @@ def understood(words: Words, x: str = "x", directory: str = "migrations") -> lis
     for argument in arguments[: len(arguments) - _GIVEN_ABOVE.get(words, 0)]:
         if isinstance(argument.type, click.Choice):
             given.append(str(argument.type.choices[0]))
+        elif isinstance(argument.type, click.Path) and not argument.type.file_okay:
+            given.append("new")
         else:
             given.append(f"{x}/{x}" if argument.metavar == "BUCKET/KEY" else x)
     for option in required:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 
@@ -59,9 +60,20 @@ def cli() -> None:
     """Cloudflare's stateful platform for Python, in one directory."""
 
 
+class _Sentences(logging.Formatter):
+    """What the library logs, on a line each: its tracebacks are for programs that ask for them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        error = record.exc_info[1] if record.exc_info else None
+        why = "" if error is None else f": {error}"
+        return f"{record.levelname.lower()}: {record.getMessage()}{why}"
+
+
 def main() -> None:
     """The console script. Errors are one sentence and exit code 1, never a traceback; wrong
     arguments are exit code 2."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_Sentences())
     try:
         cli()
     except SystemExit as end:

@@ -137,7 +137,7 @@ _OPTIONS = (
         "--config",
         "-c",
         "config_file",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
         help="The wrangler file; by default the nearest one here or above.",
     ),
     click.option("--env", "-e", "environment", help="The environment of the wrangler file."),
