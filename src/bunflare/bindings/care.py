@@ -14,10 +14,11 @@ from ..store.database import Database
 from ..store.directory import locate
 
 if TYPE_CHECKING:
-    from ..store.archive import Backup, Progress
+    from ..store.archive import Backup
     from ..store.checks import StateCheck, StateRepair
     from ..store.compare import Difference
     from ..store.figures import StateInfo
+    from ..store.images import Progress
     from ..store.r2_settle import Settler
     from ..store.snapshots import Snapshot
     from ..store.vacuum import Vacuumed
@@ -47,23 +48,29 @@ class StateCare:
 
         return await asyncio.to_thread(state_info, self._database.directory)
 
-    async def check(self, *, digests: bool = True, full: bool = False) -> StateCheck:
+    async def check(
+        self, *, digests: bool = True, full: bool = False, progress: Progress | None = None
+    ) -> StateCheck:
         """Hold everything against everything: rows, files, sizes, digests, SQLite's own structure.
 
         ``digests`` reads every object of R2 and compares its MD5; ``full`` has SQLite compare
         every index entry with its row, which takes ten times as long. Others may go on writing.
-        Problems are things that are wrong; notes are left over, or not finished yet.
+        Problems are things that are wrong; notes are left over, or not finished yet. ``progress``
+        is called, here and below, with the bytes that are done and those that there are; it may be
+        from a thread.
         """
         from .care_check import check_state
 
-        return await check_state(self._database, self._settler(), self._clock, digests, full)
+        return await check_state(
+            self._database, self._settler(), self._clock, digests, full, progress
+        )
 
-    async def repair(self, *, full: bool = False) -> StateRepair:
+    async def repair(self, *, full: bool = False, progress: Progress | None = None) -> StateRepair:
         """Mend what `check` finds and can be mended, each thing in one step; what was, what not."""
         from .care_check import repair_state
 
         self._outside("repair")
-        return await repair_state(self._database, self._settler(), self._clock, full)
+        return await repair_state(self._database, self._settler(), self._clock, full, progress)
 
     async def backup(
         self, path: str | os.PathLike[str], *, progress: Progress | None = None
@@ -81,7 +88,7 @@ class StateCare:
         target = Path(path)
         return await asyncio.to_thread(write_backup, self._database.directory, target, progress)
 
-    async def snapshot(self, name: str) -> Snapshot:
+    async def snapshot(self, name: str, *, progress: Progress | None = None) -> Snapshot:
         """Keep this moment under a name, in the data directory.
 
         It costs the space of the SQLite files, and of others what is replaced or deleted later.
@@ -90,7 +97,7 @@ class StateCare:
         from ..store import snapshots
 
         self._outside("snapshot")
-        return await asyncio.to_thread(snapshots.take, self._database.directory, name)
+        return await asyncio.to_thread(snapshots.take, self._database.directory, name, progress)
 
     async def snapshots(self) -> list[Snapshot]:
         """The named moments that are kept, the oldest first."""
@@ -104,7 +111,13 @@ class StateCare:
 
         await asyncio.to_thread(snapshots.drop, self._database.directory.path, name)
 
-    async def branch(self, directory: str | os.PathLike[str], snapshot: str | None = None) -> None:
+    async def branch(
+        self,
+        directory: str | os.PathLike[str],
+        snapshot: str | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> None:
         """Make another data directory of a named moment, or of the present one.
 
         ``directory`` must be absent or empty. From then on each goes its own way. On the same
@@ -117,9 +130,10 @@ class StateCare:
 
         def work() -> None:
             if snapshot is None:
-                snapshots.branch_now(source, target.absolute())
+                snapshots.branch_now(source, target.absolute(), progress)
             else:
-                snapshots.branch(snapshots.find(source.path, snapshot).path, target.absolute())
+                found = snapshots.find(source.path, snapshot).path
+                snapshots.branch(found, target.absolute(), None, progress)
 
         await asyncio.to_thread(work)
 
@@ -155,7 +169,7 @@ class StateCare:
             self._database, self._settler(), self._clock, snapshots_older_than, keep_snapshots
         )
 
-    async def vacuum(self) -> list[Vacuumed]:
+    async def vacuum(self, *, progress: Progress | None = None) -> list[Vacuumed]:
         """Give back the space of what was deleted. All other writers of a file wait meanwhile.
 
         A file with virtual tables is left as it is: its rows could get other numbers.
@@ -163,7 +177,7 @@ class StateCare:
         from ..store.vacuum import vacuum
 
         self._outside("vacuum")
-        return await asyncio.to_thread(vacuum, self._database.directory.path)
+        return await asyncio.to_thread(vacuum, self._database.directory.path, progress)
 
     def _outside(self, what: str) -> None:
         if self._database.in_transaction:
@@ -189,7 +203,12 @@ def restore(
     return restore_backup(Path(path).expanduser(), locate(directory), replace, progress)
 
 
-def go_back(name: str, directory: str | os.PathLike[str] | None = None) -> Snapshot:
+def go_back(
+    name: str,
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Snapshot:
     """Put a named moment in the place of the present state; blocks until it is on disk.
 
     Nobody may have the directory open. All its snapshots stay. It happens in one step, as with
@@ -197,4 +216,4 @@ def go_back(name: str, directory: str | os.PathLike[str] | None = None) -> Snaps
     """
     from ..store import snapshots
 
-    return snapshots.go_back(locate(directory), name)
+    return snapshots.go_back(locate(directory), name, progress)

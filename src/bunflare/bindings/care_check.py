@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import BunflareError
@@ -17,6 +18,7 @@ from . import r2_care
 if TYPE_CHECKING:
     from ..clock import Clock
     from ..store.database import Database
+    from ..store.images import Progress
     from ..store.r2_settle import Settler
 
 _R2_REMEDIES = {
@@ -26,11 +28,28 @@ _R2_REMEDIES = {
 
 
 async def check_state(
-    database: Database, settler: Settler, clock: Clock, digests: bool, full: bool
+    database: Database,
+    settler: Settler,
+    clock: Clock,
+    digests: bool,
+    full: bool,
+    progress: Progress | None = None,
 ) -> StateCheck:
     """See `State.check`."""
     directory = database.directory
-    files, size, problems = await asyncio.to_thread(checks.check_sql, directory, full)
+    buckets = r2.buckets(database.view)
+    whole = await asyncio.to_thread(checks.size_of_sql, directory)
+    if digests:
+        whole += sum(r2.statistics(database.view, bucket)[1] for bucket in buckets)
+
+    def told(done: int) -> None:
+        if progress is not None:
+            progress(min(done, whole), whole)
+
+    def later(before: int, done: int, _: int | None) -> None:
+        told(before + done)
+
+    files, size, problems = await asyncio.to_thread(checks.check_sql, directory, full, told)
     if any(one.kind == "damaged" and one.name == DATABASE for one in problems):
         # Nothing that its rows say can be relied on.
         return StateCheck(files, size, tuple(problems), ())
@@ -42,8 +61,9 @@ async def check_state(
     problems += await asyncio.to_thread(
         lambda: [*histories.check_histories(directory.path, full), *histories.check_kept(directory)]
     )
-    for bucket in r2.buckets(database.view):
-        look = await r2_care.check(database, settler, bucket, digests)
+    for bucket in buckets:
+        in_bucket = partial(later, size)
+        look = await r2_care.check(database, settler, bucket, digests, in_bucket)
         files += look.objects
         size += look.size
         problems += (_of_r2(bucket, one) for one in look.problems)
@@ -59,10 +79,14 @@ def _of_r2(bucket: str, found: r2_care.R2Problem) -> Problem:
 
 
 async def repair_state(
-    database: Database, settler: Settler, clock: Clock, full: bool
+    database: Database,
+    settler: Settler,
+    clock: Clock,
+    full: bool,
+    progress: Progress | None = None,
 ) -> StateRepair:
     """See `State.repair`."""
-    before = await check_state(database, settler, clock, True, full)
+    before = await check_state(database, settler, clock, True, full, progress)
     for problem in (*before.problems, *before.notes):
         if problem.remedy is not None:
             try:

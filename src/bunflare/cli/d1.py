@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +15,7 @@ from .d1_migrations import migrations
 from .d1_travel import time_travel
 from .elsewhere import only_there
 from .place import Place, confirm, group_options, on_state
+from .progress import progress_bar
 from .tables import JSON, show, show_json
 from .wrangler_file import add_table, show_table
 
@@ -131,8 +129,9 @@ async def execute(
     database = database_of(place, name)
     results: list[dict[str, Any]]
     if path is not None:
-        with _bar(path) as progress:
-            count = await database.import_sql(path, progress)
+        size = path.stat().st_size
+        with progress_bar(path.name) as progress:
+            count = await database.import_sql(path, lambda done: progress(done, size))
         results = [{"success": True, "results": [{"statements": count}], "meta": {}}]
     else:
         results = [asdict(one) for one in await database.execute(sql or "")]
@@ -162,27 +161,12 @@ async def export(
     if no_schema and no_data:
         raise click.UsageError("--no-schema and --no-data leave nothing to write")
     must_exist(place, name)
-    await database_of(place, name).export_sql(
-        output, schema=not no_schema, data=not no_data, tables=tables, progress=_rows()
-    )
+    with progress_bar(output.name, "items") as progress:
+        await database_of(place, name).export_sql(
+            output,
+            schema=not no_schema,
+            data=not no_data,
+            tables=tables,
+            progress=lambda done: progress(done, None),
+        )
     click.echo(f"Written: {output}", err=True)
-
-
-def _watched() -> bool:
-    return sys.stderr.isatty()
-
-
-def _rows() -> Callable[[int], object] | None:
-    if not _watched():
-        return None
-    return lambda done: click.echo(f"\r{done:,} rows", nl=False, err=True)
-
-
-@contextmanager
-def _bar(path: Path) -> Iterator[Callable[[int], object] | None]:
-    """Shows how much of a file is read, where somebody looks."""
-    if not _watched():
-        yield None
-        return
-    with click.progressbar(length=path.stat().st_size, label=path.name, file=sys.stderr) as bar:
-        yield lambda done: bar.update(done - bar.pos)

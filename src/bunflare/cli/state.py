@@ -105,7 +105,8 @@ def _tell(problem: Problem) -> str:
 @JSON
 async def check(place: Place, no_digests: bool, full: bool, as_json: bool) -> None:
     """Hold everything against everything. The exit code is 1 if something is wrong."""
-    found = await place.state.check(digests=not no_digests, full=full)
+    with progress_bar("checking") as progress:
+        found = await place.state.check(digests=not no_digests, full=full, progress=progress)
     if as_json:
         show_json(asdict(found))
     else:
@@ -124,7 +125,8 @@ async def check(place: Place, no_digests: bool, full: bool, as_json: bool) -> No
 @JSON
 async def repair(place: Place, full: bool, as_json: bool) -> None:
     """Mend what can be mended. The exit code is 1 if something is left."""
-    done = await place.state.repair(full=full)
+    with progress_bar("checking") as progress:
+        done = await place.state.repair(full=full, progress=progress)
     if as_json:
         show_json(asdict(done))
     else:
@@ -186,7 +188,8 @@ def snapshot() -> None:
 @JSON
 async def create_snapshot(place: Place, name: str, as_json: bool) -> None:
     """Keep this moment as NAME."""
-    made = await place.state.snapshot(name)
+    with progress_bar(name) as progress:
+        made = await place.state.snapshot(name, progress=progress)
     if as_json:
         show_json(asdict(made))
     else:
@@ -226,7 +229,8 @@ def restore_snapshot(place: Place, name: str, yes: bool) -> None:
     path = place.directory.absolute()
     check_directory(path, reads=True)
     confirm(f"What was written to {path} since then is lost, unless a snapshot has it. Go on?", yes)
-    done = go_back(name, path)
+    with progress_bar(name) as progress:
+        done = go_back(name, path, progress=progress)
     click.echo(f"{path} is as it was at {told_time(done.at)}", err=True)
 
 
@@ -240,7 +244,8 @@ def restore_snapshot(place: Place, name: str, yes: bool) -> None:
 )
 async def branch(place: Place, target: Path, name: str | None) -> None:
     """Make another data directory, TARGET, of a snapshot or of the present moment."""
-    await place.state.branch(target, name)
+    with progress_bar(target.name) as progress:
+        await place.state.branch(target, name, progress=progress)
     click.echo(f"{target} was made", err=True)
 
 
@@ -299,7 +304,8 @@ async def prune(place: Place, days: float | None, keep: int | None, as_json: boo
 @JSON
 async def vacuum(place: Place, as_json: bool) -> None:
     """Give back the space of what was deleted."""
-    done = await place.state.vacuum()
+    with progress_bar("vacuuming") as progress:
+        done = await place.state.vacuum(progress=progress)
     if as_json:
         show_json([asdict(one) for one in done])
         return

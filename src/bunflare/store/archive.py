@@ -16,7 +16,7 @@ import os
 import tarfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from typing import IO, Any
 from ..errors import BackupError
 from .blobs import copied_range
 from .directory import Directory
-from .images import Image, of_moment, refusals
+from .images import Image, Progress, of_moment, refusals
 from .moment import Moment
 
 FORMAT = 1
@@ -40,7 +40,6 @@ _LARGE = 4 * _BLOCK
 _DAMAGED = (tarfile.TarError, EOFError, ValueError, OverflowError)
 
 #: Is told how many bytes are done, and how many there are.
-Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,13 +72,30 @@ class StateRepair:
 # -- every SQLite file -------------------------------------------------------------------------
 
 
-def check_sql(directory: Directory, full: bool) -> tuple[int, int, list[Problem]]:
-    """Have SQLite check each of its files; how many, their bytes, and what is wrong. Blocks."""
-    names = list(sql_files(directory.path))
+def check_sql(
+    directory: Directory, full: bool, progress: Callable[[int], object]
+) -> tuple[int, int, list[Problem]]:
+    """Have SQLite check each of its files; how many, their bytes, and what is wrong. Blocks.
+
+    ``progress`` is told how many bytes are done.
+    """
+    root = directory.path
+    names = list(sql_files(root))
+    found: list[Problem] = []
+    size = 0
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
-        found = list(pool.map(lambda name: _check_file(directory.path, name, full), names))
-    size = sum(size for name in names if (size := signature(directory.path / name)[1]))
-    return len(names), size, [problem for some in found for problem in some]
+        looks = pool.map(lambda name: _check_file(root, name, full), names)
+        for name, problems in zip(names, looks, strict=True):
+            found += problems
+            size += signature(root / name)[1]
+            progress(size)
+    return len(names), size, found
+
+
+def size_of_sql(directory: Directory) -> int:
+    """The bytes of all SQLite files."""
+    root = directory.path
+    return sum(signature(root / name)[1] for name in sql_files(root))
 
 
 def _check_file(root: Path, name: str, full: bool) -> list[Problem]:

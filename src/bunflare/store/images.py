@@ -34,6 +34,8 @@ _EXCHANGE = 2
 _TRIES = 6
 
 T = TypeVar("T")
+#: What is told the bytes that are done, and those that there are.
+Progress = Callable[[int, int], object]
 
 
 class Image:
@@ -66,9 +68,14 @@ class Image:
         for entry in tree(self._pins, ""):
             yield entry.path[start:], Path(entry.path)
 
-    def settle(self) -> None:
+    def settle(self, progress: Progress | None = None) -> None:
         """Have the files of SQLite in their places too."""
+        done = 0
+        whole = sum(sum(file.signature[1::3]) for file in self._sql)
         for file in self._sql:
+            if progress is not None:
+                progress(done, whole)
+            done += sum(file.signature[1::3])
             target = self._pins / file.name
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             file.copy(target)
@@ -198,11 +205,16 @@ def sync_tree(path: Path) -> None:
             os.close(descriptor)
 
 
-def copy_image(source: Path, target: Path) -> None:
+def copy_image(source: Path, target: Path, progress: Progress | None = None) -> None:
     """Fill a directory with what another holds. What is written once is linked, all else copied."""
     start = len(str(source)) + 1
     made: set[str] = set()
+    done = 0
+    whole = 0 if progress is None else sum(entry.stat().st_size for entry in tree(source, ""))
     for entry in tree(source, ""):
+        if progress is not None:
+            progress(min(done, whole), whole)
+            done += entry.stat().st_size
         name = entry.path[start:]
         copy = f"{target}/{name}"
         above = copy.rpartition("/")[0]

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import FutureFormatError
-from .archive import Backup, Progress, read_backup
+from .archive import Backup, read_backup
 from .directory import _refuse_future
-from .images import alone, check_target, making, put_in_place, refusals, sync_tree
+from .images import Progress, alone, check_target, making, put_in_place, refusals, sync_tree
 from .layout import SNAPSHOTS
 
 T = TypeVar("T")

@@ -18,6 +18,7 @@ from ..errors import BackupError
 from .directory import Directory
 from .images import (
     Image,
+    Progress,
     copy_image,
     making,
     of_moment,
@@ -55,14 +56,14 @@ def check_name(name: object) -> str:
     return name
 
 
-def take(directory: Directory, name: str) -> Snapshot:
+def take(directory: Directory, name: str, progress: Progress | None = None) -> Snapshot:
     """Keep this moment under a name. Blocks."""
     target = directory.path / SNAPSHOTS / check_name(name)
     if target.exists():
         raise BackupError(f"there is a snapshot {name!r} already")
 
     def make(found: Moment, pins: Path) -> None:
-        Image(pins, found.sql).settle()
+        Image(pins, found.sql).settle(progress)
         (pins / _ABOUT).write_text(json.dumps({"at": found.at}))
         sync_tree(pins)
         try:
@@ -110,29 +111,34 @@ def drop(root: Path, name: str) -> None:
         shutil.rmtree(away)
 
 
-def branch(source: Path, target: Path, replace: bool | None = None) -> None:
+def branch(
+    source: Path,
+    target: Path,
+    replace: bool | None = None,
+    progress: Progress | None = None,
+) -> None:
     """Make a data directory of a snapshot. Blocks."""
 
     def fill(made: Path) -> None:
-        copy_image(source, made)
+        copy_image(source, made, progress)
         (made / _ABOUT).unlink(missing_ok=True)
 
     build(target, replace, fill)
 
 
-def branch_now(directory: Directory, target: Path) -> None:
+def branch_now(directory: Directory, target: Path, progress: Progress | None = None) -> None:
     """Make a data directory of the present moment. Blocks."""
 
     def make(found: Moment, pins: Path) -> None:
         Image(pins, found.sql).settle()
-        build(target, None, lambda made: copy_image(pins, made))
+        build(target, None, lambda made: copy_image(pins, made, progress))
 
     with refusals(target):
         of_moment(directory, make)
 
 
-def go_back(root: Path, name: str) -> Snapshot:
+def go_back(root: Path, name: str, progress: Progress | None = None) -> Snapshot:
     """Put a snapshot in the place of the present state. Blocks."""
     found = find(root, name)
-    branch(found.path, root, replace=True)
+    branch(found.path, root, True, progress)
     return find(root, name)

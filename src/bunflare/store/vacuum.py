@@ -11,6 +11,7 @@ import apsw
 from ..errors import DatabaseBusy
 from .beside import open_beside
 from .connection import translate
+from .images import Progress
 from .layout import has_history, sql_files
 from .moment import signature
 from .turnstile import Turnstile
@@ -34,9 +35,17 @@ class Vacuumed:
     left: str | None = None
 
 
-def vacuum(root: Path) -> list[Vacuumed]:
+def vacuum(root: Path, progress: Progress | None = None) -> list[Vacuumed]:
     """Write every SQLite file anew without what was deleted from it. Blocks."""
-    return [_vacuum(root, name) for name in sql_files(root)]
+    sizes = {name: _size(root / name) for name in sql_files(root)}
+    found = []
+    done = 0
+    for name, size in sizes.items():
+        found.append(_vacuum(root, name))
+        done += size
+        if progress is not None:
+            progress(done, sum(sizes.values()))
+    return found
 
 
 def _vacuum(root: Path, name: str) -> Vacuumed:
