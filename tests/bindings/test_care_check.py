@@ -11,7 +11,7 @@ import apsw
 import pytest
 
 import bunflare
-from bunflare.store.catalog import INVARIANTS
+from bunflare.store.invariants import INVARIANTS
 
 
 class Room(bunflare.DurableObject):

@@ -26,7 +26,6 @@ from .kv_common import (
 from .names import completion
 from .place import Place, confirm, on_state, read_file
 from .tables import JSON, is_terminal, show
-from .wrangler_file import add_table, show_table
 
 if TYPE_CHECKING:
     from ..bindings.kv import KVKey
@@ -90,6 +89,8 @@ async def create_namespace(
 
     Nothing needs this: a namespace is there once something is put into it.
     """
+    from .wrangler_file import add_table, show_table
+
     name = f"{namespace}_preview" if preview else namespace
     field = "preview_id" if preview else "id"
     entry = {"binding": binding or _identifier(namespace), field: name}

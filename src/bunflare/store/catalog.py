@@ -1,19 +1,9 @@
-"""The records and invariants of all systems."""
+"""The records of all systems; what must be true of their rows is in `invariants`."""
 
 from __future__ import annotations
 
-from . import (
-    cache,
-    kv,
-    object_bookmarks,
-    objects,
-    queues,
-    r2,
-    r2_uploads,
-    workflow_checks,
-    workflows,
-)
-from .records import Invariant, Records
+from . import cache, kv, objects, queues, r2, r2_uploads, workflows
+from .records import Records
 
 RECORDS: tuple[Records, ...] = (
     *kv.RECORDS,
@@ -23,15 +13,4 @@ RECORDS: tuple[Records, ...] = (
     *queues.RECORDS,
     *workflows.RECORDS,
     *cache.RECORDS,
-)
-
-INVARIANTS: tuple[Invariant, ...] = (
-    *kv.INVARIANTS,
-    *r2.INVARIANTS,
-    *r2_uploads.INVARIANTS,
-    *objects.INVARIANTS,
-    *object_bookmarks.INVARIANTS,
-    *queues.INVARIANTS,
-    *workflow_checks.INVARIANTS,
-    *cache.INVARIANTS,
 )

@@ -19,9 +19,9 @@ import apsw
 
 from . import blobs, cache, objects, queue_delivery, r2, r2_uploads, workflow_owners
 from .beside import open_beside, reading
-from .catalog import INVARIANTS
 from .connection import translate
 from .directory import Directory
+from .invariants import INVARIANTS
 from .layout import SNAPSHOTS, sql_files
 from .moment import signature
 from .object_sql import redo_sequence

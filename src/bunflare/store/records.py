@@ -1,7 +1,7 @@
 """What a system keeps, told as data: for counting, comparing and following any of them alike.
 
 Each system's module says in `RECORDS` what its tables hold and in `INVARIANTS` what must be true of
-them; `store.catalog` has them all together.
+them; `store.catalog` and `store.invariants` have them all together.
 """
 
 from __future__ import annotations
