@@ -579,6 +579,11 @@ def test_an_export_is_what_wrangler_takes(wrangler: Path) -> None:
     before = files(wrangler / "out")
     assert again.keys() == before.keys()
     assert {name for name in again if again[name] != before[name]} == {"r2/files.json"}
+    # Versions and times are new, and so is the etag of what was uploaded in parts.
+    for one in json.loads(again["r2/files.json"]):
+        old = listed[one["key"]]
+        for name in ("size", "http_metadata", "custom_metadata", "storage_class"):
+            assert one[name] == old[name], one["key"]
 
 
 def test_an_export_goes_into_an_empty_folder(tmp_path: Path) -> None:

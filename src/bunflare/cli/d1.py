@@ -17,7 +17,7 @@ from .elsewhere import only_there
 from .place import Place, confirm, group_options, on_state
 from .progress import progress_bar
 from .tables import JSON, show, show_json
-from .wrangler_file import add_table, show_table
+from .wrangler_file import add_table, binding_options, show_table
 
 if TYPE_CHECKING:
     from .d1_common import Bound
@@ -71,8 +71,7 @@ async def info(place: Place, name: str, as_json: bool) -> None:
 
 @on_state(command, "create")
 @click.argument("name")
-@click.option("--binding", help="The name of the binding to show.")
-@click.option("--update-config", is_flag=True, help="Add the binding to wrangler.toml.")
+@binding_options
 @click.option("--location", hidden=True, expose_value=False)
 @click.option("--jurisdiction", hidden=True, expose_value=False)
 @JSON

@@ -76,6 +76,7 @@ async def list_namespaces(place: Place, as_json: bool) -> None:
 @click.option("--binding", help="The name of the binding to show.")
 @click.option("--preview", is_flag=True, help="Make one for previews: NAMESPACE_preview.")
 @click.option("--update-config", is_flag=True, help="Add the binding to wrangler.toml.")
+@click.option("--use-remote", is_flag=True, hidden=True, expose_value=False)
 @JSON
 async def create_namespace(
     place: Place,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import BunflareError, DirectoryError
+from .booleans import Command
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -207,7 +208,7 @@ def on_state(group: click.Group | None, name: str, reads: bool = False) -> Calla
             place.run(lambda: function(place, **options), reads)
 
         make = click.command if group is None else group.command
-        return make(name)(place_options(run))
+        return make(name, cls=Command)(place_options(run))
 
     return decorate
 

@@ -156,6 +156,7 @@ for one in (consumer_group, worker_group):
 
 @on_state(http_group, "add")
 @QUEUE
+@click.option("--batch-size", type=int, hidden=True, expose_value=False)
 @click.option("--message-retries", "max_retries", type=int, help="0 to 100. [default: 3]")
 @click.option("--dead-letter-queue")
 @click.option("--visibility-timeout-secs", type=int, help="Up to 43200. [default: 30]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from .r2_common import (
     name_of,
 )
 from .tables import JSON, show, show_json
+from .wrangler_file import add_table, binding_options, show_table
 
 if TYPE_CHECKING:
     from ..bindings.r2_buckets import R2BucketInfo
@@ -94,10 +96,23 @@ async def info(place: Place, bucket: str, as_json: bool) -> None:
 @JURISDICTION
 @click.option("--location", hidden=True, expose_value=False)
 @click.option("--storage-class", "-s", hidden=True, expose_value=False)
-async def create(place: Place, name: str) -> None:
-    """Make an empty bucket. Nothing needs this: it is there once something is put into it."""
+@binding_options
+@JSON
+async def create(
+    place: Place, name: str, binding: str | None, update_config: bool, as_json: bool
+) -> None:
+    """Make an empty bucket, and show what binds it to a Worker.
+
+    Nothing needs this: a bucket is there once something is put into it.
+    """
+    entry = {"binding": binding or re.sub(r"\W", "_", name).upper(), "bucket_name": name}
+    add = add_table(place, "r2_buckets", entry) if update_config else None
     await buckets_of(place).create(name)
     click.echo(f"The bucket {name!r} was made.", err=True)
+    if add is not None:
+        click.echo(f"{add()} binds it as {entry['binding']}.", err=True)
+    else:
+        show_table(place, "r2_buckets", entry, as_json)
 
 
 @on_state(bucket_group, "delete", reads=True)

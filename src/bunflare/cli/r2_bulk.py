@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from ..errors import BunflareError
 from .place import Place, on_state
-from .r2_common import BUCKET, JURISDICTION, PREFIX, bucket_of, must_exist
+from .r2_common import BUCKET, PREFIX, bucket_of, date_of, must_exist, put_options
 from .r2_transfer import AT_ONCE, do_all, download, files_of, is_path, objects_of, refuse
+
+if TYPE_CHECKING:
+    from ..bindings.r2_writing import R2PutOptions
 
 
 @click.group("bulk")
@@ -29,7 +33,7 @@ def bulk_group() -> None:
 )
 @click.option("--prefix", default="", help="What the keys begin with.")
 @click.option("--concurrency", type=click.IntRange(1, 100), default=AT_ONCE)
-@JURISDICTION
+@put_options
 async def put_folder(
     place: Place,
     bucket: str,
@@ -37,34 +41,47 @@ async def put_folder(
     filename: Path | None,
     prefix: str,
     concurrency: int,
+    options: R2PutOptions,
 ) -> None:
-    """Put every file of FOLDER under its path there, or those that a JSON file lists."""
+    """Put every file of FOLDER under its path there, or those that a JSON file lists.
+
+    What options say of metadata is so for all of them, but for those of which the list says it.
+    """
     if (folder is None) == (filename is None):
         raise click.UsageError("give either FOLDER or --filename")
-    pairs = _listed(filename) if filename is not None else _within(folder or Path())
+    wanted = _listed(filename) if filename is not None else _within(folder or Path())
     target = bucket_of(place, bucket)
 
-    async def put(pair: tuple[str, Path]) -> None:
-        await target.upload_file(prefix + pair[0], pair[1])
+    async def put(one: _Wanted) -> None:
+        both: R2PutOptions = {**options, **one.options}
+        await target.upload_file(prefix + one.key, one.file, **both)
 
-    failures = await do_all(f"{len(pairs)} files", put, pairs, concurrency)
-    click.echo(f"{len(pairs) - len(failures)} files were put into {bucket}", err=True)
+    failures = await do_all(f"{len(wanted)} files", put, wanted, concurrency)
+    click.echo(f"{len(wanted) - len(failures)} files were put into {bucket}", err=True)
     refuse(failures)
 
 
-def _within(folder: Path) -> list[tuple[str, Path]]:
-    return [(key, path) for key, path in files_of(folder).items()]
+class _Wanted(NamedTuple):
+    """A file that is to be put."""
+
+    key: str
+    file: Path
+    options: R2PutOptions
 
 
-def _listed(filename: Path) -> list[tuple[str, Path]]:
-    """Keys and files as wrangler's list has them."""
+def _within(folder: Path) -> list[_Wanted]:
+    return [_Wanted(key, path, {}) for key, path in files_of(folder).items()]
+
+
+def _listed(filename: Path) -> list[_Wanted]:
+    """Keys and files as wrangler's list has them, and metadata as `state export` tells it."""
     try:
         found = json.loads(filename.read_bytes())
     except ValueError as error:
         raise BunflareError(f"{filename} is not JSON: {error}") from error
     if not isinstance(found, list):
         raise BunflareError(f"{filename} must hold a JSON array of objects with key and file")
-    pairs = []
+    wanted = []
     for number, one in enumerate(found):
         if not (
             isinstance(one, dict)
@@ -72,8 +89,22 @@ def _listed(filename: Path) -> list[tuple[str, Path]]:
             and isinstance(one.get("file"), str)
         ):
             raise BunflareError(f"entry {number} of {filename} is no object with key and file")
-        pairs.append((one["key"], Path(one["file"])))
-    return pairs
+        wanted.append(_Wanted(one["key"], Path(one["file"]), _options(one)))
+    return wanted
+
+
+def _options(one: dict[str, Any]) -> R2PutOptions:
+    options: R2PutOptions = {}
+    headers = one.get("http_metadata")
+    if isinstance(headers, dict) and headers:
+        expiry = headers.get("cache_expiry")
+        more = {} if expiry is None else {"cache_expiry": date_of(str(expiry))}
+        options["http_metadata"] = {**headers, **more}
+    if isinstance(one.get("custom_metadata"), dict):
+        options["custom_metadata"] = one["custom_metadata"]
+    if one.get("storage_class") in ("Standard", "InfrequentAccess"):
+        options["storage_class"] = one["storage_class"]
+    return options
 
 
 @on_state(bulk_group, "get", reads=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import wraps
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -62,6 +64,63 @@ OBJECT = click.argument("path", metavar="BUCKET/KEY", type=ObjectPath())
 BUCKET = click.argument("bucket", shell_complete=_complete_bucket)
 PREFIX = click.option("--prefix", default="", help="Only keys that begin with this.")
 JURISDICTION = click.option("--jurisdiction", "-J", hidden=True, expose_value=False)
+FORCE = click.option("--force", "-y", is_flag=True, hidden=True, expose_value=False)
+
+_PUT_OPTIONS = (
+    click.option("--content-type", "--ct"),
+    click.option("--content-disposition", "--cd"),
+    click.option("--content-encoding", "--ce"),
+    click.option("--content-language", "--cl"),
+    click.option("--cache-control", "--cc"),
+    click.option("--expires", help="An ISO 8601 date."),
+    click.option("--storage-class", "-s", type=click.Choice(["Standard", "InfrequentAccess"])),
+    JURISDICTION,
+    FORCE,
+)
+
+
+def put_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a command take an object's metadata; it gets ``options`` for `R2Bucket.put`."""
+
+    @wraps(function)
+    def run(
+        *arguments: Any,
+        content_type: str | None,
+        content_disposition: str | None,
+        content_encoding: str | None,
+        content_language: str | None,
+        cache_control: str | None,
+        expires: str | None,
+        storage_class: str | None,
+        **given: Any,
+    ) -> Any:
+        http_metadata: dict[str, Any] = {
+            "content_type": content_type,
+            "content_disposition": content_disposition,
+            "content_encoding": content_encoding,
+            "content_language": content_language,
+            "cache_control": cache_control,
+        }
+        if expires is not None:
+            http_metadata["cache_expiry"] = date_of(expires)
+        options = {"http_metadata": http_metadata, "storage_class": storage_class}
+        return function(*arguments, options=options, **given)
+
+    wrapped: Callable[..., Any] = run
+    for option in reversed(_PUT_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def date_of(text: str) -> datetime:
+    """A date of the command line; one without a zone is UTC."""
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is not an ISO 8601 date", param_hint="--expires"
+        ) from None
+    return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
 
 
 def name_of(place: Place, bucket: str) -> str:

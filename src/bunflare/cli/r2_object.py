@@ -6,9 +6,8 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +17,8 @@ from .place import Place, on_state
 from .progress import progress_bar
 from .r2_common import (
     BUCKET,
+    FORCE,
+    JURISDICTION,
     OBJECT,
     PREFIX,
     ObjectPath,
@@ -26,8 +27,12 @@ from .r2_common import (
     missing,
     must_exist,
     name_of,
+    put_options,
 )
 from .tables import ALWAYS_JSON, show_json
+
+if TYPE_CHECKING:
+    from ..bindings.r2_writing import R2PutOptions
 
 _BLOCK = 1024 * 1024
 
@@ -41,54 +46,27 @@ def object_group() -> None:
 @OBJECT
 @click.option("--file", "-f", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--pipe", "-p", is_flag=True, help="Take the bytes from standard input.")
-@click.option("--content-type", "--ct")
-@click.option("--content-disposition", "--cd")
-@click.option("--content-encoding", "--ce")
-@click.option("--content-language", "--cl")
-@click.option("--cache-control", "--cc")
-@click.option("--expires", help="An ISO 8601 date.")
-@click.option("--storage-class", "-s", type=click.Choice(["Standard", "InfrequentAccess"]))
+@put_options
 async def put_object(
     place: Place,
     path: tuple[str, str],
     file: Path | None,
     pipe: bool,
-    expires: str | None,
-    storage_class: Any,
-    **metadata: str | None,
+    options: R2PutOptions,
 ) -> None:
     """Set an object to a file, or to what comes through a pipe."""
     if (file is None) is not pipe:
         raise click.UsageError("give either --file or --pipe")
     bucket, key = path
-    http_metadata: dict[str, Any] = dict(metadata)
-    if expires is not None:
-        http_metadata["cache_expiry"] = _date(expires)
     if file is None:
-        stored = await bucket_of(place, bucket).put(
-            key, _input(), http_metadata=http_metadata, storage_class=storage_class
-        )
+        stored = await bucket_of(place, bucket).put(key, _input(), **options)
     else:
         with progress_bar(key) as progress:
             stored = await bucket_of(place, bucket).upload_file(
-                key,
-                file,
-                progress=progress,
-                http_metadata=http_metadata,
-                storage_class=storage_class,
+                key, file, progress=progress, **options
             )
     assert stored is not None
     click.echo(f"{bucket}/{key}: {stored.size} bytes, etag {stored.etag}", err=True)
-
-
-def _date(text: str) -> datetime:
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.BadParameter(
-            f"{text!r} is not an ISO 8601 date", param_hint="--expires"
-        ) from None
-    return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
 
 
 async def _input() -> AsyncIterator[bytes]:
@@ -99,6 +77,7 @@ async def _input() -> AsyncIterator[bytes]:
 
 @on_state(object_group, "get", reads=True)
 @OBJECT
+@JURISDICTION
 @click.option("--file", "-f", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--pipe", "-p", is_flag=True, help="Write the bytes to standard output.")
 async def get_object(place: Place, path: tuple[str, str], file: Path | None, pipe: bool) -> None:
@@ -143,6 +122,8 @@ async def head_object(place: Place, path: tuple[str, str]) -> None:
 
 @on_state(object_group, "delete", reads=True)
 @OBJECT
+@JURISDICTION
+@FORCE
 async def delete_object(place: Place, path: tuple[str, str]) -> None:
     """Delete an object; nothing happens if there is none."""
     bucket, key = path

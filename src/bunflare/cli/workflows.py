@@ -104,6 +104,12 @@ async def _instance(place: Place, name: str, id: str) -> WorkflowInstance:
     return await place.state.workflow(workflow).get(found)
 
 
+def _on(group: click.Group, name: str, reads: bool = False) -> Callable[..., Any]:
+    """A command on a state, which takes wrangler's ``--port`` of a server, too."""
+    port = click.option("--port", type=int, hidden=True, expose_value=False)
+    return lambda function: on_state(group, name, reads)(port(function))
+
+
 def _time(moment: int) -> str:
     return datetime.fromtimestamp(moment / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
@@ -117,7 +123,7 @@ def _json_value(text: str | None, what: str) -> Any:
         raise click.BadParameter(f"not JSON ({error})", param_hint=what) from error
 
 
-@on_state(command, "list", reads=True)
+@_on(command, "list", reads=True)
 @_pages
 @JSON
 async def list_workflows(place: Place, page: int, per_page: int, as_json: bool) -> None:
@@ -139,7 +145,7 @@ async def list_workflows(place: Place, page: int, per_page: int, as_json: bool) 
     show(rows, as_json)
 
 
-@on_state(command, "describe", reads=True)
+@_on(command, "describe", reads=True)
 @_NAME
 @JSON
 async def describe(place: Place, name: str, as_json: bool) -> None:
@@ -152,7 +158,7 @@ async def describe(place: Place, name: str, as_json: bool) -> None:
         show([{"status": one, "instances": counts[one]} for one in sorted(counts)], False)
 
 
-@on_state(command, "trigger")
+@_on(command, "trigger")
 @_NAME
 @click.argument("params", required=False)
 @click.option("--id", "id", help="The id of the new instance. [default: a random one]")
@@ -176,7 +182,7 @@ async def trigger(
         click.echo(f"Created the instance {instance.id} of {workflow}")
 
 
-@on_state(command, "delete", reads=True)
+@_on(command, "delete", reads=True)
 @_NAME
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 async def delete(place: Place, name: str, yes: bool) -> None:
@@ -193,7 +199,7 @@ async def delete(place: Place, name: str, yes: bool) -> None:
     click.echo(f"Deleted {count} instances of {workflow}", err=True)
 
 
-@on_state(instances, "list", reads=True)
+@_on(instances, "list", reads=True)
 @_NAME
 @click.option("--status", type=click.Choice(_STATUSES), help="Only those.")
 @click.option("--reverse", is_flag=True, help="The oldest first.")
@@ -221,7 +227,7 @@ async def list_instances(
     show(rows, as_json)
 
 
-@on_state(instances, "describe", reads=True)
+@_on(instances, "describe", reads=True)
 @_NAME
 @_ID
 @click.option("--step-output/--no-step-output", default=True, help="What the steps gave.")
@@ -321,7 +327,7 @@ def _verb(verb: str, told: str, done: str) -> None:
 
     run.__doc__ = told
     named = _NAME(_ID(run))
-    on_state(instances, verb, reads=True)(named)
+    _on(instances, verb, reads=True)(named)
 
 
 _verb("pause", "Pause an instance, when its steps under way have ended.", "Paused")
@@ -329,7 +335,7 @@ _verb("resume", "Go on with an instance that is paused.", "Resumed")
 _verb("delete", "Remove an instance with all that belongs to it.", "Deleted")
 
 
-@on_state(instances, "terminate", reads=True)
+@_on(instances, "terminate", reads=True)
 @_NAME
 @_ID
 @click.option("--rollback", is_flag=True, help="Have its rollback handlers run before.")
@@ -340,7 +346,7 @@ async def terminate(place: Place, name: str, id: str, rollback: bool) -> None:
     click.echo(f"Terminated the instance {instance.id} of {name}", err=True)
 
 
-@on_state(instances, "terminate-all", reads=True)
+@_on(instances, "terminate-all", reads=True)
 @_NAME
 @click.option("--status", type=click.Choice(_ALIVE), help="Only those.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -357,7 +363,7 @@ async def terminate_all(place: Place, name: str, status: str | None, yes: bool) 
     click.echo(f"Terminated {count} instances of {workflow}", err=True)
 
 
-@on_state(instances, "restart", reads=True)
+@_on(instances, "restart", reads=True)
 @_NAME
 @_ID
 @click.option("--from-step-name", help="What steps before it gave is kept.")
@@ -382,7 +388,7 @@ async def restart(
     click.echo(f"Restarted the instance {instance.id} of {name}", err=True)
 
 
-@on_state(instances, "send-event", reads=True)
+@_on(instances, "send-event", reads=True)
 @_NAME
 @_ID
 @click.option("--type", "type", required=True, help="The type that a step waits for.")

@@ -14,6 +14,17 @@ from .place import Place
 from .tables import show_json
 
 
+def binding_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a command that makes something take how that is to be bound."""
+    for option in (
+        click.option("--use-remote", is_flag=True, hidden=True, expose_value=False),
+        click.option("--update-config", is_flag=True, help="Add the binding to wrangler.toml."),
+        click.option("--binding", help="The name of the binding to show."),
+    ):
+        function = option(function)
+    return function
+
+
 def show_table(place: Place, name: str, entry: Mapping[str, Any], as_json: bool = False) -> None:
     """Print one entry of ``name``, ``queues.producers`` say, in the form of the wrangler file."""
     path = place.config_path
