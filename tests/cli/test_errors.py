@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -237,6 +238,19 @@ def test_a_full_disk_ends_in_a_sentence(small_disk: Path | None, tmp_path: Path)
         assert told.strip().splitlines()[-1].startswith("error: "), told
     assert run(small_disk, "kv", "key", "get", "a", "--namespace-id", "N")[0] == "1"
     assert run(small_disk, "r2", "check", "b")[0] == "1 objects, 0 bytes\n"
+
+
+def test_who_stops_it_sees_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").touch()
+    run(tmp_path, "kv", "key", "put", "a", "1", "--namespace-id", "N")
+    process = subprocess.Popen(
+        [PROGRAM, "state", "watch"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    assert "is on now" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30)[1].strip() == "Aborted!"
+    assert process.returncode == 1
 
 
 # -- terminals -----------------------------------------------------------------------------------
