@@ -118,11 +118,11 @@ d1 delete spare -y                           # Removed: spare
 do list                                      # Counter
 do storage put Counter one colour '"blue"'
 do storage get Counter one colour            # "blue"
-do storage list Counter one                  # colour
+do storage list COUNTER one                  # colour
 do storage delete Counter one colour
 do sql Counter one 'SELECT a FROM t'         # 7
 do alarms list                               # 9000000000000
-do alarms fire Counter one
+do alarms fire COUNTER one
 queues create letters                        # "queue": "letters"
 queues update letters --delivery-delay-secs 1 # Updated
 queues message send letters '[1]'            # 1 wait there

@@ -32,36 +32,45 @@ def _care(place: Place) -> ObjectCare:
     return ObjectCare(place.state.database, place.state.clock, key_value_classes(migrations))
 
 
-def _classes(place: Place) -> Iterator[str]:
+def _declared(place: Place) -> Iterator[str]:
     for one in place.config.durable_objects.bindings if place.config else ():
-        yield one.class_name
+        yield from (one.name, one.class_name)
+
+
+def _named(place: Place, namespace: str) -> str:
+    """The class that a word means."""
+    for one in place.config.durable_objects.bindings if place.config else ():
+        if one.name == namespace:
+            return one.class_name
+    return namespace
 
 
 def _objects(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
     """Of the namespace that stands before: objects by their names, or else their digits."""
 
     def names(place: Place) -> list[str]:
-        some = islice(_care(place).objects(context.params["namespace"]), _MOST_OBJECTS)
+        namespace = _named(place, context.params["namespace"])
+        some = islice(_care(place).objects(namespace), _MOST_OBJECTS)
         return [one.name or one.id for one in some]
 
     return completion(None, names)(context, parameter, begun)
 
 
-_complete_namespace = completion(_classes, lambda place: _care(place).namespaces())
+_complete_namespace = completion(_declared, lambda place: _care(place).namespaces())
 _NAMESPACE = click.argument("namespace", shell_complete=_complete_namespace)
 _ANY_NAMESPACE = click.argument("namespace", required=False, shell_complete=_complete_namespace)
 _OBJECT = click.argument("object", shell_complete=_objects)
 
 
-def _known(place: Place, namespace: str) -> ObjectCare:
-    """The objects, where there are some of that namespace."""
+def _known(place: Place, namespace: str) -> tuple[ObjectCare, str]:
+    """The objects, and the class that a word means, of which there must be some."""
     care = _care(place)
     names = care.namespaces()
-    if namespace not in names:
-        raise DurableObjectError(
-            f"there is no object of {namespace!r}.{did_you_mean(namespace, names)}"
-        )
-    return care
+    found = _named(place, namespace)
+    if found not in names:
+        close = did_you_mean(namespace, {*names, *_declared(place)})
+        raise DurableObjectError(f"there is no object of {namespace!r}.{close}")
+    return care, found
 
 
 @click.group("do")
@@ -69,7 +78,8 @@ def _known(place: Place, namespace: str) -> ObjectCare:
 def command() -> None:
     """Look into Durable Objects: storage, SQL and alarms.
 
-    A NAMESPACE is the name of a class; an OBJECT is given by its name or its 64 digits.
+    A NAMESPACE is the name of a class, or of its binding in the wrangler file; an OBJECT is given
+    by its name or its 64 digits.
     """
 
 
@@ -86,7 +96,8 @@ async def list_objects(place: Place, namespace: str | None, as_json: bool) -> No
         ]
         show(counts, as_json)
     else:
-        show([asdict(one) for one in _known(place, namespace).objects(namespace)], as_json)
+        care, namespace = _known(place, namespace)
+        show([asdict(one) for one in care.objects(namespace)], as_json)
 
 
 @command.group("storage")
@@ -103,7 +114,7 @@ async def storage_list(
     place: Place, namespace: str, object: str, prefix: str | None, as_json: bool
 ) -> None:
     """Its keys with their values."""
-    care = _known(place, namespace)
+    care, namespace = _known(place, namespace)
     entries = care.entries(namespace, care.find(namespace, object), prefix)
     # What JSON cannot say, a circle or bytes, is shown as it is stored.
     show([{"key": key, "value": json.loads(dumps(value))} for key, value in entries], as_json)
@@ -116,7 +127,7 @@ async def storage_list(
 @ALWAYS_JSON
 async def storage_get(place: Place, namespace: str, object: str, key: str) -> None:
     """The value of a key, as it is stored: JSON."""
-    care = _known(place, namespace)
+    care, namespace = _known(place, namespace)
     text = care.get(namespace, care.find(namespace, object), key)
     if text is None:
         raise DurableObjectError(f'the object has no key "{key}"')
@@ -147,7 +158,7 @@ async def storage_put(
     except ValueError as error:
         hint = "VALUE" if path is None else "--path"
         raise click.BadParameter(f"not JSON ({error})", param_hint=hint) from error
-    care = _known(place, namespace)
+    care, namespace = _known(place, namespace)
     await care.put(namespace, care.find(namespace, object), key, decoded)
 
 
@@ -157,7 +168,7 @@ async def storage_put(
 @click.argument("key")
 async def storage_delete(place: Place, namespace: str, object: str, key: str) -> None:
     """Delete a key."""
-    care = _known(place, namespace)
+    care, namespace = _known(place, namespace)
     await care.delete(namespace, care.find(namespace, object), key)
 
 
@@ -168,7 +179,7 @@ async def storage_delete(place: Place, namespace: str, object: str, key: str) ->
 @JSON
 async def sql(place: Place, namespace: str, object: str, query: str, as_json: bool) -> None:
     """Run statements on an object's tables, as one transaction."""
-    care = _known(place, namespace)
+    care, namespace = _known(place, namespace)
     names, rows = care.sql(namespace, care.find(namespace, object), query)
     show([dict(zip(names, row, strict=True)) for row in rows], as_json)
 
@@ -203,7 +214,9 @@ def alarms() -> None:
 @JSON
 async def alarms_list(place: Place, namespace: str | None, as_json: bool) -> None:
     """The alarms, the next first. Times are epoch milliseconds."""
-    care = _care(place) if namespace is None else _known(place, namespace)
+    care = _care(place)
+    if namespace is not None:
+        care, namespace = _known(place, namespace)
     show([asdict(one) for one in care.alarms(namespace)], as_json)
 
 
@@ -212,5 +225,5 @@ async def alarms_list(place: Place, namespace: str | None, as_json: bool) -> Non
 @_OBJECT
 async def alarms_fire(place: Place, namespace: str, object: str) -> None:
     """Have the running Worker call the handler of an object's alarm now."""
-    care = _known(place, namespace)
+    care, namespace = _known(place, namespace)
     await care.fire(namespace, care.find(namespace, object))
