@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,8 @@ def carry_out(order: dict[str, Any]) -> tuple[int, str, str]:
                 main()
             except SystemExit as end:
                 os._exit(int(end.code or 0))
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(70)
         code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])

@@ -118,6 +118,42 @@ def test_to_look_at_a_state_that_is_not_there_makes_none(ended: Forks, project: 
             assert not (project / ".bunflare").exists()
 
 
+DAMAGE = """
+UPDATE kv SET metadata = '{';
+UPDATE r2_objects SET custom_metadata = '{';
+UPDATE queue_messages SET visible_at = 'soon';
+UPDATE do_storage SET value = 'no JSON';
+UPDATE workflow_instances SET params = '{';
+UPDATE cache_entries SET headers = '{';
+"""
+
+
+async def test_what_is_damaged_ends_in_a_sentence(ended: Forks, project: Path) -> None:
+    state = project / ".bunflare"
+    await fill(state)
+    connection = apsw.Connection(str(state / "data.sqlite"))
+    connection.execute(DAMAGE)
+    connection.close()
+    looking = ("list", "get", "head", "info", "describe", "peek", "copy", "export", "check")
+    failed = set()
+    for words in ON_STATE:
+        if words[-1] in looking:
+            outcome = ended(project, *understood(words))
+            assert outcome.code in (0, 1), (words, outcome)
+            if outcome.code:
+                sentence(outcome)
+                failed.add(words)
+    assert {("kv", "key", "list"), ("r2", "object", "head"), ("state", "check")} <= failed
+    found = subprocess.run(
+        [PROGRAM, "r2", "object", "head", "x/x"],
+        cwd=project,
+        capture_output=True,
+        env={**os.environ, "BUNFLARE_TRACEBACK": "1"},
+        check=False,
+    )
+    assert b"Traceback" in found.stderr
+
+
 # -- disks and pipes -------------------------------------------------------------------------------
 
 

@@ -121,6 +121,7 @@ do storage get Counter one colour            # "blue"
 do storage list COUNTER one                  # colour
 do storage delete Counter one colour
 do sql Counter one 'SELECT a FROM t'         # 7
+do history COUNTER --days 2                  # "days": 2
 do alarms list                               # 9000000000000
 do alarms fire COUNTER one
 queues create letters                        # "queue": "letters"

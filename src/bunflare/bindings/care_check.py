@@ -114,7 +114,7 @@ async def _mend(database: Database, problem: Problem) -> None:
     match (problem.system, problem.kind):
         case (_, "damaged"):
             await asyncio.to_thread(checks.reindex, directory.path / problem.name)
-        case ("d1", "base" | "frames"):
+        case (_, "base" | "frames"):
             await asyncio.to_thread(histories.drop, directory.path, problem)
         case ("objects", "bookmark"):
             await database.write(histories.forget, directory, problem)

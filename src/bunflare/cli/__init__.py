@@ -70,8 +70,8 @@ class _Sentences(logging.Formatter):
 
 
 def main() -> None:
-    """The console script. Errors are one sentence and exit code 1, never a traceback; wrong
-    arguments are exit code 2."""
+    """The console script. Errors are one sentence and exit code 1, never a traceback (but with
+    ``BUNFLARE_TRACEBACK``); wrong arguments are exit code 2."""
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(_Sentences())
     try:
@@ -82,6 +82,21 @@ def main() -> None:
         _fail(str(error))
     except OSError as error:
         _fail(reason(error))
+    except Exception as error:
+        if os.environ.get("BUNFLARE_TRACEBACK"):
+            raise
+        _fail(_unforeseen(error))
+
+
+def _unforeseen(error: BaseException) -> str:
+    """Of what no command expects: damaged rows of other programs, or a fault of ours."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    told = str(error).partition("\n")[0]
+    return (
+        f"{type(error).__name__}: {told}. `bunflare state check` tells whether something that is "
+        "stored is damaged; with BUNFLARE_TRACEBACK=1 this tells where it happened"
+    )
 
 
 def _fail(message: str) -> None:

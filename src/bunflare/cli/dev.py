@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import click
 
 from ..config import Config, find_config, load_config
-from ..errors import ConfigError
+from ..errors import BunflareError, ConfigError
 
 _LEVELS = {
     "debug": logging.DEBUG,
@@ -143,19 +144,26 @@ def command(
 
     if port is None:
         port = settings.dev.port if settings.dev.port is not None else 8787
-    run(
-        serve(
-            sources,
-            host=host or settings.dev.ip or "127.0.0.1",
-            port=port,
-            directory=persist_to,
-            test_scheduled=test_scheduled,
-            reload=reload,
-            log=log_level not in ("warn", "error", "none"),
-            ready=click.echo,
-        ),
-        uvloop.new_event_loop,
-    )
+    try:
+        run(
+            serve(
+                sources,
+                host=host or settings.dev.ip or "127.0.0.1",
+                port=port,
+                directory=persist_to,
+                test_scheduled=test_scheduled,
+                reload=reload,
+                log=log_level not in ("warn", "error", "none"),
+                ready=click.echo,
+            ),
+            uvloop.new_event_loop,
+        )
+    except (BunflareError, OSError):
+        raise
+    except Exception:
+        # It is the Worker's own, whose author has to see where.
+        traceback.print_exc()
+        raise SystemExit(1) from None
 
 
 def _variable(text: str) -> tuple[str, str]:

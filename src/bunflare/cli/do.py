@@ -185,10 +185,10 @@ async def sql(place: Place, namespace: str, object: str, query: str, as_json: bo
 
 
 @on_state(command, "history", reads=True)
-@click.argument("namespace")
+@_NAMESPACE
 @click.option("--days", type=click.FloatRange(0), help="0 keeps nothing, and forgets all.")
 @click.option("--megabytes", type=click.FloatRange(0), help="Of all keys, and of each one's SQL.")
-@_json
+@JSON
 async def history(
     place: Place, namespace: str, days: float | None, megabytes: float | None, as_json: bool
 ) -> None:
@@ -196,7 +196,7 @@ async def history(
 
     It holds from when the objects run the next time: start the Worker anew.
     """
-    care = _care(place)
+    care, namespace = _care(place), _named(place, namespace)
     if days is not None or megabytes is not None:
         days = DAYS if days is None else days
         await care.keep_history(namespace, days, MEGABYTES if megabytes is None else megabytes)

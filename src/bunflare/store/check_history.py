@@ -31,7 +31,7 @@ _DROPPED = "it is dropped: what is older than what comes after it cannot be gone
 _FORGOTTEN = "the bookmark is forgotten"
 
 
-# -- D1 ----------------------------------------------------------------------------------------
+# -- of SQLite files ---------------------------------------------------------------------------
 
 
 def check_histories(root: Path, full: bool) -> Iterator[Problem]:
@@ -40,6 +40,7 @@ def check_histories(root: Path, full: bool) -> Iterator[Problem]:
     ``full`` says that every byte of the frames counts: their checksums take a while.
     """
     for name in histories(root):
+        system = "d1" if name.startswith("d1/") else "objects"
         files = Files(root / name)
         for base in files.bases():
             try:
@@ -48,13 +49,13 @@ def check_histories(root: Path, full: bool) -> Iterator[Problem]:
             except apsw.Error as error:
                 raise translate(error, files.folder) from error
             if wrong is not None:
-                yield Problem("d1", "base", name, files.base(base).name, wrong, _DROPPED)
+                yield Problem(system, "base", name, files.base(base).name, wrong, _DROPPED)
         numbers = files.generations()
         for number in numbers:
             path = files.frames(number)
             wrong = _wrong_frames(path, number == numbers[-1], full)
             if wrong is not None:
-                yield Problem("d1", "frames", name, path.name, wrong, _DROPPED)
+                yield Problem(system, "frames", name, path.name, wrong, _DROPPED)
 
 
 def drop(root: Path, problem: Problem) -> None:
