@@ -129,6 +129,10 @@ ROWS = [
     Case(("r2", "size"), "UPDATE r2_objects SET size = -1", mended=True),
     Case(("r2", "part"), "UPDATE bunflare_r2_uploads SET state = 'aborted'"),
     Case(("objects", "value"), "UPDATE do_storage SET value = 'no JSON'", mended=False),
+    Case(
+        ("objects", "history"),
+        "INSERT INTO bunflare_object_changes VALUES ('Room', 1, 1, 1, '{')",
+    ),
     Case(("objects", "alarm"), "UPDATE do_alarms SET alarm_time = 'soon'"),
     Case(("objects", "retries"), "UPDATE do_alarms SET bunflare_retries = -1"),
     Case(
