@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -320,3 +322,41 @@ async def test_without_the_library_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "lolhtml", None)
     with pytest.raises(bunflare.WorkerError, match=r"pip install 'bunflare\[html\]'"):
         HTMLRewriter.new()
+
+
+async def test_the_library_is_given_up_at_once_on_its_own_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The garbage collector may run on any, where the library cannot be given up."""
+    import lolhtml
+
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+    real = lolhtml.HTMLRewriter
+
+    class Watched:
+        def __init__(self, sink: Any) -> None:
+            self._real = real(sink)
+            alive.add(self)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._real, name)
+
+    async def waits(element: Any) -> None:
+        await asyncio.sleep(0)
+        element.onEndTag(lambda tag: tag.before("end"))
+
+    def fails(element: Any) -> None:
+        raise ValueError("no")
+
+    monkeypatch.setattr(lolhtml, "HTMLRewriter", Watched)
+    gc.disable()
+    try:
+        assert "end</a>" in await rewritten(HTMLRewriter.new().on("a", {"element": waits}))
+        assert not alive
+        with pytest.raises(ValueError, match="no"):
+            await rewritten(HTMLRewriter.new().on("a", {"element": fails}))
+        assert not alive
+        HTMLRewriter.new().on("a", {"element": waits}).transform(bunflare.Response(PAGE))
+        assert not alive
+    finally:
+        gc.enable()

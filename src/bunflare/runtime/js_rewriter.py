@@ -61,10 +61,11 @@ class HTMLRewriter:
         """A response whose body is rewritten as it passes. Raises TypeError for a bad selector."""
         if response._body is None:
             return response
-        passage = Passage(self._library, self._on)
+        passage = Passage(self._library)
+        rewriter = passage.begun(self._on)
         body = response.body
         assert body is not None
-        result = response.replace_body(passage.rewritten(body))
+        result = response.replace_body(passage.rewritten(rewriter, body))
         result.headers.delete("content-length")
         return result
 
@@ -128,11 +129,16 @@ class _EndTagPart:
 
 
 class Passage:
-    """One body on its way through the library."""
+    """One body on its way through the library.
+
+    The library's object refers to this one, and this never to that: it has to be given up on the
+    thread that it was made on, which the garbage collector knows nothing of.
+    """
 
     stack: Stack
 
-    def __init__(self, library: Any, on: list[tuple[str | None, dict[str, Any]]]) -> None:
+    def __init__(self, library: Any) -> None:
+        self._library = library
         self.html, self.text = library.ContentType.HTML, library.ContentType.TEXT
         self.at_end_tag: Callable[[EndTag], Any] | None = None
         self.replacement: tuple[str, Any] | None = None
@@ -144,30 +150,26 @@ class Passage:
         self._count = 0
         # The end tag that is being written.
         self._written: list[bytes] | None = None
-        self._rewriter = library.HTMLRewriter(self._take)
+
+    def begun(self, on: list[tuple[str | None, dict[str, Any]]]) -> Any:
+        """The library's object."""
+        rewriter = self._library.HTMLRewriter(self._take)
         try:
             for selector, handlers in on:
-                self._register(
-                    selector, {name: self._wrapped(name, handlers[name]) for name in handlers}
-                )
+                functions = {name: self._wrapped(name, handlers[name]) for name in handlers}
+                _register(rewriter, selector, functions)
             for selector, handlers in on:
                 if "element" in handlers:
-                    self._register(selector, {"element": self._finish})
+                    _register(rewriter, selector, {"element": self._finish})
         except RuntimeError as error:
             raise JsException("TypeError", f"Parser error: {error}") from None
+        return rewriter
 
-    def _register(self, selector: str | None, functions: dict[str, Callable[..., Any]]) -> None:
-        handlers = type("Handlers", (), {n: staticmethod(one) for n, one in functions.items()})()
-        if selector is None:
-            self._rewriter.on_document(handlers)
-        else:
-            self._rewriter.on(selector, handlers)
-
-    async def rewritten(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def rewritten(self, rewriter: Any, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for chunk in body:
-            async for piece in self._pass(self._rewriter.write, chunk):
+            async for piece in self._pass(rewriter.write, chunk):
                 yield piece
-        async for piece in self._pass(self._rewriter.end):
+        async for piece in self._pass(rewriter.end):
             yield piece
 
     async def _pass(self, work: Callable[..., Any], *given: bytes) -> AsyncIterator[bytes]:
@@ -181,8 +183,13 @@ class Passage:
             if self._failure is None:
                 raise JsException("TypeError", f"Parser error: {error}") from None
         # The handler's own exception, and not what the library makes of it.
-        if self._failure is not None:
-            raise self._failure
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                # Its traceback has this very frame.
+                del failure
         out, self._out = self._out, []
         data: list[bytes] = []
         for piece in out:
@@ -275,6 +282,16 @@ class Passage:
                 # The library would pass over it; `_failure` has it.
                 return
             self._out += part.pieces
+
+
+def _register(
+    rewriter: Any, selector: str | None, functions: dict[str, Callable[..., Any]]
+) -> None:
+    handlers = type("Handlers", (), {n: staticmethod(one) for n, one in functions.items()})()
+    if selector is None:
+        rewriter.on_document(handlers)
+    else:
+        rewriter.on(selector, handlers)
 
 
 async def _awaited(value: Any) -> None:
