@@ -192,10 +192,7 @@ async def delete(place: Place, name: str, yes: bool) -> None:
     """
     workflow = _known(place, name)
     confirm(f"Remove all instances of the workflow {workflow!r}?", yes)
-    count = 0
-    while found := _care(place).instances(workflow, limit=_BATCH):
-        done = await place.state.workflow(workflow).delete_batch([one.id for one in found])
-        count += len(done.deleted)
+    count = await place.state.workflow(workflow).delete_all()
     click.echo(f"Deleted {count} instances of {workflow}", err=True)
 
 
