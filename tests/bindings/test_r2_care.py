@@ -125,7 +125,10 @@ async def test_files_put_there_by_hand_become_objects(bucket: R2Bucket, director
     of(directory, "notes").write_bytes(LARGE)
     strangers = (await bucket.check()).strangers
     assert strangers == ["notes", "site/50% off.txt", "site/img/cat.png"]
-    assert [one.key for one in await bucket.adopt("site/")] == strangers[1:]
+    counts: list[int] = []
+    adopted = await bucket.adopt("site/", progress=counts.append)
+    assert [one.key for one in adopted] == strangers[1:]
+    assert counts == list(range(1, len(strangers)))
     assert await names(bucket) == ["known", *strangers[1:]]
     cat = await opened(bucket, "site/img/cat.png")
     assert cat.http_metadata == R2HTTPMetadata(content_type="image/png")

@@ -14,6 +14,8 @@ from ..store.database import Database
 from ..store.directory import locate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..store.archive import Backup
     from ..store.checks import StateCheck, StateRepair
     from ..store.compare import Difference
@@ -137,11 +139,14 @@ class StateCare:
 
         await asyncio.to_thread(work)
 
-    async def diff(self, old: str, new: str | None = None) -> list[Difference]:
+    async def diff(
+        self, old: str, new: str | None = None, *, progress: Progress | None = None
+    ) -> list[Difference]:
         """What was added, changed and removed since a named moment: until another one, or now.
 
         Names are those of snapshots. SQL files are compared by their tables. Others may go on
-        writing; what they write meanwhile is in it or not.
+        writing; what they write meanwhile is in it or not. ``progress`` is called, on another
+        thread, with how many tables and files were compared, and how many there are.
         """
         from ..store import snapshots
         from ..store.compare import differences
@@ -151,22 +156,32 @@ class StateCare:
         def work() -> list[Difference]:
             before = snapshots.find(root, old).path
             after = root if new is None else snapshots.find(root, new).path
-            return list(differences(before, after))
+            return list(differences(before, after, progress))
 
         return await asyncio.to_thread(work)
 
     async def prune(
-        self, *, snapshots_older_than: timedelta | None = None, keep_snapshots: int | None = None
+        self,
+        *,
+        snapshots_older_than: timedelta | None = None,
+        keep_snapshots: int | None = None,
+        progress: Callable[[int], object] | None = None,
     ) -> Pruned:
         """Remove what has expired and what killed programs have left; old snapshots, if asked to.
 
-        ``keep_snapshots`` is how many of the newest stay. Without either, all do.
+        ``keep_snapshots`` is how many of the newest stay. Without either, all do. ``progress`` is
+        called with how much was removed so far.
         """
         from .care_prune import prune_state
 
         self._outside("removal")
         return await prune_state(
-            self._database, self._settler(), self._clock, snapshots_older_than, keep_snapshots
+            self._database,
+            self._settler(),
+            self._clock,
+            snapshots_older_than,
+            keep_snapshots,
+            progress,
         )
 
     async def vacuum(self, *, progress: Progress | None = None) -> list[Vacuumed]:

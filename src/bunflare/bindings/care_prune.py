@@ -14,6 +14,8 @@ from ..store.layout import SNAPSHOTS
 from .r2_chores import UPLOAD_LIFETIME
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..clock import Clock
     from ..store.database import Database
     from ..store.r2_settle import Settler
@@ -39,9 +41,15 @@ class Pruned:
 
 
 async def prune_state(
-    database: Database, settler: Settler, clock: Clock, older: timedelta | None, keep: int | None
+    database: Database,
+    settler: Settler,
+    clock: Clock,
+    older: timedelta | None,
+    keep: int | None,
+    progress: Callable[[int], object] | None = None,
 ) -> Pruned:
     """See `State.prune`."""
+    told = progress or (lambda done: None)
     if older is not None and older < timedelta(0):
         raise BackupError("snapshots cannot be older than a time that is to come")
     if keep is not None and keep < 0:
@@ -51,12 +59,15 @@ async def prune_state(
     keys = responses = uploads = files = 0
     while (gone := await database.write(kv.remove_expired, now / 1000, _BATCH)) > 0:
         keys += gone
+        told(keys)
     bodies, staging = directory.cache_bodies, directory.r2_staging
     while (gone := await database.write(cache.remove_expired, bodies, now, _BATCH)) > 0:
         responses += gone
+        told(keys + responses)
     until = now - UPLOAD_LIFETIME
     while (gone := await database.write(r2_uploads.remove_expired, staging, until, _BATCH)) > 0:
         uploads += gone
+        told(keys + responses + uploads)
     before = await asyncio.to_thread(blobs.leftovers, staging)
     await settler.recover()
     files += len(before) - len(await asyncio.to_thread(blobs.leftovers, staging))

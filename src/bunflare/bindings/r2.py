@@ -465,11 +465,16 @@ class R2Bucket:
         """
         return await r2_care.repair(self._at_once(), self._settler, self._name, self._clock)
 
-    async def adopt(self, prefix: str | None = None) -> builtins.list[R2Object]:
-        """Make objects of the files that somebody has put into ``r2/<bucket>/`` by hand."""
+    async def adopt(
+        self, prefix: str | None = None, *, progress: Callable[[int], object] | None = None
+    ) -> builtins.list[R2Object]:
+        """Make objects of the files that somebody has put into ``r2/<bucket>/`` by hand.
+
+        ``progress`` is called with how many there are so far.
+        """
         prefix = "" if prefix is None else text_of(prefix, "prefix")
         return await r2_care.adopt(
-            self._at_once(), self._settler, self._name, prefix, self._clock, self._limits
+            self._at_once(), self._settler, self._name, prefix, self._clock, self._limits, progress
         )
 
     def _at_once(self) -> Session:

@@ -307,8 +307,15 @@ async def _take_over(
 
 
 async def adopt(
-    session: Session, settler: Settler, bucket: str, prefix: str, clock: Clock, limits: R2Limits
+    session: Session,
+    settler: Settler,
+    bucket: str,
+    prefix: str,
+    clock: Clock,
+    limits: R2Limits,
+    progress: Callable[[int], object] | None = None,
 ) -> list[R2Object]:
+    """See `R2Bucket.adopt`."""
     await settler.flush()
     adopted: list[R2Object] = []
     async for path, key in _strangers(session, settler, bucket):
@@ -332,6 +339,8 @@ async def adopt(
         )
         if found is not None:
             adopted.append(found)
+            if progress is not None:
+                progress(len(adopted))
             if path not in settler.files.paths_of(key, True):
                 await asyncio.to_thread(settler.files.remove_path, bucket, path)
     return adopted

@@ -174,7 +174,10 @@ def _tell(found: R2Check, as_json: bool) -> None:
 async def adopt(place: Place, bucket: str, prefix: str, as_json: bool) -> None:
     """Make objects of the files that were put into r2/BUCKET/ by hand."""
     must_exist(place, bucket)
-    found = await bucket_of(place, bucket).adopt(prefix)
+    with progress_bar(bucket, "items") as progress:
+        found = await bucket_of(place, bucket).adopt(
+            prefix, progress=lambda done: progress(done, None)
+        )
     if as_json:
         show_json([described(one) for one in found])
         return

@@ -258,7 +258,8 @@ async def diff(place: Place, old: str, new: str | None, as_json: bool) -> None:
 
     A line has + (added), ~ (changed) or - (removed), and the system, kind, name and key.
     """
-    found = await place.state.diff(old, new)
+    with progress_bar("comparing", "items") as progress:
+        found = await place.state.diff(old, new, progress=progress)
     if as_json:
         show_json([asdict(one) for one in found])
         return
@@ -286,9 +287,12 @@ async def diff(place: Place, old: str, new: str | None, as_json: bool) -> None:
 @JSON
 async def prune(place: Place, days: float | None, keep: int | None, as_json: bool) -> None:
     """Remove what has expired, what killed programs have left, and old snapshots."""
-    done = await place.state.prune(
-        snapshots_older_than=None if days is None else timedelta(days=days), keep_snapshots=keep
-    )
+    with progress_bar("pruning", "items") as progress:
+        done = await place.state.prune(
+            snapshots_older_than=None if days is None else timedelta(days=days),
+            keep_snapshots=keep,
+            progress=lambda done: progress(done, None),
+        )
     if as_json:
         show_json(asdict(done))
         return

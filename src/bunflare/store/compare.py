@@ -18,6 +18,7 @@ import apsw
 from .catalog import RECORDS
 from .connection import BusyWait, Row, translate
 from .d1_files import quoted
+from .images import Progress
 from .layout import DATABASE, has_history, sql_files
 from .records import Records
 
@@ -42,14 +43,21 @@ class Difference:
     key: str
 
 
-def differences(old: Path, new: Path) -> Iterator[Difference]:
-    """What has changed from one directory to another, system by system. Blocks."""
-    with _both(old / DATABASE, new / DATABASE) as connection:
-        for records in RECORDS:
-            yield from _records(connection, records)
+def differences(old: Path, new: Path, progress: Progress | None = None) -> Iterator[Difference]:
+    """What has changed from one directory to another, system by system. Blocks.
+
+    ``progress`` is told how many tables and files were compared, and how many there are.
+    """
+    told = progress or (lambda done, whole: None)
     before = {name for name in sql_files(old) if name != DATABASE}
     after = {name for name in sql_files(new) if name != DATABASE}
-    for name in sorted(before | after):
+    whole = len(RECORDS) + len(before | after)
+    with _both(old / DATABASE, new / DATABASE) as connection:
+        for done, records in enumerate(RECORDS):
+            told(done, whole)
+            yield from _records(connection, records)
+    for done, name in enumerate(sorted(before | after), len(RECORDS)):
+        told(done, whole)
         if name in before and name in after:
             with _both(old / name, new / name) as connection:
                 yield from _tables(connection, name)
