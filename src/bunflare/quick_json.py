@@ -7,6 +7,8 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
+from .errors import ValueCorrupt
+
 #: The one key of an object that is more than JSON: :mod:`bunflare.values`.
 TAG = "$bunflare"
 #: The integers that all programs read alike.
@@ -31,6 +33,22 @@ def _make() -> Callable[[Any], str]:
 
 #: `json.JSONEncoder.encode` without blanks, and with characters as they are.
 encode = _make()
+
+
+def stored(text: str | bytes, what: str) -> Any:
+    """A value that lies in a row. Raises `ValueCorrupt` where somebody else has spoilt it."""
+    try:
+        return json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueCorrupt(f"{what} that is stored cannot be read: {error}") from error
+
+
+def stored_object(text: str | bytes, what: str) -> dict[str, Any]:
+    """`stored`, for an object or null."""
+    value = stored(text, what) or {}
+    if not isinstance(value, dict):
+        raise ValueCorrupt(f"{what} that is stored cannot be read: it is not a JSON object")
+    return value
 
 
 def is_plain(value: Any) -> bool:

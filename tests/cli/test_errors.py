@@ -120,7 +120,7 @@ def test_to_look_at_a_state_that_is_not_there_makes_none(ended: Forks, project: 
 
 DAMAGE = """
 UPDATE kv SET metadata = '{';
-UPDATE r2_objects SET custom_metadata = '{';
+UPDATE r2_objects SET custom_metadata = '{' WHERE key = 'x';
 UPDATE queue_messages SET visible_at = 'soon';
 UPDATE do_storage SET value = 'no JSON';
 UPDATE workflow_instances SET params = '{';
@@ -145,7 +145,7 @@ async def test_what_is_damaged_ends_in_a_sentence(ended: Forks, project: Path) -
                 failed.add(words)
     assert {("kv", "key", "list"), ("r2", "object", "head"), ("state", "check")} <= failed
     found = subprocess.run(
-        [PROGRAM, "r2", "object", "head", "x/x"],
+        [PROGRAM, "queues", "message", "peek", "x"],
         cwd=project,
         capture_output=True,
         env={**os.environ, "BUNFLARE_TRACEBACK": "1"},

@@ -14,6 +14,7 @@ from typing import Any, Literal, NoReturn, cast, overload
 
 from ..clock import Clock, SystemClock
 from ..errors import KVTypeError
+from ..quick_json import stored
 from ..store import kv as store
 from ..store.connection import Row
 from ..store.session import Session
@@ -394,7 +395,7 @@ async def _stream(data: bytes) -> AsyncIterator[bytes]:
 
 
 def _metadata(text: str | None) -> Any:
-    return None if text is None else json.loads(text)
+    return None if text is None else stored(text, "the metadata")
 
 
 def kv_chore(session: Session) -> Chore:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..errors import R2TypeError
+from ..errors import R2TypeError, ValueCorrupt
+from ..quick_json import stored_object
 from ..store.blobs import OpenFile
 from ..store.r2 import ObjectRow
 from ..web import Blob, Headers
@@ -284,7 +285,7 @@ def _fields(
 
 
 def _custom(text: str | None) -> dict[str, str]:
-    return {} if text is None else json.loads(text) or {}
+    return {} if text is None else stored_object(text, "the custom metadata")
 
 
 def _checksums(etag: str, stored: str | None) -> R2Checksums:
@@ -296,5 +297,11 @@ def _checksums(etag: str, stored: str | None) -> R2Checksums:
             md5 = None
     if stored is None:
         return R2Checksums(md5)
-    given = {name: bytes.fromhex(digest) for name, digest in json.loads(stored).items()}
-    return R2Checksums(**{"md5": md5, **given})
+    try:
+        given = {
+            name: bytes.fromhex(digest)
+            for name, digest in stored_object(stored, "the checksums").items()
+        }
+        return R2Checksums(**{"md5": md5, **given})
+    except (TypeError, ValueError) as error:
+        raise ValueCorrupt(f"the checksums that are stored cannot be read: {error}") from error

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn, TypeVar
 
 from ..errors import R2TypeError, R2ValueError
+from ..quick_json import stored_object
 from ..web import Headers
 from .text import scalar, utf8_length
 
@@ -290,7 +291,7 @@ def dump_http_metadata(metadata: R2HTTPMetadata) -> str | None:
 def load_http_metadata(text: str | None) -> R2HTTPMetadata:
     if text is None:
         return _NO_HTTP_METADATA
-    named: Mapping[str, Any] = json.loads(text) or {}
+    named = stored_object(text, "the HTTP metadata")
     values = {name: named[wire] for name, wire in _HTTP_NAMES.items() if wire in named}
     expiry = values.get("cache_expiry")
     if isinstance(expiry, str):

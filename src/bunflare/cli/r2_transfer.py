@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import BunflareError
+from ..errors import BunflareError, ValueCorrupt
 from .place import reason
 from .progress import progress_bar
 
@@ -54,6 +54,8 @@ async def download(bucket: R2Bucket, key: str, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         await bucket.download_file(key, target)
+    except ValueCorrupt as error:
+        raise BunflareError(f"{key}: {error}") from error
     except OSError as error:
         raise BunflareError(f"{target}: {error.strerror or error}") from error
 
