@@ -72,7 +72,11 @@ class Gathered(Joint, Generic[T, R]):
         if self.error is not None:
             outcomes = [self.error] * len(futures)
         elif self._finish is not None:
-            outcomes = self._finish(self.result)
+            try:
+                outcomes = self._finish(self.result)
+            except Exception as error:
+                # It is on disk, but was closed before one could say what was done.
+                outcomes = [error] * len(futures)
         else:
             outcomes = self.result
         for future, outcome in zip(futures, outcomes, strict=True):

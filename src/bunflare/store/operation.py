@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from .loops import call_soon
+
+_log = logging.getLogger("bunflare")
 
 
 class Operation:
@@ -95,6 +98,10 @@ def deliver(*operations: Operation) -> None:
         current = None
     for operation in operations:
         if operation.loop is current:
-            operation.settle()
+            try:
+                operation.settle()
+            except Exception:
+                # The commit stands, and the writer goes on, whatever becomes of what follows it.
+                _log.exception("what follows a write failed")
         else:
             call_soon(operation.loop, operation.settle)
