@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 import bunflare
 from bunflare import DurableObject
 from bunflare.bindings import object_commits
 from bunflare.errors import DatabaseError
+from bunflare.store import writer
 from bunflare.store.object_sql import ObjectFile
+from tests.store.test_writer import commits, fill_up, make_room
 
 
 class Table(DurableObject):
@@ -59,6 +63,9 @@ class Plain(DurableObject):
         value = (await self.ctx.storage.get("value") or 0) + 1
         await self.ctx.storage.put("value", value)
         return value
+
+    async def grow(self, size: int) -> None:
+        await self.ctx.storage.put("large", bytes(size))
 
 
 @pytest.fixture
@@ -143,3 +150,58 @@ async def test_a_commit_that_fails_on_its_thread_resets_the_object(
         with pytest.raises(DatabaseError, match="the disk is full"):
             await stub.add(2)
     assert await stub.found() == [[1], {"last": 1}]
+
+
+# -- keys, on a disk that is quick -------------------------------------------------------------
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes alone may do so for as long as they like."""
+    monkeypatch.setattr(writer, "_SLOW_COMMIT_SECONDS", 1e9)
+    monkeypatch.setattr(writer, "_TURN_SECONDS", 1e9)
+
+
+@pytest.mark.usefixtures("alone")
+async def test_an_object_that_is_called_alone_is_on_disk_when_it_answers(
+    state: bunflare.State, directory: Path
+) -> None:
+    stub = state.durable_objects(Plain).get_by_name("one")
+    with closing(apsw.Connection(str(directory / "data.sqlite"))) as other:
+        assert await stub.add() == 1
+        for number in range(2, 30):
+            before = commits(state.database)
+            assert await stub.add() == number
+            assert commits(state.database) == before + 1
+            found = other.execute("SELECT value FROM do_storage").fetchall()
+            assert found == [(str(number),)]
+
+
+@pytest.mark.usefixtures("alone")
+async def test_calls_of_one_turn_share_their_commits_whoever_wrote_alone_before(
+    state: bunflare.State,
+) -> None:
+    namespace = state.durable_objects(Plain)
+    one, others = namespace.get_by_name("one"), [namespace.get_by_name(f"o{i}") for i in range(50)]
+    for _ in range(5):
+        await one.add()
+    for stubs in ([one] * 50, [one, *others], [one] * 50):
+        before = commits(state.database)
+        await asyncio.gather(*[stub.add() for stub in stubs])
+        # The first may be written on the spot; the rest goes together.
+        assert commits(state.database) <= before + 2
+    assert await one.add() == 107
+    assert await asyncio.gather(*[stub.add() for stub in others]) == [2] * 50
+
+
+@pytest.mark.usefixtures("alone")
+async def test_an_object_that_writes_alone_hears_of_a_full_disk(state: bunflare.State) -> None:
+    stub = state.durable_objects(Plain).get_by_name("one")
+    for number in range(1, 4):
+        assert await stub.add() == number
+    fill_up(state.database)
+    with pytest.raises(bunflare.DatabaseFull):
+        await stub.grow(200_000)
+    make_room(state.database)
+    # Its next instance has what was on disk.
+    assert await stub.add() == 4

@@ -15,7 +15,7 @@ from bunflare import DurableObject, DurableObjectSqlError
 from bunflare.bindings import object_commits
 from bunflare.bindings.object_flush import Batch
 from bunflare.bindings.object_link import LinkServer
-from bunflare.store.operation import Operation
+from bunflare.store.operation import LATER, Operation
 from tests.support import eventually
 
 Work = Callable[[bunflare.DurableObjectState], Any]
@@ -69,7 +69,7 @@ async def test_what_a_crash_finds_under_way_is_whole_whatever_came_after_it(
     assert await stub.add(1) == 1
     with monkeypatch.context() as patch:
         never: list[Operation] = []
-        patch.setattr(state.database, "enqueue", never.append)
+        _hold(patch, state, never)
         # On a slow disk the object would stand still for each.
         patch.setattr(object_commits, "SLOW_SECONDS", 1000.0)
         calls = [stub.add(2), stub.only_put("key", "value"), stub.add(3), stub.only_sql(4)]
@@ -91,6 +91,12 @@ async def test_what_a_crash_finds_under_way_is_whole_whatever_came_after_it(
         assert (await stub_of(copy).look())[0]["balance"] == 100
 
 
+def _hold(patch: pytest.MonkeyPatch, state: bunflare.State, into: list[Operation]) -> None:
+    """Keep what is to be written from the writer."""
+    patch.setattr(state.database, "write_now", lambda *_: LATER)
+    patch.setattr(state.database, "enqueue", into.append)
+
+
 def _busy(state: bunflare.State) -> bool:
     return any(
         event._coroutine is None
@@ -106,7 +112,7 @@ async def test_an_object_that_is_reset_with_writes_under_way_loses_none_and_repe
     await stub.add(1)
     late: list[Operation] = []
     with monkeypatch.context() as patch:
-        patch.setattr(state.database, "enqueue", late.append)
+        _hold(patch, state, late)
         calls = [stub.add(2), stub.only_put("balance", 50), stub.leave()]
         with pytest.raises(bunflare.DurableObjectReset, match="enough"):
             await calls[2]
@@ -133,7 +139,7 @@ async def test_the_next_instance_fails_with_the_writes_that_it_has_seen(
     await stub.add(1)
     with monkeypatch.context() as patch:
         held: list[Operation] = []
-        patch.setattr(state.database, "enqueue", held.append)
+        _hold(patch, state, held)
         calls = [stub.add(2), stub.leave()]
         await asyncio.gather(calls[1], return_exceptions=True)
         seen = stub.look()

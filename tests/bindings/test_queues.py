@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 import bunflare
@@ -20,6 +23,7 @@ from bunflare import (
     QueueValueError,
     State,
 )
+from bunflare.store.queues import METRICS
 from tests.support import other_program
 
 
@@ -243,6 +247,43 @@ async def test_sends_of_one_turn_are_one_commit_and_are_told_what_it_came_to(
     assert answers[0] == answers[1] != answers[50]
     assert "backlog_count=50," in repr(answers[0])
     assert [len(one.body) for one in await queue.peek(100)] == list(range(1, 51))
+
+
+async def test_what_a_send_tells_is_what_counting_finds(
+    state: State, queue: Queue, clock: ManualClock, directory: Path
+) -> None:
+    """Where nobody else has written, it is told without counting."""
+    rng = random.Random(7)
+
+    def counted() -> tuple[Any, ...] | None:
+        return state.database.view.one(METRICS, ("jobs",))
+
+    with closing(apsw.Connection(str(directory / "data.sqlite"))) as other:
+        for step in range(120):
+            await clock.advance(seconds=rng.randrange(3))
+            delay = rng.choice([None, None, 1, 30])
+            match rng.randrange(6):
+                case 0 | 1:
+                    sent = await queue.send("x" * rng.randrange(9), delay_seconds=delay)
+                case 2:
+                    sent = (await asyncio.gather(*[queue.send(n) for n in range(5)]))[-1]
+                case 3:
+                    sent = await queue.send_batch([{"body": n} for n in range(5)], delay)
+                case 4:
+                    pulled = await queue.pull(rng.randrange(1, 9), visibility_timeout_ms=2000)
+                    await queue.ack([one.lease_id for one in pulled[::2]])
+                    sent = await queue.send(step)
+                case _:
+                    other.execute(
+                        "DELETE FROM queue_messages WHERE id IN "
+                        "(SELECT min(id) FROM queue_messages)"
+                    )
+                    sent = await queue.send(step)
+            told = sent.metadata.metrics
+            oldest = told.oldest_message_timestamp
+            assert oldest is not None
+            found = (told.backlog_count, told.backlog_bytes, round(oldest.timestamp() * 1000))
+            assert found == counted()
 
 
 async def test_more_sends_at_once_than_one_write_takes(queue: Queue) -> None:

@@ -766,7 +766,7 @@ async def test_closing_at_once_tells_whoever_waits_for_another_process(directory
         run("BEGIN IMMEDIATE")
         write = asyncio.ensure_future(database.write(put, "a"))
         writer = database._start().writer
-        await eventually(lambda: writer._at_turnstile)
+        await eventually(lambda: writer._entry.waiting)
         releasing = threading.Thread(target=run, args=("COMMIT",))
         releasing.start()
         database.close()

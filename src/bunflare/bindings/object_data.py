@@ -36,7 +36,7 @@ class ObjectData:
     __slots__ = (
         *("_actor", "_database", "_failed", "_known", "_namespace"),
         *("bookmark", "digits", "file", "flying", "host", "layers", "name", "ringing", "scheduled"),
-        *("aside", "successor"),
+        *("__weakref__", "aside", "successor"),
     )
 
     def __init__(

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from ..store import object_history
-from ..store.operation import Joint
+from ..store.operation import LATER, Joint
 
 if TYPE_CHECKING:
     from ..store.history_files import Settings
@@ -29,13 +29,21 @@ class Batch(Joint):
 
     def __init__(self, host: ObjectHost, loop: asyncio.AbstractEventLoop) -> None:
         """``loop`` is where the objects of ``host`` run."""
-        super().__init__(self._write, loop)
+        super().__init__(self.write, loop)
         self._host = host
         self.layers: list[Layer] = []
         #: Whether it is to be written, and takes more.
         self.open = True
 
-    def _write(self, tx: Transaction) -> None:
+    def asker(self) -> object:
+        return self.layers[0].data
+
+    @property
+    def several(self) -> bool:
+        return len(self.layers) > 1
+
+    def write(self, tx: Transaction) -> None:
+        """The write function."""
         # It may be run once more, with what it has now.
         self.open = False
         for layer in self.layers:
@@ -70,10 +78,29 @@ class Flusher:
         self._host = host
         #: What the next layer joins, while it is open.
         self.batch: Batch | None = None
+        #: Whether the event loop has turned since something was written on the spot.
+        self._turned = True
 
     def begin(self, layer: Layer) -> None:
         """Have a layer written; its object is told what has become of it, in order."""
-        batch = Batch(self._host, asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        batch = Batch(self._host, loop)
         batch.layers.append(layer)
-        self._host.database.enqueue(batch)
-        self.batch = batch
+        if not (self._turned and self._write_now(batch, loop)):
+            self._host.database.enqueue(batch)
+            self.batch = batch
+
+    def _write_now(self, batch: Batch, loop: asyncio.AbstractEventLoop) -> bool:
+        """Write what an object sends that is alone, and has sent nothing else in this turn."""
+        try:
+            if self._host.database.write_now(batch.asker(), batch.write) is LATER:
+                return False
+        except Exception as error:
+            batch.error = error
+        self._turned = False
+        loop.call_soon(self._turn)
+        batch.settle()
+        return True
+
+    def _turn(self) -> None:
+        self._turned = True

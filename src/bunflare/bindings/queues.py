@@ -209,7 +209,7 @@ class Queue:
             broker = self._broker
             if broker.database.hindered:
                 await broker.database.admit()
-            sent = await broker.outbox.add((row, size))
+            sent = await broker.outbox.write((row, size))
             broker.sent(self._queue)
         else:
             sent = await self._session.write(store.send_many, [row], size)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,7 +235,7 @@ class D1File(Database):
             kind.reads = False
             return None
 
-    def quick(self, bound: Bound) -> asyncio.Future[tuple[Done, int]] | None:
+    def quick(self, bound: Bound) -> Awaitable[tuple[Done, int]] | None:
         """Have a short write run with all others of this turn of the event loop.
 
         What was done, and the database's size. None if it is not known to be one, or if something
@@ -247,7 +247,7 @@ class D1File(Database):
             return None
         if output_gate.get() is not None:
             return None
-        return self._gatherer.add((sql, parameters, kind.program))
+        return self._gatherer.write((sql, parameters, kind.program))
 
     def _gathered(self, _tx: Transaction, steps: list[Step]) -> list[Any]:
         return self.running.executes.quick(steps, stop=False)

@@ -14,7 +14,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import apsw
 
@@ -22,7 +22,7 @@ from ..errors import DatabaseError, StateError
 from .connection import Durability, translate
 from .directory import MEMORY, Directory, locate, open_directory
 from .gate import output_gate, pass_output_gate
-from .operation import Operation
+from .operation import LATER, Operation
 from .running import Running
 from .session import View
 from .transaction import Transaction
@@ -69,9 +69,14 @@ class Database:
         It joins whatever else is waiting in one commit, and fails or succeeds alone. It may be run
         twice, and touches nothing but its transaction. Raises `DatabaseError` and its kinds.
         """
-        if self._open_transaction.get() is not None or output_gate.get() is not None:
+        if self.hindered:
             await self.admit()
-        return await self._start().writer.submit(function, args, heavy)
+        writer = self._start().writer
+        if not heavy:
+            done = writer.now(asyncio.current_task(), function, *args)
+            if done is not LATER:
+                return cast("T", done)
+        return await writer.submit(function, args, heavy)
 
     async def admit(self) -> None:
         """What comes before each write, for those who use `submit`."""
@@ -85,6 +90,12 @@ class Database:
     def submit(self, function: Callable[..., T], *args: object) -> asyncio.Future[T]:
         """`write`, whatever the running task holds or waits for. Not to be cancelled."""
         return self._start().writer.submit(function, args)
+
+    def write_now(
+        self, asker: object | None, function: Callable[..., T], *args: object
+    ) -> T | object:
+        """`write` on the spot, for an asker who writes alone; `LATER` if it is to be enqueued."""
+        return self._start().writer.now(asker, function, *args)
 
     def enqueue(self, operation: Operation) -> None:
         """Have the writer do it in its turn; it learns itself what has become of it."""
@@ -102,7 +113,8 @@ class Database:
     @property
     def hindered(self) -> bool:
         """Whether `admit` has something to wait for, or to refuse."""
-        return self.in_transaction or output_gate.get() is not None
+        current = self._open_transaction.get()
+        return (current is not None and not current.ended) or output_gate.get() is not None
 
     @property
     def in_transaction(self) -> bool:

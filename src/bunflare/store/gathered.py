@@ -11,9 +11,9 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from operator import methodcaller
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from .operation import Joint
+from .operation import LATER, Joint
 
 if TYPE_CHECKING:
     from .database import Database
@@ -51,6 +51,10 @@ class Gathered(Joint, Generic[T, R]):
         # The writer may run it in another event loop, on another thread.
         self.mutex = threading.Lock()
         self.closed = False
+
+    @property
+    def several(self) -> bool:
+        return len(self.items) > 1
 
     def _run(self, tx: Transaction) -> Sequence[R | Exception]:
         with self.mutex:
@@ -123,6 +127,18 @@ class Gatherer(Generic[T, R]):
         self._database.enqueue(gathered)
         self._open[loop] = gathered
         return future
+
+    async def write(self, item: T) -> R:
+        """Have an item written, at once for one who writes alone; its result when it is on disk."""
+        if self._open:
+            return await self.add(item)
+        done: Any = self._database.write_now(asyncio.current_task(), self._work, [item])
+        if done is LATER:
+            return await self.add(item)
+        outcome = (done if self._finish is None else self._finish(done))[0]
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return cast("R", outcome)
 
     def part(self) -> None:
         """What is added after this comes after whatever else is asked of the writer now."""

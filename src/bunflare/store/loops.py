@@ -5,6 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+T = TypeVar("T")
 
 
 class Once:
@@ -34,3 +40,22 @@ def call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -
         loop.call_soon_threadsafe(once)
     except RuntimeError:
         once()
+
+
+def in_thread(
+    threads: Callable[[], Executor], work: Callable[[], T], done: Callable[[T], object]
+) -> None:
+    """Run ``work`` on a thread, then ``done`` with its result in the current event loop."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        # The event loop that began this is gone, and this is a thread already.
+        done(work())
+        return
+
+    def run() -> None:
+        result = work()
+        # Others may wait for what it holds, so it goes on whatever becomes of this event loop.
+        call_soon(loop, lambda: done(result))
+
+    threads().submit(run)

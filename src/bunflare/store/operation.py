@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from .loops import call_soon
 
 _log = logging.getLogger("bunflare")
+
+#: What is in the place of a result where something was not done on the spot.
+LATER: Final = object()
 
 
 class Operation:
@@ -47,6 +50,15 @@ class Operation:
         #: Whether it shares its commit with nothing else.
         self.alone = heavy or function is None
 
+    def asker(self) -> object | None:
+        """Who asks for it, which is called when they do."""
+        return asyncio.current_task()
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one has asked for it until now."""
+        return False
+
     def given_up(self) -> bool:
         """Whether nobody wants it any more."""
         return self.future.cancelled()
@@ -76,6 +88,10 @@ class Joint(Operation):
         self.loop = loop
         self.result = None
         self.error = None
+
+    @property
+    def several(self) -> bool:
+        return True
 
     def given_up(self) -> bool:
         return False

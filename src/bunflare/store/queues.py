@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from .records import Invariant, Records
 from .schema import Schema, add_columns
 from .session import View
-from .transaction import Transaction
+from .transaction import UNKNOWN, Transaction
 
 QUEUE_MESSAGES = """
 CREATE TABLE IF NOT EXISTS queue_messages (
@@ -300,11 +300,11 @@ _NOT_SET = Settings()
 
 def send_many(tx: Transaction, rows: list[Sent], size: int) -> Metrics:
     """Several messages of one queue, whose bodies have ``size`` bytes together."""
-    queue = rows[0][1]
+    _, queue, _, _, _, created = rows[0]
     tx.many(_SEND, rows)
     # Counting each of them would take a third of the time.
     tx.run(_COUNT_SENT, (queue, len(rows), size))
-    return _grown(tx, queue)
+    return _grown(tx, queue, len(rows), size, created)
 
 
 def send_gathered(tx: Transaction, rows: list[Weighed]) -> list[Metrics]:
@@ -314,24 +314,36 @@ def send_gathered(tx: Transaction, rows: list[Weighed]) -> list[Metrics]:
         queue = row[1]
         tx.run(_SEND, row)
         tx.run(_COUNT_SENT, (queue, 1, size))
-        return [_grown(tx, queue)]
+        return [_grown(tx, queue, 1, size, row[5])]
     tx.many(_SEND, [row for row, _ in rows])
     sizes: dict[str, list[int]] = {}
+    oldest: dict[str, int] = {}
     for row, size in rows:
         queue = row[1]
         if queue in sizes:
             sizes[queue].append(size)
+            if row[5] < oldest[queue]:
+                oldest[queue] = row[5]
         else:
             sizes[queue] = [size]
+            oldest[queue] = row[5]
+    metrics: dict[str, Metrics] = {}
     for queue, several in sizes.items():
-        tx.run(_COUNT_SENT, (queue, len(several), sum(several)))
-    metrics = {queue: _grown(tx, queue) for queue in sizes}
+        grown = queue, len(several), sum(several)
+        tx.run(_COUNT_SENT, grown)
+        metrics[queue] = _grown(tx, *grown, oldest[queue])
     return [metrics[row[1]] for row, _ in rows]
 
 
-def _grown(tx: Transaction, queue: str) -> Metrics:
+def _grown(tx: Transaction, queue: str, count: int, size: int, created: int) -> Metrics:
     """The metrics after something was sent, for its sender and for whoever reads them next."""
-    row = tx.one(METRICS, (queue,)) or _NOTHING
+    row = tx.known(METRICS, (queue,))
+    if row is UNKNOWN:
+        row = tx.one(METRICS, (queue,)) or _NOTHING
+    else:
+        # To look for the oldest would take as long as to send.
+        messages, total, oldest = row or _NOTHING
+        row = messages + count, total + size, min(oldest, created)
     tx.forget(METRICS, (queue,), row)
     return row
 

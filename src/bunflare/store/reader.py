@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any
 
@@ -218,6 +218,11 @@ class Reader:
         header = self._index.header()
         return self, header if header == self._seen else None
 
+    def remembered(self, query: Query) -> Row | None:
+        """What is remembered of a look-up, or `UNKNOWN`; whether it is current is not looked at."""
+        row = self._hot.get(query, UNKNOWN)
+        return self._warm.get(query, UNKNOWN) if row is UNKNOWN else row
+
     def after_commit(self, before: bytes | None, commits: int, stale: list[Stale]) -> None:
         """Keep what is remembered across a commit of our own, except for the rows it changed.
 
@@ -271,3 +276,8 @@ def _small(value: object) -> bool:
 
 #: What a reader knew before a commit.
 Before = tuple[Reader, bytes | None]
+
+
+def remembered(before: Before | None) -> Callable[[Query], Row | None] | None:
+    """What a reader that knows the newest state remembers of it."""
+    return None if before is None or before[1] is None else before[0].remembered

@@ -26,7 +26,7 @@ class Transaction:
     to happen outside the database once the commit is on disk is handed to `after`.
     """
 
-    __slots__ = ("_connection", "_execute", "_executemany", "afterwards", "stale")
+    __slots__ = ("_connection", "_execute", "_executemany", "afterwards", "remembered", "stale")
 
     def __init__(
         self, connection: apsw.Connection, execute: Callable[..., apsw.Cursor] | None = None
@@ -37,6 +37,8 @@ class Transaction:
         self._executemany: Callable[..., apsw.Cursor] = connection.executemany
         self.afterwards: list[Callable[[], object]] = []
         self.stale: list[Stale] = []
+        #: What was known when this began of look-ups that readers remember, where that is true.
+        self.remembered: Callable[[Query], Row | None] | None = None
 
     def run(self, sql: str, parameters: Parameters = ()) -> None:
         """Run a statement for its effect."""
@@ -57,6 +59,12 @@ class Transaction:
     def all(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """All rows of a query, or of a statement with RETURNING."""
         return self._execute(sql, parameters).fetchall()
+
+    def known(self, sql: str, parameters: Parameters) -> Row | None:
+        """The answer to a look-up without asking; `UNKNOWN` if it would have to be asked for."""
+        if self.remembered is None or self.stale:
+            return UNKNOWN
+        return self.remembered((sql, parameters))
 
     def after(self, action: Callable[[], object]) -> None:
         """Call ``action`` once the commit is on disk; never, if there is none."""

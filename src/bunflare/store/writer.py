@@ -3,8 +3,10 @@
 All that waits when the writer is free becomes one ``BEGIN IMMEDIATE … COMMIT``, and nobody is told
 of success before that commit is on disk. A write first waits for the end of the event loop's
 current turn, so whatever else the turn asks for joins it: a hundred concurrent writes are a single
-flush of the disk. To a lone writer that adds a few microseconds; to make its write on the spot
-instead was tried, and gained nothing that could be measured.
+flush of the disk. To one who writes alone, that would add a fifth to each write, most of it in
+memory that the processor has to fetch anew after the flush. So a task whose last write shared its
+commit with nothing else has the next one made on the spot (`Writer.now`), for a few milliseconds;
+then the event loop turns once, and sees whether others write by now.
 
 Each operation of a group succeeds or fails alone. Savepoints would cost every operation a third of
 its time, so there are none at first: a failed statement undoes itself, and an operation that fails
@@ -23,6 +25,7 @@ import asyncio
 import logging
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,8 +34,10 @@ import apsw
 
 from ..errors import DatabaseError, StateError
 from .connection import BusyWait, translate
-from .loops import call_soon
-from .operation import Operation, Pause, deliver
+from .entry import Entry
+from .loops import call_soon, in_thread
+from .operation import LATER, Operation, Pause, deliver
+from .reader import Before, remembered
 from .transaction import Transaction
 from .turnstile import Turnstile
 
@@ -40,7 +45,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from pathlib import Path
 
-    from .reader import Before
     from .transaction import Stale
 
 T = TypeVar("T")
@@ -51,6 +55,8 @@ _GROUP_LARGEST = 1024
 # What a commit may cost on average before commits leave the event loop's thread.
 _SLOW_COMMIT_SECONDS = 0.001
 _COST_WEIGHT = 0.2
+# How long one who writes alone may keep the event loop from turning.
+_TURN_SECONDS = 0.005
 
 
 class _RunAgain(Exception):
@@ -73,8 +79,7 @@ class Writer:
         self._connection = connection
         self._execute = connection.cursor().execute
         self._path = path
-        self._busy = busy
-        self._turnstile = turnstile
+        self._entry = Entry(connection, path, busy, turnstile)
         self._threads = threads
         self._committing = committing
         self._committed = committed
@@ -86,8 +91,15 @@ class Writer:
         self._closed = False
         self._refusal = "the state was closed before this was written"
         self._transaction: Transaction | None = None
-        self._at_turnstile = False
         self._commit_cost = 0.0
+        #: Who was the first to ask for something, while that waits.
+        self._asker: object | None = None
+        #: Who writes alone: the last group was theirs, and nobody else's.
+        self._lone: weakref.ref[Any] | None = None
+        #: How long they may go on without a turn of their event loop (`time.monotonic`).
+        self._turn_by = 0.0
+        #: What their write functions see, one after the other.
+        self._own_transaction = Transaction(connection, self._execute)
 
     # -- asking ----------------------------------------------------------------------------
 
@@ -131,11 +143,59 @@ class Writer:
         with self._mutex:
             if self._closed:
                 raise StateError("the state is closed")
+            if not self._waiting:
+                self._asker = operation.asker()
             self._waiting.append(operation)
             if self._active or self._pump_loop is loop:
                 return
             self._pump_loop = loop
         loop.call_soon(self._pump)
+
+    def now(self, asker: object | None, function: Callable[..., T], *args: object) -> T | object:
+        """Run ``function(transaction, *args)`` and commit it before this returns.
+
+        That is for an ``asker`` who writes alone, one thing after the other: nothing would join it.
+        For others, and where it would have to wait, nothing is done and `LATER` is returned.
+        """
+        if (
+            self._lone is None
+            or self._lone() is not asker
+            or self._waiting
+            or self._commit_cost >= _SLOW_COMMIT_SECONDS
+            or time.monotonic() > self._turn_by
+        ):
+            return LATER
+        with self._mutex:
+            if self._active or self._waiting or self._closed:
+                return LATER
+            self._active = True
+        try:
+            if not self._entry.at_once():
+                self._entry.give_up()
+                return LATER
+            return self._run_now(function, args)
+        except apsw.Error as error:
+            raise translate(error, self._path) from error
+        finally:
+            self._release()
+
+    def _run_now(self, function: Callable[..., T], args: tuple[object, ...]) -> T:
+        transaction = self._own_transaction
+        before = self._committing()
+        transaction.remembered = remembered(before)
+        try:
+            result = function(transaction, *args)
+        except BaseException:
+            self._own_transaction = Transaction(self._connection, self._execute)
+            self._rollback()
+            raise
+        error = self._commit()
+        if error is not None:
+            raise error
+        self._after_commit(before, transaction)
+        transaction.stale.clear()
+        transaction.afterwards.clear()
+        return result
 
     @property
     def active(self) -> bool:
@@ -175,16 +235,21 @@ class Writer:
             if self._active:
                 return
             group = self._take()
+            asker, self._asker = self._asker, None
+            self._lone = None
             if not group:
                 return
             self._active = True
         first = group[0]
+        if len(group) == 1 and asker is not None and not first.several:
+            self._lone = weakref.ref(asker)
+            self._turn_by = time.monotonic() + _TURN_SECONDS
         if not isinstance(first, Pause):
             self._enter(group)
         elif first.function is None:
             self._paused(first)
         else:
-            self._in_thread(first.function, lambda _: self._paused(first))
+            in_thread(self._threads, first.function, lambda _: self._paused(first))
 
     def _paused(self, operation: Operation) -> None:
         deliver(operation)
@@ -207,53 +272,18 @@ class Writer:
     def _enter(self, group: list[Operation], *, careful: bool = False) -> None:
         """Take the write lock, waiting for it on a thread if need be, and run the group."""
         try:
-            entered = self._enter_at_once()
+            entered = self._entry.at_once()
         except apsw.Error as error:
             self._fail(group, translate(error, self._path))
             return
         if entered:
             self._run(group, careful)
         else:
-            self._in_thread(
-                self._enter_patiently, lambda error: self._entered(group, careful, error)
+            in_thread(
+                self._threads,
+                self._entry.patiently,
+                lambda error: self._entered(group, careful, error),
             )
-
-    def _enter_at_once(self) -> bool:
-        """Take the write lock if nobody has it."""
-        if not self._turnstile.try_enter():
-            return False
-        self._at_turnstile = True
-        self._busy.patient = False
-        try:
-            self._execute("BEGIN IMMEDIATE")
-        except apsw.BusyError:
-            return False
-        except BaseException:
-            self._leave_turnstile()
-            raise
-        finally:
-            self._busy.patient = True
-        self._leave_turnstile()
-        return True
-
-    def _enter_patiently(self) -> BaseException | None:
-        """Wait for the write lock. Runs on a thread."""
-        try:
-            if not self._at_turnstile:
-                if not self._turnstile.enter(self._busy.timeout):
-                    return translate(apsw.BusyError(), self._path)
-                self._at_turnstile = True
-            self._execute("BEGIN IMMEDIATE")
-        except apsw.Error as error:
-            return translate(error, self._path)
-        finally:
-            self._leave_turnstile()
-        return None
-
-    def _leave_turnstile(self) -> None:
-        if self._at_turnstile:
-            self._at_turnstile = False
-            self._turnstile.leave()
 
     def _entered(self, group: list[Operation], careful: bool, error: BaseException | None) -> None:
         if error is None and self._closed:
@@ -268,12 +298,14 @@ class Writer:
         if group[0].function is None:
             self._hand_over(group[0], transaction)
         elif group[0].heavy:
-            self._in_thread(
+            in_thread(
+                self._threads,
                 lambda: self._heavy(group, transaction),
                 lambda error: self._finish(group, transaction, None, error),
             )
         else:
             before = self._committing()
+            transaction.remembered = remembered(before)
             error = self._statements(group, transaction, careful)
             if isinstance(error, _RunAgain):
                 self._run_again(group)
@@ -282,8 +314,10 @@ class Writer:
             elif self._commit_cost < _SLOW_COMMIT_SECONDS:
                 self._finish(group, transaction, before, self._commit())
             else:
-                self._in_thread(
-                    self._commit, lambda error: self._finish(group, transaction, before, error)
+                in_thread(
+                    self._threads,
+                    self._commit,
+                    lambda error: self._finish(group, transaction, before, error),
                 )
 
     def _run_again(self, group: list[Operation]) -> None:
@@ -446,7 +480,7 @@ class Writer:
                 self._ended(transaction, before, error)
                 done.set_result(error)
 
-            self._in_thread(self._commit, ended)
+            in_thread(self._threads, self._commit, ended)
             # A caller who gives up waiting leaves the commit, and what follows it, to themselves.
             error = await asyncio.shield(done)
         if error is not None:
@@ -458,21 +492,3 @@ class Writer:
         if error is None:
             self._after_commit(before, transaction)
         self._release()
-
-    # -- threads ---------------------------------------------------------------------------
-
-    def _in_thread(self, work: Callable[[], T], done: Callable[[T], object]) -> None:
-        """Run ``work`` on a thread, then ``done`` with its result in the current event loop."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            # The event loop that began this is gone, and this is a thread already.
-            done(work())
-            return
-
-        def run() -> None:
-            result = work()
-            # Others may wait for the writer, so it goes on whatever becomes of this event loop.
-            call_soon(loop, lambda: done(result))
-
-        self._threads().submit(run)
