@@ -44,7 +44,13 @@ def test_no_text_is_lost_whatever_it_is(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("sql", "word"),
-    [("select 1", "SELECT"), (" -- a\n/* b */ ;With x", "WITH"), ("", ""), ("-- only", "")],
+    [
+        ("select 1", "SELECT"),
+        (" -- a\n/* b */ ;With x", "WITH"),
+        ("", ""),
+        ("-- only", ""),
+        ("\ufeff \ufeffSELECT 1", "SELECT"),
+    ],
 )
 def test_the_first_word_is_found_behind_blanks_and_comments(sql: str, word: str) -> None:
     assert keyword(sql) == word

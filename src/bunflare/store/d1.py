@@ -21,9 +21,10 @@ import apsw
 
 from ..errors import D1Error
 from .connection import BusyWait, Durability, connect, enter_wal, translate
-from .d1_connection import keyword, statements
+from .d1_connection import explains, keyword, statements
 from .d1_executor import D1Executor, Step
 from .d1_reader import (
+    EXPLAINED,
     LONGEST,
     PAGE_SIZE,
     SIZE,
@@ -35,6 +36,7 @@ from .d1_reader import (
     Program,
     TooLong,
     Writes,
+    assumed,
 )
 from .database import Database, _registry, _registry_lock
 from .directory import Directory
@@ -156,7 +158,8 @@ class _Kind:
         self.parts = [part for _, part in statements(sql)]
         #: Whether it is one statement that only reads.
         self.reads = len(self.parts) == 1 and keyword(sql) in _READS
-        self.program: Program | None = None
+        #: The last statement's, once it is known.
+        self.program = EXPLAINED if self.parts and explains(self.parts[-1]) else None
 
 
 class D1File(Database):
@@ -298,7 +301,7 @@ class D1File(Database):
                 known = sql if len(kind.parts) == 1 else None
                 text = kind.parts[-1]
             if known is None:
-                steps += [(part, (), UNKNOWN) for part in kind.parts[:-1]]
+                steps += [(part, (), assumed(part)) for part in kind.parts[:-1]]
             steps.append((text, parameters, program))
             last.append(len(steps) - 1)
         running = self.running

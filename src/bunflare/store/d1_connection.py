@@ -3,6 +3,9 @@
 Everything is forbidden by SQLite itself, through its authorizer, which is asked whenever a
 statement is prepared. It looks at what is prepared while a user's statement runs; the driver's
 cache of statements keeps those apart from ours by their prepare flags, `USER`.
+
+One kind is never kept there: SQLite prepares a statement anew where the schema has changed, but not
+an EXPLAIN, which then tells of the schema it was prepared with, and reads what was freed with that.
 """
 
 from __future__ import annotations
@@ -17,6 +20,9 @@ from ..errors import D1Error
 
 #: The prepare flags of all statements that come from the user.
 USER = apsw.SQLITE_PREPARE_PERSISTENT
+
+#: Has SQLite see whether the schema is still the one it knows, which no EXPLAIN does.
+LOOK = "SELECT 1 FROM sqlite_schema LIMIT 1"
 
 #: Limits that SQLite itself watches over, as the platform sets them.
 _LIMITS = {
@@ -221,7 +227,8 @@ _TOKENS = re.compile(
     | --[^\n]* | /\*.*?(?:\*/|\Z) | ;""",
     re.DOTALL | re.VERBOSE,
 )
-_BLANK = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z)|;)*", re.DOTALL)
+# SQLite takes a byte order mark for a blank, wherever it is.
+_BLANK = re.compile(r"(?:[\s\ufeff]+|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z)|;)*", re.DOTALL)
 _WORD = re.compile(r"[A-Za-z]*")
 
 
@@ -254,3 +261,8 @@ def keyword(sql: str) -> str:
     """The first word of a statement, in capitals."""
     match = _WORD.match(sql, start_of(sql))
     return match.group().upper() if match else ""
+
+
+def explains(sql: str) -> bool:
+    """Whether a statement is an EXPLAIN: not to be kept, and not to be run before `LOOK`."""
+    return keyword(sql) == "EXPLAIN"

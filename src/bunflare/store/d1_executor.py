@@ -16,7 +16,7 @@ import apsw
 
 from ..errors import D1Error
 from .connection import Row
-from .d1_connection import USER, Guard, keyword
+from .d1_connection import LOOK, USER, Guard, keyword
 from .d1_reader import (
     ENTRIES,
     LONGEST,
@@ -141,7 +141,9 @@ class D1Executor:
             self._rows.begin()
         guard.begin(started + LONGEST)
         try:
-            cursor = self._execute(sql, parameters, prepare_flags=USER)
+            if not program.kept:
+                self._execute(LOOK)
+            cursor = self._execute(sql, parameters, prepare_flags=USER, can_cache=program.kept)
             columns = columns_of(cursor)
             if columns:
                 rows = bounded(cursor)

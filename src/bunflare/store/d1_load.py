@@ -122,7 +122,7 @@ class _Place:
         for _, following in statements(text[self._next :]):
             self.guard.begin(time.monotonic() + LONGEST)
             try:
-                connection.execute(f"EXPLAIN {following}", prepare_flags=USER)
+                connection.execute(f"EXPLAIN {following}", prepare_flags=USER, can_cache=False)
             except apsw.Error as again:
                 if str(again) == str(error):
                     place = self._next

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from ..errors import D1Error
+from ..errors import D1Error, DatabaseError
 from .connection import Row
-from .d1_connection import USER, Guard
+from .d1_connection import LOOK, USER, Guard, explains
 from .reader import Reader
 from .walindex import WalIndex
 
@@ -92,6 +92,8 @@ class Program(NamedTuple):
     final: bool = False
     #: It is short and final, changes rows and gives none.
     quick: bool = False
+    #: The driver may keep it. Before one that it may not, SQLite looks at the schema (`LOOK`).
+    kept: bool = True
 
     def read(self, status: dict[str, int], rows: Sequence[Row], changes: int) -> int:
         """How many rows it read, with SQLite's counters of a run.
@@ -108,6 +110,12 @@ class Program(NamedTuple):
 
 
 UNKNOWN = Program(False, 1, False, True)
+EXPLAINED = UNKNOWN._replace(kept=False)
+
+
+def assumed(sql: str) -> Program:
+    """What is taken for granted of a statement of which nothing else is known."""
+    return EXPLAINED if explains(sql) else UNKNOWN
 
 
 class TooLong(Exception):
@@ -160,7 +168,9 @@ class D1Reader(Reader):
         started = time.monotonic()
         guard.begin(started + seconds)
         try:
-            cursor = self._execute(sql, parameters, prepare_flags=USER)
+            if not program.kept:
+                self._execute(LOOK)
+            cursor = self._execute(sql, parameters, prepare_flags=USER, can_cache=program.kept)
             known = self._known.get(sql)
             # SQLite asks whenever it prepares a statement, so also when a table has changed.
             if known is not None and known[0] == guard.asked:
@@ -199,15 +209,19 @@ class D1Reader(Reader):
 
     def program(self, sql: str, parameters: tuple[Any, ...]) -> Program:
         """What the program of a statement says; `UNKNOWN` if there is none (yet)."""
-        self._guard.begin(_NEVER)
         try:
-            rows = self._execute(f"EXPLAIN {sql}", parameters, prepare_flags=USER).fetchall()
-        except (apsw.Error, UnicodeDecodeError):
+            # First, since it has SQLite look at the schema as well.
+            root = self.one(_SEQUENCE)
+            self._guard.begin(_NEVER)
+            explain = f"EXPLAIN {sql}"
+            rows = self._execute(
+                explain, parameters, prepare_flags=USER, can_cache=False
+            ).fetchall()
+        except (apsw.Error, DatabaseError, UnicodeDecodeError):
             self._end()
             return UNKNOWN
         finally:
             self._guard.end()
-        root = self.one(_SEQUENCE)
         return read_program(rows, root[0] if root else -1)
 
     def describe(self, sql: str, parameters: tuple[Any, ...]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from ..errors import DatabaseError, DurableObjectSqlError
 from .beside import open_beside
 from .blobs import sync_directory
 from .connection import BusyWait, Durability, Row, connect, enter_wal, translate
-from .d1_connection import USER, Guard, keyword
+from .d1_connection import LOOK, USER, Guard, explains, keyword
 from .d1_reader import UNKNOWN, Program, columns_of, read_program, scanned
 from .object_log import ObjectLog
 from .object_statement import ALTERING, Kind, Rows, unbound
@@ -117,14 +117,17 @@ class ObjectFile:
             self._step(part)
         if kind.reads is None:
             # Before it runs, which may change what there is.
-            kind.program = self._program(kind.text, bindings)
+            kind.program = self._program(kind, bindings)
         scans = not kind.program.short
         if scans is not self._traced:
             self._trace(scans)
+        kept = kind.program.kept
         self.total = self.total_changes()
         cursor = self._connection.cursor()
         try:
-            cursor.execute(kind.text, bindings, prepare_flags=USER)
+            if not kept:
+                self._own(LOOK)
+            cursor.execute(kind.text, bindings, prepare_flags=USER, can_cache=kept)
             rows.columns = columns_of(cursor) or None
             if kind.reads is None:
                 kind.reads = rows.columns is not None and bool(cursor.is_readonly)
@@ -148,7 +151,7 @@ class ObjectFile:
 
     def _step(self, sql: str) -> None:
         try:
-            self.execute(sql, (), prepare_flags=USER).fetchall()
+            self.execute(sql, (), prepare_flags=USER, can_cache=not explains(sql)).fetchall()
         except apsw.BindingsError as error:
             raise DurableObjectSqlError(
                 "When executing multiple SQL statements in a single call, only the last "
@@ -180,12 +183,16 @@ class ObjectFile:
         self.kinds[sql] = kind
         return kind
 
-    def _program(self, sql: str, bindings: tuple[Any, ...]) -> Program:
+    def _program(self, kind: Kind, bindings: tuple[Any, ...]) -> Program:
+        if not kind.program.kept:
+            return kind.program
+        explain = f"EXPLAIN {kind.text}"
         try:
-            rows = self.execute(f"EXPLAIN {sql}", bindings, prepare_flags=USER).fetchall()
+            # First, since it has SQLite look at the schema as well.
+            root = self._own(_SEQUENCES)
+            rows = self.execute(explain, bindings, prepare_flags=USER, can_cache=False).fetchall()
         except (apsw.Error, TypeError, ValueError, OverflowError):
             return UNKNOWN
-        root = self._own(_SEQUENCES)
         return read_program(rows, root[0][0] if root else -1)
 
     def _trace(self, on: bool) -> None:

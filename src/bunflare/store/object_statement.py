@@ -10,7 +10,7 @@ import apsw
 from ..errors import DurableObjectTypeError
 from .connection import Row
 from .d1_connection import keyword, statements
-from .d1_reader import SCHEMA_WORDS, UNKNOWN
+from .d1_reader import SCHEMA_WORDS, assumed
 
 if TYPE_CHECKING:
     from .object_sql import ObjectFile
@@ -35,7 +35,7 @@ class Kind:
         self.schema = any(keyword(part) in ALTERING for part in (*self.parts, self.text))
         #: Whether the last statement only reads; None if it has not run yet.
         self.reads: bool | None = None
-        self.program = UNKNOWN
+        self.program = assumed(self.text)
         #: Whether it is one short statement that writes and gives no rows.
         self.plain = False
         #: What a changed row of such a one counts for.
