@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import repeat
 from typing import Any, NoReturn, cast
 
 from ..errors import D1Error, D1TypeError, D1ValueError
@@ -117,10 +119,18 @@ class D1PreparedStatement:
         """
         for value in values:
             kind = value.__class__
-            if kind not in _PLAIN and not (kind is int and -_INT64 <= value < _INT64):
-                values = tuple(map(_value, values))
-                break
-        return D1PreparedStatement(self._database, (self._bound[0], values))
+            if kind is int:
+                if -0x8000_0000_0000_0000 <= value <= 0x7FFF_FFFF_FFFF_FFFF:
+                    continue
+            elif kind in _PLAIN:
+                continue
+            values = tuple(map(_value, values))
+            break
+        # There is one for each row that is written: to call the class would take twice as long.
+        bound: D1PreparedStatement = _new(D1PreparedStatement)
+        bound._database = self._database
+        bound._bound = (self._bound[0], values)
+        return bound
 
     async def first(self, column: str | None = None) -> Any:
         """The first row as a dict, or its ``column``; None if there is no row."""
@@ -181,19 +191,23 @@ class _Queries:
 
     async def batch(self, statements: Iterable[D1PreparedStatement]) -> list[D1Result]:
         """Run several statements as one transaction: if one fails, none was run."""
-        bounds: list[Bound] = []
-        for statement in statements:
-            if not isinstance(statement, D1PreparedStatement):
+        prepared = list(statements)
+        for statement in prepared:
+            if statement.__class__ is not D1PreparedStatement:
                 raise D1TypeError(
                     "D1_TYPE_ERROR: batch takes prepared statements, not "
                     f"{type(statement).__name__}"
                 )
-            bounds.append(statement._bound)
-        if not bounds:
+        if not prepared:
             raise D1ValueError("D1_ERROR: No SQL statements detected.")
+        bounds = [statement._bound for statement in prepared]
         done, size = await self.file.batch(bounds)
         self.seen()
-        return [_result(one, size) for one in done]
+        results = [_new(D1Result) for _ in done]
+        # One after the other, without a step of Python for each.
+        deque(map(_set_done, results, done), 0)
+        deque(map(_set_size, results, repeat(size)), 0)
+        return results
 
     def read(self, bound: Bound, counted: bool) -> Outcome | None:
         """Run a query here and now, if that is quick."""

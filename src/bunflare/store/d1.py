@@ -207,7 +207,8 @@ class D1File(Database):
         alone = _ROLLBACK.search(last) is not None
         short = program.short and word not in ("PRAGMA", "CREATE") and not alone
         quick = short and program.final and not program.rows and word in _QUICK
-        program = program._replace(short=short, quick=quick and len(kind.parts) == 1)
+        quick = quick and len(kind.parts) == 1
+        program = program._replace(short=short, quick=quick, appends=quick and program.appends)
         if program != UNKNOWN:
             kind.program = program
         return program
@@ -286,35 +287,46 @@ class D1File(Database):
 
     async def batch(self, bounds: Sequence[Bound]) -> tuple[list[Done], int]:
         """Run statements as one transaction: all or none. What each did, and the size after."""
+        first = bounds[0][0]
+        known = self._kinds.get(first)
+        if known is not None and known.program is not None and known.program.appends:
+            many = [parameters for sql, parameters in bounds if sql is first]
+            if len(many) == len(bounds):
+                executes = self.running.executes
+                return await self._written(executes.append, first, known.program, many)
         steps: list[Step] = []
         last: list[int] = []
         heavy = False
-        known: str | None = None
+        last_sql: str | None = None
         program = UNKNOWN
         for sql, parameters in bounds:
-            if sql is not known:
+            if sql is not last_sql:
                 kind = self._kind(sql)
                 if not kind.parts:
                     raise D1Error("D1_ERROR: No SQL statements detected.")
                 program = self._program(kind, parameters)
                 heavy = heavy or not program.short or len(kind.parts) > 1
-                known = sql if len(kind.parts) == 1 else None
+                last_sql = sql if len(kind.parts) == 1 else None
                 text = kind.parts[-1]
-            if known is None:
+            if last_sql is None:
                 steps += [(part, (), assumed(part)) for part in kind.parts[:-1]]
             steps.append((text, parameters, program))
             last.append(len(steps) - 1)
-        running = self.running
-        # What is asked for after this comes after it.
-        self._gatherer.part()
-        done = await self.write(running.executes.run, steps, heavy=heavy)
+        done, size = await self._written(self.running.executes.run, steps, heavy=heavy)
         if heavy and any(one[5] and not one[3] for one in done):
             # The schema may have changed, and with it what is known of programs.
             self._kinds.clear()
-        else:
-            self._relearn()
         if len(last) != len(done):
             done = [done[index] for index in last]
+        return done, size
+
+    async def _written(
+        self, function: Callable[..., list[Done]], *args: object, heavy: bool = False
+    ) -> tuple[list[Done], int]:
+        # What is asked for after this comes after it.
+        self._gatherer.part()
+        done = await self.write(function, *args, heavy=heavy)
+        self._relearn()
         return done, self._newest_size()
 
     def _newest_size(self) -> int:

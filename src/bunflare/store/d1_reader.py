@@ -37,6 +37,8 @@ _NEVER = float("inf")
 _LOOPS = frozenset({"Next", "Prev", "VNext", "SorterNext", "Program", "VUpdate", "RowSetRead"})
 _OPENS = frozenset({"OpenRead", "OpenWrite", "ReopenIdx"})
 _SEEKS = frozenset({"SeekRowid", "NotExists", "Rewind", "Last"})
+# An id that the statement gives itself, and what may be there already.
+_CHOICES = frozenset({"MustBeInt", "NoConflict", "Found", "NotFound", "Delete", "IdxDelete"})
 # An insertion that is only there to tell the driver's hooks.
 _NOTHING = 0x40
 _FINDS = frozenset({"SeekGE", "SeekGT", "SeekLE", "SeekLT"})
@@ -90,6 +92,8 @@ class Program(NamedTuple):
     nested: bool = False
     #: It leaves nothing to be checked when its transaction commits.
     final: bool = False
+    #: It inserts one row with the next id of its table, or fails.
+    appends: bool = False
     #: It is short and final, changes rows and gives none.
     quick: bool = False
     #: The driver may keep it. Before one that it may not, SQLite looks at the schema (`LOOK`).
@@ -311,13 +315,15 @@ def read_program(rows: list[Row], sequence_root: int) -> Program:
     roots: dict[int, int] = {}
     indexes: set[int] = set()
     short = final = True
-    sequence = inserts = gives = sorts = counts = nested = False
+    sequence = inserts = gives = sorts = counts = nested = chooses = False
+    appends = 0
     seeks = finds = 0
     for _address, code, one, two, _three, _four, five, *_ in rows:
         if code in _OPENS:
             roots[one] = two
         elif code in _SEEKS:
             seeks += 1
+            chooses = chooses or code == "NotExists"
         elif code in _FINDS:
             finds += 1
         elif code in _LOOPS:
@@ -333,6 +339,10 @@ def read_program(rows: list[Row], sequence_root: int) -> Program:
             short = False
         elif code == "FkCounter" and one:
             final = False
+        elif code == "NewRowid":
+            appends += 1
+        elif code in _CHOICES:
+            chooses = True
         elif code == "Insert" and not five & _NOTHING:
             if roots.get(one) == sequence_root:
                 sequence = True
@@ -340,4 +350,7 @@ def read_program(rows: list[Row], sequence_root: int) -> Program:
                 inserts = True
     # A table without rowids is an index of its own.
     entries = (inserts + len(indexes)) or 1
-    return Program(short, entries, sequence, gives, seeks, finds, sorts, counts, nested, final)
+    plain = short and appends == 1 and inserts and not (chooses or nested or finds)
+    return Program(
+        short, entries, sequence, gives, seeks, finds, sorts, counts, nested, final, plain
+    )
