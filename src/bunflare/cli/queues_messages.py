@@ -78,10 +78,12 @@ def _value(data: bytes, content_type: str) -> Any:
 async def peek(place: Place, name: str, limit: int, as_json: bool) -> None:
     """Look at messages in the order of their delivery, without delivering them."""
     found = await queue_of(place, name).peek(limit)
-    show([_peeked(one) for one in found], as_json or not is_terminal())
+    # Hardly ever is there anything to say about a message.
+    noted = any(one.corrupt for one in found)
+    show([_peeked(one, noted) for one in found], as_json or not is_terminal())
 
 
-def _peeked(message: PeekedMessage) -> dict[str, Any]:
+def _peeked(message: PeekedMessage, noted: bool) -> dict[str, Any]:
     return {
         "id": message.id,
         "timestamp": message.timestamp.isoformat(timespec="milliseconds"),
@@ -89,7 +91,8 @@ def _peeked(message: PeekedMessage) -> dict[str, Any]:
         "attempts": message.attempts,
         "content_type": message.content_type,
         "origin": message.origin,
-        "body": f"({message.corrupt})" if message.corrupt else message.body,
+        "body": message.body,
+        **({"corrupt": message.corrupt} if noted else {}),
     }
 
 
