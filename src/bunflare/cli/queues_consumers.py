@@ -9,7 +9,7 @@ import click
 from ..errors import QueueError
 from .place import Place, on_state
 from .queues_common import QUEUE, admin, known_queue, named, queue_of
-from .tables import JSON, is_terminal, show
+from .tables import JSON, is_terminal, show, tell
 from .wrangler_file import add_table, show_table
 
 if TYPE_CHECKING:
@@ -125,7 +125,8 @@ def _remove(group: click.Group) -> None:
     @on_state(group, "remove", reads=True)
     @QUEUE
     @click.argument("script")
-    async def remove(place: Place, name: str, script: str) -> None:
+    @JSON
+    async def remove(place: Place, name: str, script: str, as_json: bool) -> None:
         """Say what has a Worker consume a queue no longer."""
         queue = known_queue(place, name)
         _refuse_other(place, script)
@@ -161,6 +162,7 @@ for one in (consumer_group, worker_group):
 @click.option("--dead-letter-queue")
 @click.option("--visibility-timeout-secs", type=int, help="Up to 43200. [default: 30]")
 @click.option("--retry-delay-secs", "retry_delay", type=int, help="Up to 86400. [default: 0]")
+@JSON
 async def add_http(
     place: Place,
     name: str,
@@ -168,6 +170,7 @@ async def add_http(
     dead_letter_queue: str | None,
     visibility_timeout_secs: int | None,
     retry_delay: int | None,
+    as_json: bool,
 ) -> None:
     """Set how a queue is pulled."""
     queue = place.state.queue(named(place, name))
@@ -178,15 +181,18 @@ async def add_http(
         visibility_timeout=None if timeout is None else timeout * 1000,
         retry_delay=retry_delay,
     )
-    click.echo(f"Added consumer to queue {queue.name}.", err=True)
+    sentence = f"Added consumer to queue {queue.name}."
+    tell(as_json, sentence, queue=queue.name, type="http_pull", changed=True)
 
 
 @on_state(http_group, "remove", reads=True)
 @QUEUE
-async def remove_http(place: Place, name: str) -> None:
+@JSON
+async def remove_http(place: Place, name: str, as_json: bool) -> None:
     """Forget how a queue is pulled: the defaults count again."""
     queue = queue_of(place, name)
     await queue.configure(
         max_retries=None, dead_letter_queue=None, visibility_timeout=None, retry_delay=None
     )
-    click.echo(f"Removed consumer from queue {queue.name}.", err=True)
+    sentence = f"Removed consumer from queue {queue.name}."
+    tell(as_json, sentence, queue=queue.name, type="http_pull", changed=True)
