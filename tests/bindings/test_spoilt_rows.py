@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
 
 import bunflare
+from tests.cli.process import run
+from tests.support import eventually
 
 
 def spoil(directory: Path, sql: str) -> None:
@@ -50,3 +54,112 @@ async def test_what_belongs_to_objects(
     assert found is not None
     assert found.http_metadata is not None
     assert found.http_metadata.content_type == "a/b"
+
+
+# -- queues ------------------------------------------------------------------------------------
+
+# Text, a blob, a fraction, infinity, and a time in no calendar.
+NO_TIMES = ["'soon'", "x'00ff'", "12.5", "9e999", "8999999999999999999"]
+
+
+async def spoilt_queue(state: bunflare.State, directory: Path, column: str, value: str) -> None:
+    """One spoilt message among good ones."""
+    await state.queue("jobs").send_batch(["a", "bad", "b"])
+    spoil(directory, f"UPDATE queue_messages SET {column} = {value} WHERE body = '\"bad\"'")
+
+
+@pytest.mark.parametrize("value", NO_TIMES)
+@pytest.mark.parametrize("column", ["visible_at", "created_at"])
+async def test_peeking_shows_a_message_without_a_time(
+    state: bunflare.State, directory: Path, clock: bunflare.ManualClock, column: str, value: str
+) -> None:
+    await spoilt_queue(state, directory, column, value)
+    queue = state.queue("jobs")
+    found = {one.body: one for one in await queue.peek()}
+    assert found.keys() == {"a", "bad", "b"}
+    assert found["a"].corrupt is found["b"].corrupt is None
+    if value in ("'soon'", "x'00ff'"):
+        assert "is no time" in str(found["bad"].corrupt)
+        assert found["bad"].timestamp.timestamp() * 1000 == clock.now()
+        assert found["bad"].state == "ready"
+    assert (await queue.metrics()).backlog_count == 3
+
+
+@pytest.mark.parametrize("value", NO_TIMES)
+@pytest.mark.parametrize("column", ["visible_at", "created_at", "bunflare_expires"])
+async def test_a_spoilt_message_stops_no_pull(
+    state: bunflare.State, directory: Path, column: str, value: str
+) -> None:
+    await spoilt_queue(state, directory, column, value)
+    queue = state.queue("jobs")
+    pulled = [one for _ in range(3) for one in await queue.pull(100)]
+    expected = {"a", "b", "bad"}
+    if (column, value) == ("visible_at", "8999999999999999999"):
+        expected.remove("bad")  # which is a time, if a late one
+    assert {one.body for one in pulled} == expected
+    assert all(one.timestamp for one in pulled)
+    result = await queue.ack([one.lease_id for one in pulled])
+    assert (result.ack_count, result.warnings) == (len(expected), {})
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 10])
+@pytest.mark.parametrize("value", ["'soon'", "x'00ff'", "9e999"])
+@pytest.mark.parametrize("column", ["visible_at", "created_at", "bunflare_expires"])
+async def test_a_spoilt_message_stops_no_consumer(
+    state: bunflare.State, directory: Path, column: str, value: str, size: int
+) -> None:
+    await spoilt_queue(state, directory, column, value)
+    seen: list[Any] = []
+
+    def handler(batch: bunflare.MessageBatch) -> None:
+        assert all(one.timestamp for one in batch.messages)
+        seen.extend(one.body for one in batch.messages)
+
+    async with state.consume("jobs", handler, max_batch_size=size, max_batch_timeout=0):
+        await eventually(lambda: len(seen) == 3)
+        assert sorted(seen) == ["a", "b", "bad"]
+        # It goes on to consume what comes, and only that.
+        await state.queue("jobs").send("c")
+        await eventually(lambda: seen[3:] == ["c"])
+    assert (await state.queue("jobs").metrics()).backlog_count == 0
+
+
+async def test_a_spoilt_message_waits_for_no_others(state: bunflare.State, directory: Path) -> None:
+    await spoilt_queue(state, directory, "visible_at", "'soon'")
+    spoil(directory, "UPDATE queue_messages SET visible_at = 8e12 WHERE body <> '\"bad\"'")
+    seen: list[Any] = []
+    async with state.consume(
+        "jobs", lambda batch: seen.extend(one.body for one in batch.messages), max_batch_timeout=0
+    ):
+        await eventually(lambda: seen == ["bad"])
+
+
+async def test_a_spoilt_message_that_is_all_there_is(
+    state: bunflare.State, directory: Path, clock: bunflare.ManualClock
+) -> None:
+    await state.queue("jobs").send("bad")
+    spoil(directory, "UPDATE queue_messages SET visible_at = 'soon', created_at = 'now'")
+    found = await state.queue("jobs").metrics()
+    assert (found.backlog_count, found.oldest_message_timestamp) == (1, None)
+    # What removes old messages has no time to go by.
+    await clock.advance(hours=2)
+    seen: list[Any] = []
+    async with state.consume("jobs", lambda batch: seen.extend(one.body for one in batch.messages)):
+        await clock.advance(seconds=10)
+        await eventually(lambda: seen == ["bad"])
+
+
+def test_the_command_shows_a_message_without_a_time(directory: Path, tmp_path: Path) -> None:
+    words = ("--persist-to", str(directory))
+    run(tmp_path, "queues", "message", "send", "jobs", '"good"', *words)
+    run(tmp_path, "queues", "message", "send", "jobs", '"bad"', *words)
+    spoil(directory, "UPDATE queue_messages SET visible_at = 'soon' WHERE body = '\"bad\"'")
+    told, _ = run(tmp_path, "queues", "message", "peek", "jobs", "--json", *words)
+    good, bad = json.loads(told)
+    assert (good["body"], good["corrupt"]) == ("good", None)
+    assert (bad["body"], bad["corrupt"]) == ("bad", "when it is due is no time")
+    run(tmp_path, "state", "repair", *words)
+    told, _ = run(tmp_path, "queues", "message", "peek", "jobs", "--json", *words)
+    assert [list(one) for one in json.loads(told)] == [
+        ["id", "timestamp", "state", "attempts", "content_type", "origin", "body"]
+    ] * 2

@@ -125,6 +125,7 @@ UPDATE queue_messages SET visible_at = 'soon';
 UPDATE do_storage SET value = 'no JSON';
 UPDATE workflow_instances SET params = '{';
 UPDATE cache_entries SET headers = '{';
+INSERT INTO bunflare_queues (name, created_at) VALUES ('x', 'soon');
 """
 
 
@@ -145,7 +146,7 @@ async def test_what_is_damaged_ends_in_a_sentence(ended: Forks, project: Path) -
                 failed.add(words)
     assert {("kv", "key", "list"), ("r2", "object", "head"), ("state", "check")} <= failed
     found = subprocess.run(
-        [PROGRAM, "queues", "message", "peek", "x"],
+        [PROGRAM, "queues", "info", "x"],
         cwd=project,
         capture_output=True,
         env={**os.environ, "BUNFLARE_TRACEBACK": "1"},

@@ -141,3 +141,34 @@ def test_dead_letters_are_sent_back(project: Path) -> None:
     _, told = queues(project, "message", "requeue", "dead", "--to", "other")
     assert told == "Sent 2 messages to queue other.\n"
     assert len(json.loads(queues(project, "message", "peek", "other")[0])) == 2
+
+
+def test_a_consumer_is_added_to_the_file_or_to_nothing(project: Path) -> None:
+    path = project / "wrangler.toml"
+    before = path.read_text()
+    for words in (("consumer", "add"), ("consumer", "worker", "add")):
+        added = (*words, "dead", "w", "--batch-size", "3")
+        out, told = queues(project, *added, code=1)
+        assert "NOTHING WAS CHANGED" in told
+        assert str(path) in told
+        assert "--update-config" in told
+        assert out == '[[queues.consumers]]\nqueue = "dead"\nmax_batch_size = 3\n'
+        entry = {"consumers": [{"queue": "dead", "max_batch_size": 3}]}
+        out, told = queues(project, *added, "--json", code=1)
+        assert json.loads(out) == {"changed": False, "config": str(path), "queues": entry}
+        assert "NOTHING WAS CHANGED" in told
+        assert path.read_text() == before
+        assert json.loads(queues(project, "consumer", "list", "dead")[0]) == []
+        out, told = queues(project, *added, "--update-config", "--json")
+        assert json.loads(out) == {"changed": True, "config": str(path), "queues": entry}
+        assert "NOTHING" not in told
+        (found,) = json.loads(queues(project, "consumer", "list", "dead")[0])
+        assert found["batch size"] == 3
+        path.write_text(before)
+
+
+def test_to_forget_how_a_queue_is_pulled_says_whether_it_was_known(project: Path) -> None:
+    queues(project, "consumer", "http", "add", "jobs")
+    for changed in (True, False):
+        out, _ = queues(project, "consumer", "http", "remove", "jobs", "--json")
+        assert json.loads(out)["changed"] is changed

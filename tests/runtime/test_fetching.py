@@ -11,7 +11,9 @@ import time
 import zlib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
+import brotli
 import pytest
 
 from tests.support import PATIENCE
@@ -24,6 +26,7 @@ SIZE = 128 * MIB
 HELD = 40 * MIB
 
 WORKER = """
+import asyncio
 import gzip
 import js
 from js import TransformStream
@@ -56,6 +59,16 @@ class Default(WorkerEntrypoint):
     async def pressed(self, request, base):
         return await fetch(f"http://{base}/pressed", headers=request.headers)
 
+    async def squeezed(self, request, base):
+        return await fetch(f"http://{base}/squeezed")
+
+    async def parts(self, request, base):
+        async def chunks():
+            for number in range(3):
+                yield f"part {number} ".encode() * 100
+                await asyncio.sleep(0)
+        return Response(chunks(), headers={"content-encoding": base})
+
     async def read(self, request, base):
         answer = await fetch(f"http://{base}/pressed")
         return Response.json([await answer.text(), answer.headers["content-encoding"]])
@@ -82,10 +95,12 @@ class Origin(BaseHTTPRequestHandler):
     reads = threading.Event()
 
     def do_GET(self) -> None:
-        if self.path == "/pressed":
-            body = gzip.compress(b"pressed " * 1000)
+        if self.path in ("/pressed", "/squeezed"):
+            plain = b"pressed " * 1000
+            zipped = self.path == "/pressed"
+            body = gzip.compress(plain) if zipped else brotli.compress(plain)
             self.send_response(200)
-            self.send_header("content-encoding", "gzip")
+            self.send_header("content-encoding", "gzip" if zipped else "br")
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -233,6 +248,8 @@ def test_a_compressed_answer_is_plain_inside_and_compressed_outside(
     plain = b"pressed " * 1000
     _, headers, body = worker.fetch(f"/pressed?{origin}", headers={"accept-encoding": "br, gzip"})
     assert (headers["content-encoding"], gzip.decompress(body)) == ("gzip", plain)
+    _, headers, body = worker.fetch(f"/squeezed?{origin}", headers={"accept-encoding": "gzip, br"})
+    assert (headers["content-encoding"], brotli.decompress(body)) == ("br", plain)
     for accepted in ("", "gzip;q=0, br"):
         _, headers, body = worker.fetch(f"/pressed?{origin}", headers={"accept-encoding": accepted})
         assert (headers["content-encoding"], body) == (None, plain)
@@ -245,7 +262,8 @@ def test_a_compressed_answer_is_plain_inside_and_compressed_outside(
         ("gzip", "gzip", "gzip", 31),
         ("deflate", "gzip, deflate", "deflate", 15),
         ("gzip", "deflate", None, None),
-        ("br", "br", None, None),
+        ("br", "gzip", None, None),
+        ("zstd", "zstd", None, None),
     ],
 )
 def test_a_body_is_compressed_as_its_header_says(
@@ -257,3 +275,25 @@ def test_a_body_is_compressed_as_its_header_says(
     assert (body if bits is None else zlib.decompress(body, bits)) == b"own " * 1000
     _, headers, body = worker.fetch("/manual?x", headers={"accept-encoding": accepted})
     assert (headers["content-encoding"], gzip.decompress(body)) == ("gzip", b"by hand")
+
+
+def test_brotli_is_an_encoding_too(worker: Server) -> None:
+    accepted = {"accept-encoding": "gzip, deflate, br"}
+    _, headers, body = worker.fetch("/own?br", headers=accepted)
+    assert headers["content-encoding"] == "br"
+    assert int(headers["content-length"]) == len(body)
+    assert brotli.decompress(body) == b"own " * 1000
+    _, headers, body = worker.fetch("/parts?br", headers=accepted)
+    assert headers["content-encoding"] == "br"
+    assert brotli.decompress(body) == b"".join(b"part %d " % one * 100 for one in range(3))
+    _, headers, body = worker.fetch("/own?br", headers={"accept-encoding": "br;q=0"})
+    assert (headers["content-encoding"], body) == (None, b"own " * 1000)
+
+
+def test_brotli_that_is_not_installed_leaves_a_body_plain(tmp_path: Path) -> None:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "brotli.py").write_text("raise ImportError")
+    with dev(project(tmp_path, WORKER), PYTHONPATH=str(hidden)) as server:
+        _, headers, body = server.fetch("/own?br", headers={"accept-encoding": "br"})
+        assert (headers["content-encoding"], body) == (None, b"own " * 1000)

@@ -219,7 +219,7 @@ def test_a_browser_gets_a_page(path: Path) -> None:
         assert headers["content-type"] == "text/html;charset=UTF-8"
         assert "<title>ValueError: &lt;caused&gt;</title>" in page
         assert "ZeroDivisionError: division by zero" in page
-        assert re.search(r'class="at">\s*\d+\s+return a / b', page)
+        assert re.search(r'class="at"><i>\s*\d+\s+</i>\s*return a / b', page)
         assert "<b>" not in page
         assert "asgi.py" not in page
 

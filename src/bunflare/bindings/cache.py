@@ -23,6 +23,7 @@ from ..store.cache import CacheEntry
 from ..store.session import Session
 from ..timer import Timer
 from ..web import Request, Response, normalize
+from ..web.streams import Counted
 from . import cache_rules as rules
 
 #: Bytes a body may have.
@@ -268,10 +269,10 @@ class _File:
         self.size = file.size
 
     def whole(self) -> AsyncIterator[bytes]:
-        return self._chunks(0, self.size)
+        return self.part(0, self.size)
 
     def part(self, offset: int, length: int) -> AsyncIterator[bytes]:
-        return self._chunks(offset, length)
+        return Counted(self._chunks(offset, length), length)
 
     async def _chunks(self, offset: int, length: int) -> AsyncIterator[bytes]:
         end = offset + length

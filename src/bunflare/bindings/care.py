@@ -55,11 +55,11 @@ class StateCare:
     ) -> StateCheck:
         """Hold everything against everything: rows, files, sizes, digests, SQLite's own structure.
 
-        ``digests`` reads every object of R2 and compares its MD5; ``full`` has SQLite compare
-        every index entry with its row, which takes ten times as long. Others may go on writing.
-        Problems are things that are wrong; notes are left over, or not finished yet. ``progress``
-        is called, here and below, with the bytes that are done and those that there are; it may be
-        from a thread.
+        Snapshots too: each is to be readable and whole. ``digests`` reads every object of R2 and
+        compares its MD5; ``full`` has SQLite compare every index entry with its row, which takes
+        ten times as long. Others may go on writing. Problems are things that are wrong; notes are
+        left over, or not finished yet. ``progress`` is called, here and below, with the bytes that
+        are done and those that there are; it may be from a thread.
         """
         from .care_check import check_state
 

@@ -14,6 +14,7 @@ from ..store.checks import Problem, StateCheck, StateRepair
 from ..store.images import sweep
 from ..store.layout import DATABASE, SNAPSHOTS
 from . import r2_care
+from .care_snapshots import check_snapshots, size_of_snapshots
 
 if TYPE_CHECKING:
     from ..clock import Clock
@@ -39,6 +40,7 @@ async def check_state(
     directory = database.directory
     buckets = r2.buckets(database.view)
     whole = await asyncio.to_thread(checks.size_of_sql, directory)
+    whole += await asyncio.to_thread(size_of_snapshots, directory.path)
     if digests:
         whole += sum(r2.statistics(database.view, bucket)[1] for bucket in buckets)
 
@@ -46,13 +48,25 @@ async def check_state(
         if progress is not None:
             progress(min(done, whole), whole)
 
-    def later(before: int, done: int, _: int | None) -> None:
+    def later(before: int, done: int, _: int | None = None) -> None:
         told(before + done)
 
     files, size, problems = await asyncio.to_thread(checks.check_sql, directory, full, told)
-    if any(one.kind == "damaged" and one.name == DATABASE for one in problems):
+    damaged = any(one.kind == "damaged" and one.name == DATABASE for one in problems)
+    named = await asyncio.to_thread(
+        check_snapshots,
+        directory.path,
+        settler.files,
+        not damaged,
+        digests,
+        full,
+        partial(later, size),
+    )
+    files += named[0]
+    size += named[1]
+    if damaged:
         # Nothing that its rows say can be relied on.
-        return StateCheck(files, size, tuple(problems), ())
+        return StateCheck(files, size, (*problems, *named[2]), ())
     problems += await asyncio.to_thread(checks.check_rows, directory, clock.now())
     found, notes = await asyncio.to_thread(
         checks.check_files, directory, database.presence, digests
@@ -71,6 +85,7 @@ async def check_state(
             Problem("r2", "stranger", bucket, name, "the file belongs to no object", None)
             for name in look.strangers
         )
+    problems += named[2]
     return StateCheck(files, size, tuple(problems), tuple(notes))
 
 

@@ -366,7 +366,10 @@ def _decoded(value: bytes | str, type: str) -> Any:
         case "bytes" | "arrayBuffer":
             return data
         case "stream":
-            return _stream(data)
+            # Imported here because most programs ask for no stream, and need none of the web.
+            from ..web.streams import Counted
+
+            return Counted(_stream(data), len(data))
         case _:
             raise KVTypeError(
                 'Unknown response type. Possible types are "text", "arrayBuffer", "json", and '

@@ -155,5 +155,8 @@ def _delay(seconds: float | None, call: str) -> int | None:
 
 
 def when(milliseconds: int) -> datetime:
-    """A time of the store."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    """A time of the store; the last one there is, or the first, for one beyond all calendars."""
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return (datetime.max if milliseconds > 0 else datetime.min).replace(tzinfo=UTC)

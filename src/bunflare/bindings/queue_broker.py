@@ -248,7 +248,7 @@ class Broker:
                 continue
             if self.database.presence.alive(holder.partition(".")[0]):
                 others += 1
-                if until > now:
+                if isinstance(until, int) and until > now:
                     continue
                 if self._suspects.get(holder) != until:
                     suspects[holder] = until

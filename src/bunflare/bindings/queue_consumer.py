@@ -160,8 +160,11 @@ class Consumer:
         view = self._broker.database.view
         if queues.settings(view, self.queue).paused:
             self.due = None
-        else:
-            self._expect(store.due(view, self.queue, self._size, self._patience))
+            return
+        due = store.due(view, self.queue, self._size, self._patience)
+        if due is not None and store.has_no_time(view, self.queue):
+            due = self._broker.clock.now()
+        self._expect(due)
 
     def _expect(self, due: int | None) -> None:
         """There is a batch at that time."""

@@ -108,7 +108,11 @@ class QueueAckResult:
 
 @dataclass(frozen=True, slots=True)
 class PeekedMessage:
-    """A message that was only looked at."""
+    """A message that was only looked at.
+
+    A time that another program has spoilt counts as now, as it does when the message is delivered;
+    a body that cannot be read is None. ``corrupt`` says so.
+    """
 
     id: str
     timestamp: datetime
@@ -471,6 +475,10 @@ def _pulled(row: Any) -> PulledMessage:
 def _peeked(row: Any, now: int) -> PeekedMessage:
     sent, message, stored, kind, attempts, visible, holder, lease, origin = row
     body, corrupt = body_of(stored, kind)
+    if not isinstance(visible, int | float):
+        visible, corrupt = now, corrupt or "when it is due is no time"
+    if not isinstance(sent, int | float):
+        sent, corrupt = now, corrupt or "when it was sent is no time"
     if holder is not None or (lease is not None and visible > now):
         state = "in flight"
     else:

@@ -184,13 +184,14 @@ async def _look(
 def _problems(
     files: R2Files, bucket: str, rows: list[tuple[str, ObjectRow]], digests: bool
 ) -> list[R2Problem]:
-    found = (_problem(files, bucket, digests, key, row) for key, row in rows)
+    found = (problem_of(files, bucket, digests, key, row) for key, row in rows)
     return [problem for problem in found if problem is not None]
 
 
-def _problem(
-    files: R2Files, bucket: str, digests: bool, key: str, row: ObjectRow
+def problem_of(
+    files: R2Files, bucket: str, digests: bool, key: str, row: ObjectRow, times: bool = True
 ) -> R2Problem | None:
+    """What is wrong with an object's file; ``times``: also if it is its time alone. Blocks."""
     descriptor = files.open(bucket, key, mark_of(row)) if row.own else None
     fits = descriptor is not None
     if descriptor is None:
@@ -208,7 +209,7 @@ def _problem(
         if _is_md5(row) and (digests or not fits) and _md5(file) != row.etag:
             kind = "digest" if fits else "changed"
             return R2Problem(key, kind, "the file has other bytes than the object's etag says")
-        if not fits:
+        if not fits and times:
             return R2Problem(key, "changed", "the file's time is not that of the object")
         return None
     finally:

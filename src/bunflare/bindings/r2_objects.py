@@ -15,6 +15,7 @@ from ..store.blobs import OpenFile
 from ..store.r2 import ObjectRow
 from ..web import Blob, Headers
 from ..web.body import Body, BodyStream
+from ..web.streams import Sized
 from .r2_options import (
     R2Checksums,
     R2HTTPMetadata,
@@ -171,17 +172,17 @@ async def _all(content: bytes | AsyncIterator[bytes]) -> bytes:
     return b"".join([chunk async for chunk in content])
 
 
-class FileStream:
+class FileStream(Sized):
     """A range of a file as chunks, read on a thread where the disk would have to be waited for."""
 
-    __slots__ = ("_at_hand", "_file", "_keystream", "_left", "_offset")
+    __slots__ = ("_at_hand", "_file", "_keystream", "_offset", "left")
 
     def __init__(
         self, file: OpenFile, offset: int, length: int, keystream: Keystream | None
     ) -> None:
         self._file = file
         self._offset = offset
-        self._left = length
+        self.left = length
         self._keystream = keystream
         self._at_hand = 0
 
@@ -189,10 +190,10 @@ class FileStream:
         return self
 
     async def __anext__(self) -> bytes:
-        if self._left <= 0:
+        if self.left <= 0:
             self._file.close()
             raise StopAsyncIteration
-        length = min(self._left, _CHUNK)
+        length = min(self.left, _CHUNK)
         chunk = self._now(length)
         if chunk is None:
             return await self._later(length)
@@ -214,7 +215,7 @@ class FileStream:
         if not chunk:
             raise OSError("the file of an object has become shorter while it was read")
         self._offset += len(chunk)
-        self._left -= len(chunk)
+        self.left -= len(chunk)
         return chunk
 
     def _read(self, offset: int, length: int) -> bytes:
@@ -223,19 +224,19 @@ class FileStream:
 
     def plain(self) -> tuple[OpenFile, int, int] | None:
         """The file, and which range of it, if its bytes are what is to be read."""
-        return None if self._keystream is not None else (self._file, self._offset, self._left)
+        return None if self._keystream is not None else (self._file, self._offset, self.left)
 
     async def read(self) -> bytes:
         """All that is left."""
         chunks = []
-        while self._left > 0:
-            length = min(self._left, _AT_ONCE)
+        while self.left > 0:
+            length = min(self.left, _AT_ONCE)
             chunks.append(self._now(length) or await self._later(length))
         self._file.close()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def aclose(self) -> None:
-        self._left = 0
+        self.left = 0
         self._file.close()
 
 

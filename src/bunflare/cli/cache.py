@@ -10,7 +10,7 @@ import click
 from ..errors import CacheValueError
 from .names import completion
 from .place import Place, confirm, did_you_mean, on_state
-from .tables import JSON, show
+from .tables import JSON, show, tell
 
 if TYPE_CHECKING:
     from ..bindings.cache_care import CacheCare
@@ -80,6 +80,7 @@ def _time(milliseconds: int | None) -> str:
 @_PREFIX
 @click.option("--everything", is_flag=True, help="All that is kept.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@JSON
 async def purge(
     place: Place,
     urls: tuple[str, ...],
@@ -87,6 +88,7 @@ async def purge(
     prefix: str,
     everything: bool,
     yes: bool,
+    as_json: bool,
 ) -> None:
     """Remove responses: those of URLs, of a prefix, of a cache, or everything."""
     if not (urls or prefix or name or everything):
@@ -101,4 +103,4 @@ async def purge(
     gone = 0
     for cache in caches:
         gone += await (care.purge(cache, urls) if urls else care.purge_all(cache, prefix))
-    click.echo(f"{gone} responses were removed.", err=True)
+    tell(as_json, f"{gone} responses were removed.", caches=caches, removed=gone)

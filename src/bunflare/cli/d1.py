@@ -16,7 +16,7 @@ from .d1_travel import time_travel
 from .elsewhere import only_there
 from .place import Place, confirm, group_options, on_state
 from .progress import progress_bar
-from .tables import JSON, show, show_json
+from .tables import JSON, show, show_json, tell
 from .wrangler_file import add_table, binding_options, show_table
 
 if TYPE_CHECKING:
@@ -91,20 +91,21 @@ async def create_database(
     click.echo(f"Made: {path}", err=True)
     if add is not None:
         click.echo(f"{add()} binds it as {entry['binding']}.", err=True)
-    else:
+    if add is None or as_json:
         show_table(place, "d1_databases", entry, as_json)
 
 
 @on_state(command, "delete", reads=True)
 @DATABASE
 @click.option("--skip-confirmation", "-y", "yes", is_flag=True, help="Do not ask.")
-async def delete_database(place: Place, name: str, yes: bool) -> None:
+@JSON
+async def delete_database(place: Place, name: str, yes: bool, as_json: bool) -> None:
     """Remove a database, and its history."""
     must_exist(place, name)
     known = name_of(place, name)
     confirm(f"Remove {known} and all of its history?", yes)
     care(place).remove(known)
-    click.echo(f"Removed: {known}", err=True)
+    tell(as_json, f"Removed: {known}", name=known, deleted=True)
 
 
 @on_state(command, "execute")
@@ -148,6 +149,7 @@ async def execute(
 @click.option("--no-schema", is_flag=True, help="Only rows.")
 @click.option("--no-data", is_flag=True, help="Only the definitions of tables.")
 @click.option("--skip-confirmation", "-y", is_flag=True, hidden=True, expose_value=False)
+@JSON
 async def export(
     place: Place,
     name: str,
@@ -155,6 +157,7 @@ async def export(
     tables: tuple[str, ...],
     no_schema: bool,
     no_data: bool,
+    as_json: bool,
 ) -> None:
     """Write a database as SQL."""
     if no_schema and no_data:
@@ -168,4 +171,4 @@ async def export(
             tables=tables,
             progress=lambda done: progress(done, None),
         )
-    click.echo(f"Written: {output}", err=True)
+    tell(as_json, f"Written: {output}", name=name_of(place, name), file=str(output))

@@ -8,7 +8,7 @@ import click
 
 from .d1_common import DATABASE, database_of, must_exist, name_of
 from .place import Place, on_state
-from .tables import JSON, show_json
+from .tables import JSON, show_json, tell
 
 _TIMESTAMP = click.option(
     "--timestamp", help="The state of that time: ISO 8601, or seconds since the epoch."
@@ -60,11 +60,14 @@ async def restore(
 @DATABASE
 @click.option("--days", default=30.0, show_default=True, help="0 keeps nothing.")
 @click.option("--megabytes", default=1024.0, show_default=True)
-async def keep(place: Place, name: str, days: float, megabytes: float) -> None:
+@JSON
+async def keep(place: Place, name: str, days: float, megabytes: float, as_json: bool) -> None:
     """Say for how long earlier states are kept, and how much of them at most."""
     must_exist(place, name)
     await database_of(place, name).keep_history(days, megabytes)
-    click.echo(f"{name_of(place, name)}: {days:g} days, up to {megabytes:g} MB", err=True)
+    known = name_of(place, name)
+    sentence = f"{known}: {days:g} days, up to {megabytes:g} MB"
+    tell(as_json, sentence, name=known, days=days, megabytes=megabytes)
 
 
 def _time(text: str) -> datetime:

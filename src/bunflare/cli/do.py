@@ -16,7 +16,7 @@ from ..errors import DurableObjectError
 from ..values import dumps
 from .names import completion
 from .place import Place, did_you_mean, group_options, on_state, read_file
-from .tables import ALWAYS_JSON, JSON, show
+from .tables import ALWAYS_JSON, JSON, show, tell
 
 if TYPE_CHECKING:
     from ..bindings.object_care import ObjectCare
@@ -144,8 +144,15 @@ async def storage_get(place: Place, namespace: str, object: str, key: str) -> No
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
     help="Take the value from this file; - is standard input.",
 )
+@JSON
 async def storage_put(
-    place: Place, namespace: str, object: str, key: str, value: str | None, path: Path | None
+    place: Place,
+    namespace: str,
+    object: str,
+    key: str,
+    value: str | None,
+    path: Path | None,
+    as_json: bool,
 ) -> None:
     """Store a VALUE, which is JSON, under a key.
 
@@ -159,17 +166,25 @@ async def storage_put(
         hint = "VALUE" if path is None else "--path"
         raise click.BadParameter(f"not JSON ({error})", param_hint=hint) from error
     care, namespace = _known(place, namespace)
-    await care.put(namespace, care.find(namespace, object), key, decoded)
+    digits = care.find(namespace, object)
+    await care.put(namespace, digits, key, decoded)
+    tell(as_json, None, namespace=namespace, id=digits, key=key)
 
 
 @on_state(storage, "delete", reads=True)
 @_NAMESPACE
 @_OBJECT
 @click.argument("key")
-async def storage_delete(place: Place, namespace: str, object: str, key: str) -> None:
+@JSON
+async def storage_delete(
+    place: Place, namespace: str, object: str, key: str, as_json: bool
+) -> None:
     """Delete a key."""
     care, namespace = _known(place, namespace)
-    await care.delete(namespace, care.find(namespace, object), key)
+    digits = care.find(namespace, object)
+    found = care.get(namespace, digits, key) is not None
+    await care.delete(namespace, digits, key)
+    tell(as_json, None, namespace=namespace, id=digits, key=key, deleted=found)
 
 
 @on_state(command, "sql", reads=True)
@@ -223,7 +238,10 @@ async def alarms_list(place: Place, namespace: str | None, as_json: bool) -> Non
 @on_state(alarms, "fire", reads=True)
 @_NAMESPACE
 @_OBJECT
-async def alarms_fire(place: Place, namespace: str, object: str) -> None:
+@JSON
+async def alarms_fire(place: Place, namespace: str, object: str, as_json: bool) -> None:
     """Have the running Worker call the handler of an object's alarm now."""
     care, namespace = _known(place, namespace)
-    await care.fire(namespace, care.find(namespace, object))
+    digits = care.find(namespace, object)
+    await care.fire(namespace, digits)
+    tell(as_json, None, namespace=namespace, id=digits, fired=True)

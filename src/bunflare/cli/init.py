@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import shlex
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +14,10 @@ import click
 
 from .. import state as states
 from ..config_source import NAMES, Source
+from .tables import JSON, show_json
+
+#: Says, on the way, what was done; and notes the file that was made or changed.
+_Tell = Callable[[Path | None, str], None]
 
 _IGNORED = (".bunflare/", ".dev.vars*", "__pycache__/", ".venv/")
 
@@ -70,7 +75,8 @@ binding = "VISITS"
 @click.option(
     "--no-worker", is_flag=True, help="Only the data directory and .gitignore, for a program."
 )
-def command(project: Path | None, no_worker: bool) -> None:
+@JSON
+def command(project: Path | None, no_worker: bool, as_json: bool) -> None:
     """Make a project in PROJECT, or add what the one there (by default the one here) lacks.
 
     That is a Worker, a wrangler file, a test, .gitignore and the data directory. What is there
@@ -89,11 +95,23 @@ def command(project: Path | None, no_worker: bool) -> None:
             pass
 
     asyncio.run(touch())
-    click.echo(f"{directory} {'is there already' if existed else 'was made'}")
+    changed: list[str] = []
+
+    def tell(path: Path | None, sentence: str) -> None:
+        if path is not None:
+            changed.append(str(path))
+        click.echo(sentence, err=as_json)
+
+    tell(
+        None if existed else directory,
+        f"{directory} {'is there already' if existed else 'was made'}",
+    )
     if not no_worker:
-        _worker(root)
-    _ignore(root / ".gitignore")
-    if not no_worker:
+        _worker(root, tell)
+    _ignore(root / ".gitignore", tell)
+    if as_json:
+        show_json({"directory": str(directory), "changed": changed})
+    elif not no_worker:
         where = "" if root == Path.cwd() else f"cd {shlex.quote(str(_relative(root)))} && "
         click.echo(f"\nNow: {where}bunflare dev")
 
@@ -102,7 +120,7 @@ def _relative(root: Path) -> Path:
     return root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else root
 
 
-def _worker(root: Path) -> None:
+def _worker(root: Path, tell: _Tell) -> None:
     """A wrangler file, the Worker that it names, and a test, as far as they are not there."""
     config = next((root / name for name in NAMES if (root / name).is_file()), None)
     name = re.sub(r"[^a-z0-9]+", "-", root.name.lower()).strip("-") or "worker"
@@ -110,7 +128,7 @@ def _worker(root: Path) -> None:
         text = _WRANGLER.format(name=json.dumps(name), date=f"{datetime.now(UTC):%Y-%m-%d}")
         main = root / "src/entry.py"
         ours = not main.exists()
-        _write(root / "wrangler.toml", text)
+        _write(root / "wrangler.toml", text, tell)
     else:
         found = Source(config).data.get("main")
         main = root / (found if isinstance(found, str) else "src/entry.py")
@@ -120,20 +138,20 @@ def _worker(root: Path) -> None:
             click.echo(f"{main} is not there: {config.name} names it as the Worker", err=True)
     if not ours:
         return
-    _write(main, _WORKER)
-    _write(root / "tests/test_worker.py", _TEST)
-    _write(root / "pyproject.toml", _PYPROJECT.format(name=json.dumps(name)))
+    _write(main, _WORKER, tell)
+    _write(root / "tests/test_worker.py", _TEST, tell)
+    _write(root / "pyproject.toml", _PYPROJECT.format(name=json.dumps(name)), tell)
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, tell: _Tell) -> None:
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    click.echo(f"{path} was made")
+    tell(path, f"{path} was made")
 
 
-def _ignore(path: Path) -> None:
+def _ignore(path: Path, tell: _Tell) -> None:
     """Add the lines that are not there; in a file of somebody's only the first of them."""
     text = path.read_text() if path.exists() else ""
     lines = {line.strip().rstrip("/").lstrip("/") for line in text.splitlines()}
@@ -142,4 +160,4 @@ def _ignore(path: Path) -> None:
     if missing:
         separator = "" if not text or text.endswith("\n") else "\n"
         path.write_text(text + separator + "".join(f"{line}\n" for line in missing))
-        click.echo(f"{', '.join(missing)} was added to {path}")
+        tell(path, f"{', '.join(missing)} was added to {path}")

@@ -17,6 +17,7 @@ from .kv_common import (
     Chosen,
     care,
     declared,
+    entry_of,
     metadata_of,
     namespace_options,
     no_namespace,
@@ -25,7 +26,7 @@ from .kv_common import (
 )
 from .names import completion
 from .place import Place, confirm, on_state, read_file
-from .tables import JSON, is_terminal, show
+from .tables import JSON, is_terminal, show, show_json, tell
 
 if TYPE_CHECKING:
     from ..bindings.kv import KVKey
@@ -100,7 +101,7 @@ async def create_namespace(
     click.echo(f"The namespace {name!r} was made.", err=True)
     if add is not None:
         click.echo(f"{add()} binds it as {entry['binding']}.", err=True)
-    else:
+    if add is None or as_json:
         show_table(place, "kv_namespaces", entry, as_json)
 
 
@@ -113,8 +114,9 @@ def _identifier(name: str) -> str:
 @click.argument("old_name", required=False, shell_complete=_STORED)
 @click.option("--namespace-id", help="The present name.", shell_complete=_STORED)
 @click.option("--new-name", required=True)
+@JSON
 async def rename_namespace(
-    place: Place, old_name: str | None, namespace_id: str | None, new_name: str
+    place: Place, old_name: str | None, namespace_id: str | None, new_name: str, as_json: bool
 ) -> None:
     """Give a namespace another name. The wrangler file stays as it is."""
     if (old_name is None) == (namespace_id is None):
@@ -122,13 +124,15 @@ async def rename_namespace(
     old = old_name or namespace_id or ""
     _refuse_unknown(place, old)
     count = await care(place).rename(old, new_name)
-    click.echo(f"{old!r} is called {new_name!r} now ({count} keys).", err=True)
+    sentence = f"{old!r} is called {new_name!r} now ({count} keys)."
+    tell(as_json, sentence, id=new_name, previous_id=old, keys=count)
 
 
 @on_state(namespace_group, "delete", reads=True)
 @click.argument("namespace", required=False, shell_complete=_STORED)
 @namespace_options
 @click.option("--skip-confirmation", "-y", "yes", is_flag=True)
+@JSON
 async def delete_namespace(
     place: Place,
     namespace: str | None,
@@ -136,6 +140,7 @@ async def delete_namespace(
     namespace_id: str | None,
     preview: bool | None,
     yes: bool,
+    as_json: bool,
 ) -> None:
     """Delete a namespace with all its keys, at once."""
     if sum(one is not None for one in (namespace, binding, namespace_id)) != 1:
@@ -144,7 +149,8 @@ async def delete_namespace(
     _refuse_unknown(place, name)
     confirm(f"Delete the namespace {name!r} with all its keys?", yes)
     count = await care(place).delete(name)
-    click.echo(f"The namespace {name!r} was deleted ({count} keys).", err=True)
+    sentence = f"The namespace {name!r} was deleted ({count} keys)."
+    tell(as_json, sentence, id=name, deleted=True, keys=count)
 
 
 def _refuse_unknown(place: Place, name: str) -> None:
@@ -168,6 +174,7 @@ def _refuse_unknown(place: Place, name: str) -> None:
 @click.option("--ttl", type=float, help="Seconds until it expires, 60 at least.")
 @click.option("--expiration", type=float, help="When it expires, in seconds since the epoch.")
 @click.option("--metadata", help="JSON that is kept beside the value.")
+@JSON
 async def put_key(
     place: Place,
     key: str,
@@ -176,6 +183,7 @@ async def put_key(
     ttl: float | None,
     expiration: float | None,
     metadata: str | None,
+    as_json: bool,
     **which: Any,
 ) -> None:
     """Set KEY to VALUE, or to what a file holds."""
@@ -185,28 +193,36 @@ async def put_key(
         data = value.encode("utf-8", "surrogateescape")
     else:
         data = read_file(path or Path("-"))
-    await Chosen(place, **which).kv.put(
+    chosen = Chosen(place, **which)
+    await chosen.kv.put(
         key,
         data,
         expiration=whole(expiration),
         expiration_ttl=whole(ttl),
         metadata=metadata_of(metadata),
     )
-    click.echo(f"{key}: {len(data)} bytes", err=True)
+    sentence = f"{key}: {len(data)} bytes"
+    tell(as_json, sentence, namespace_id=chosen.name, key=key, size=len(data))
 
 
 @on_state(key_group, "get", reads=True)
 @click.argument("key")
 @namespace_options
 @click.option("--text", is_flag=True, help="As text, with a line feed behind it.")
-async def get_key(place: Place, key: str, text: bool, **which: Any) -> None:
-    """Print the value of KEY, byte for byte."""
+@JSON
+async def get_key(place: Place, key: str, text: bool, as_json: bool, **which: Any) -> None:
+    """Print the value of KEY, byte for byte; with --json as an entry that `kv bulk put` takes."""
     chosen = Chosen(place, **which)
-    value = await chosen.kv.get(key, "bytes")
+    # What is beside the value may be damaged, which does not matter to all.
+    found = await chosen.kv.get_with_metadata(key, "bytes") if as_json else None
+    value = await chosen.kv.get(key, "bytes") if found is None else found.value
     if value is None:
         chosen.must_exist()
         raise BunflareError(f"{key!r}: Value not found")
-    if text:
+    if found is not None:
+        beside = {} if found.metadata is None else {"metadata": found.metadata}
+        show_json({**entry_of(key, value), **beside})
+    elif text:
         click.echo(value.decode("utf-8", "replace"))
     else:
         sys.stdout.buffer.write(value)
@@ -250,8 +266,10 @@ def _row(key: KVKey) -> dict[str, Any]:
 @on_state(key_group, "delete", reads=True)
 @click.argument("key")
 @namespace_options
-async def delete_key(place: Place, key: str, **which: Any) -> None:
+@JSON
+async def delete_key(place: Place, key: str, as_json: bool, **which: Any) -> None:
     """Delete KEY; nothing happens if there is none."""
     chosen = Chosen(place, **which)
     chosen.must_exist()
     await chosen.kv.delete(key)
+    tell(as_json, None, namespace_id=chosen.name, key=key)

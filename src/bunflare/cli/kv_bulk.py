@@ -14,7 +14,7 @@ from ..errors import BunflareError
 from .kv_common import Chosen, metadata_of, namespace_options, whole
 from .place import Place, confirm, on_state, read_file
 from .progress import progress_bar
-from .tables import ALWAYS_JSON, show_json
+from .tables import ALWAYS_JSON, JSON, show_json, tell
 
 _BULK_GET = 100
 
@@ -43,12 +43,14 @@ def _json_list(path: Path, what: str) -> list[Any]:
 @click.option("--ttl", type=float, help="For entries that have no expiration of their own.")
 @click.option("--expiration", type=float, help="For entries that have none of their own.")
 @click.option("--metadata", help="JSON, for entries that have none of their own.")
+@JSON
 async def bulk_put(
     place: Place,
     filename: Path,
     ttl: float | None,
     expiration: float | None,
     metadata: str | None,
+    as_json: bool,
     **which: Any,
 ) -> None:
     """Put the entries of a JSON array, all of them or, if one is wrong, none.
@@ -71,7 +73,8 @@ async def bulk_put(
                 progress(number + 1, len(found))
         await chosen.kv.put_many(entries)
         progress(len(found), len(found))
-    click.echo(f"{len(entries)} keys were put.", err=True)
+    sentence = f"{len(entries)} keys were put."
+    tell(as_json, sentence, namespace_id=chosen.name, keys=len(entries))
 
 
 def _entry(number: int, one: Any, defaults: dict[str, Any]) -> dict[str, Any]:
@@ -117,13 +120,17 @@ async def bulk_get(place: Place, filename: Path, **which: Any) -> None:
 @_FILE
 @namespace_options
 @click.option("--force", "-f", is_flag=True, help="Do not ask.")
-async def bulk_delete(place: Place, filename: Path, force: bool, **which: Any) -> None:
+@JSON
+async def bulk_delete(
+    place: Place, filename: Path, force: bool, as_json: bool, **which: Any
+) -> None:
     """Delete the keys in a JSON array, in one commit."""
     chosen = Chosen(place, **which)
     keys = _names(_json_list(filename, "keys"))
     confirm(f"Delete {len(keys)} keys of the namespace {chosen.name!r}?", force)
     await chosen.kv.delete_many(keys)
-    click.echo(f"{len(keys)} keys were deleted.", err=True)
+    sentence = f"{len(keys)} keys were deleted."
+    tell(as_json, sentence, namespace_id=chosen.name, keys=len(keys))
 
 
 def _names(found: list[Any]) -> list[str]:

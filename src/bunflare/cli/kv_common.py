@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -127,3 +128,11 @@ def metadata_of(text: str | None) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise click.BadParameter(f"not JSON ({error})", param_hint="--metadata") from error
+
+
+def entry_of(key: str, value: bytes) -> dict[str, Any]:
+    """A key and its value as `kv bulk put` takes them."""
+    try:
+        return {"key": key, "value": value.decode()}
+    except UnicodeDecodeError:
+        return {"key": key, "value": b64encode(value).decode(), "base64": True}

@@ -12,7 +12,7 @@ from .place import Place, confirm, on_state
 from .queues_common import FORCE, QUEUE, admin, declared, known_queue, purge_queue, queue_of
 from .queues_consumers import consumer_group, consumers_of
 from .queues_messages import message_group
-from .tables import JSON, is_terminal, show, show_json
+from .tables import JSON, is_terminal, show, show_json, tell
 from .wrangler_file import show_table
 
 if TYPE_CHECKING:
@@ -102,8 +102,9 @@ async def create(
 @on_state(command, "update")
 @QUEUE
 @_settings
+@JSON
 async def update(
-    place: Place, name: str, delivery_delay: int | None, retention: int | None
+    place: Place, name: str, delivery_delay: int | None, retention: int | None, as_json: bool
 ) -> None:
     """Change how long messages wait and are kept."""
     settings = _given(delivery_delay=delivery_delay, retention=retention)
@@ -113,18 +114,20 @@ async def update(
         )
     queue = queue_of(place, name)
     await queue.configure(**settings)
-    click.echo(f"Updated queue '{queue.name}'", err=True)
+    tell(as_json, f"Updated queue '{queue.name}'", queue=queue.name, **settings)
 
 
 @on_state(command, "delete", reads=True)
 @QUEUE
 @FORCE
-async def delete(place: Place, name: str, force: bool) -> None:
+@JSON
+async def delete(place: Place, name: str, force: bool, as_json: bool) -> None:
     """Delete a queue with all its messages."""
     queue = known_queue(place, name)
     confirm(f"Delete the queue {queue!r} with all its messages?", force)
     count = await admin(place).delete(queue)
-    click.echo(f"Deleted queue '{queue}' ({count} messages)", err=True)
+    sentence = f"Deleted queue '{queue}' ({count} messages)"
+    tell(as_json, sentence, queue=queue, deleted=True, messages=count)
 
 
 @on_state(command, "info", reads=True)
@@ -158,24 +161,29 @@ def _producers(place: Place, queue: str) -> list[str]:
 @on_state(command, "purge", reads=True)
 @QUEUE
 @FORCE
-async def purge(place: Place, name: str, force: bool) -> None:
+@JSON
+async def purge(place: Place, name: str, force: bool, as_json: bool) -> None:
     """Delete all messages of a queue for good."""
-    await purge_queue(place, name, force)
+    await purge_queue(place, name, force, as_json)
 
 
 @on_state(command, "pause-delivery")
 @QUEUE
-async def pause_delivery(place: Place, name: str) -> None:
+@JSON
+async def pause_delivery(place: Place, name: str, as_json: bool) -> None:
     """Deliver nothing more, in whatever process; sending goes on."""
     queue = queue_of(place, name)
     await queue.pause()
-    click.echo(f"Paused message delivery for queue {queue.name}.", err=True)
+    sentence = f"Paused message delivery for queue {queue.name}."
+    tell(as_json, sentence, queue=queue.name, delivery="paused")
 
 
 @on_state(command, "resume-delivery")
 @QUEUE
-async def resume_delivery(place: Place, name: str) -> None:
+@JSON
+async def resume_delivery(place: Place, name: str, as_json: bool) -> None:
     """Deliver again."""
     queue = queue_of(place, name)
     await queue.resume()
-    click.echo(f"Resumed message delivery for queue {queue.name}.", err=True)
+    sentence = f"Resumed message delivery for queue {queue.name}."
+    tell(as_json, sentence, queue=queue.name, delivery="active")

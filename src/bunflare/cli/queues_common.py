@@ -9,6 +9,7 @@ import click
 from ..errors import QueueError
 from .names import completion
 from .place import Place, confirm, did_you_mean
+from .tables import tell
 
 if TYPE_CHECKING:
     from ..bindings.queue_admin import QueueAdmin
@@ -64,9 +65,10 @@ QUEUE = click.argument(
 FORCE = click.option("--force", "-f", is_flag=True, help="Do not ask.")
 
 
-async def purge_queue(place: Place, name: str, force: bool) -> None:
+async def purge_queue(place: Place, name: str, force: bool, as_json: bool) -> None:
     """Delete all messages of a queue, if that is meant."""
     queue = queue_of(place, name)
     confirm(f"Permanently delete all the messages in queue {queue.name!r}?", force)
     count = await queue.purge()
-    click.echo(f"Purged queue '{queue.name}' ({count} messages)", err=True)
+    sentence = f"Purged queue '{queue.name}' ({count} messages)"
+    tell(as_json, sentence, queue=queue.name, messages=count)

@@ -9,11 +9,14 @@ import click
 from ..errors import QueueError
 from .place import Place, on_state
 from .queues_common import QUEUE, admin, known_queue, named, queue_of
-from .tables import JSON, is_terminal, show
-from .wrangler_file import add_table, show_table
+from .tables import JSON, is_terminal, show, show_json, tell
+from .wrangler_file import add_table, nested, show_table
 
 if TYPE_CHECKING:
     from ..bindings.queue_admin import QueueInfo
+
+
+_TABLE = "queues.consumers"
 
 
 @click.group("consumer")
@@ -103,9 +106,11 @@ def _add(group: click.Group) -> None:
     async def add(
         place: Place, name: str, script: str, update_config: bool, as_json: bool, **settings: Any
     ) -> None:
-        """Show what has a Worker consume a queue, or add it to its wrangler file.
+        """Add a Worker that consumes a queue to its wrangler file, if --update-config is given.
 
-        There is nothing else that would: whoever runs a Worker asks its wrangler file.
+        There is nothing else that would have it consume: whoever runs a Worker asks its wrangler
+        file. Without the option what belongs there is printed, nothing is changed, and the exit
+        code is 1.
         """
         queue = named(place, name)
         _refuse_other(place, script)
@@ -113,19 +118,28 @@ def _add(group: click.Group) -> None:
             raise QueueError(f'Queue "{queue}" already has a consumer: {script}')
         given = {key: value for key, value in settings.items() if value is not None}
         entry = {"queue": queue, **given}
+        path = place.config_path
+        told = {"config": str(path), **nested(_TABLE, entry)}
         if update_config:
-            path = add_table(place, "queues.consumers", entry)()
-            click.echo(f"Added consumer to queue {queue}, in {path}.", err=True)
+            path = add_table(place, _TABLE, entry)()
+            tell(as_json, f"Added consumer to queue {queue}, in {path}.", changed=True, **told)
+            return
+        if as_json:
+            show_json({"changed": False, **told})
         else:
-            click.echo(f"Nothing was changed. In the wrangler file of {script}, write:", err=True)
-            show_table(place, "queues.consumers", entry, as_json)
+            show_table(place, _TABLE, entry)
+        raise QueueError(
+            f"NOTHING WAS CHANGED: {script} consumes {queue} once this is in {path}; write it "
+            "there, or give --update-config"
+        )
 
 
 def _remove(group: click.Group) -> None:
     @on_state(group, "remove", reads=True)
     @QUEUE
     @click.argument("script")
-    async def remove(place: Place, name: str, script: str) -> None:
+    @JSON
+    async def remove(place: Place, name: str, script: str, as_json: bool) -> None:
         """Say what has a Worker consume a queue no longer."""
         queue = known_queue(place, name)
         _refuse_other(place, script)
@@ -161,6 +175,7 @@ for one in (consumer_group, worker_group):
 @click.option("--dead-letter-queue")
 @click.option("--visibility-timeout-secs", type=int, help="Up to 43200. [default: 30]")
 @click.option("--retry-delay-secs", "retry_delay", type=int, help="Up to 86400. [default: 0]")
+@JSON
 async def add_http(
     place: Place,
     name: str,
@@ -168,6 +183,7 @@ async def add_http(
     dead_letter_queue: str | None,
     visibility_timeout_secs: int | None,
     retry_delay: int | None,
+    as_json: bool,
 ) -> None:
     """Set how a queue is pulled."""
     queue = place.state.queue(named(place, name))
@@ -178,15 +194,21 @@ async def add_http(
         visibility_timeout=None if timeout is None else timeout * 1000,
         retry_delay=retry_delay,
     )
-    click.echo(f"Added consumer to queue {queue.name}.", err=True)
+    sentence = f"Added consumer to queue {queue.name}."
+    tell(as_json, sentence, queue=queue.name, type="http_pull", changed=True)
 
 
 @on_state(http_group, "remove", reads=True)
 @QUEUE
-async def remove_http(place: Place, name: str) -> None:
+@JSON
+async def remove_http(place: Place, name: str, as_json: bool) -> None:
     """Forget how a queue is pulled: the defaults count again."""
     queue = queue_of(place, name)
+    there = any(
+        one["type"] == "http_pull" for one in consumers_of(place, admin(place).info(queue.name))
+    )
     await queue.configure(
         max_retries=None, dead_letter_queue=None, visibility_timeout=None, retry_delay=None
     )
-    click.echo(f"Removed consumer from queue {queue.name}.", err=True)
+    sentence = f"Removed consumer from queue {queue.name}."
+    tell(as_json, sentence, queue=queue.name, type="http_pull", changed=there)

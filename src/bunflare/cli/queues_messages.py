@@ -11,7 +11,7 @@ import click
 from ..errors import BunflareError, QueueError
 from .place import Place, on_state, read_file
 from .queues_common import FORCE, QUEUE, named, purge_queue, queue_of
-from .tables import JSON, is_terminal, show
+from .tables import JSON, is_terminal, show, tell
 
 if TYPE_CHECKING:
     from ..bindings.queues import PeekedMessage
@@ -38,6 +38,7 @@ def message_group() -> None:
     help="How the body is meant. bytes are taken as they are.",
 )
 @click.option("--delay-secs", type=float, help="Seconds until it may be delivered.")
+@JSON
 async def send(
     place: Place,
     name: str,
@@ -45,6 +46,7 @@ async def send(
     path: Path | None,
     content_type: str,
     delay_secs: float | None,
+    as_json: bool,
 ) -> None:
     """Send a message: BODY, or what a file holds."""
     if (body is None) == (path is None):
@@ -58,7 +60,8 @@ async def send(
     kind: Any = content_type
     answer = await queue.send(value, kind, delay_secs)
     waiting = answer.metadata.metrics.backlog_count
-    click.echo(f"Sent to queue {queue.name}; {waiting} wait there.", err=True)
+    sentence = f"Sent to queue {queue.name}; {waiting} wait there."
+    tell(as_json, sentence, queue=queue.name, backlog=waiting)
 
 
 def _value(data: bytes, content_type: str) -> Any:
@@ -78,10 +81,12 @@ def _value(data: bytes, content_type: str) -> Any:
 async def peek(place: Place, name: str, limit: int, as_json: bool) -> None:
     """Look at messages in the order of their delivery, without delivering them."""
     found = await queue_of(place, name).peek(limit)
-    show([_peeked(one) for one in found], as_json or not is_terminal())
+    # Hardly ever is there anything to say about a message.
+    noted = any(one.corrupt for one in found)
+    show([_peeked(one, noted) for one in found], as_json or not is_terminal())
 
 
-def _peeked(message: PeekedMessage) -> dict[str, Any]:
+def _peeked(message: PeekedMessage, noted: bool) -> dict[str, Any]:
     return {
         "id": message.id,
         "timestamp": message.timestamp.isoformat(timespec="milliseconds"),
@@ -89,16 +94,18 @@ def _peeked(message: PeekedMessage) -> dict[str, Any]:
         "attempts": message.attempts,
         "content_type": message.content_type,
         "origin": message.origin,
-        "body": f"({message.corrupt})" if message.corrupt else message.body,
+        "body": message.body,
+        **({"corrupt": message.corrupt} if noted else {}),
     }
 
 
 @on_state(message_group, "purge", reads=True)
 @QUEUE
 @FORCE
-async def purge_messages(place: Place, name: str, force: bool) -> None:
+@JSON
+async def purge_messages(place: Place, name: str, force: bool, as_json: bool) -> None:
     """Delete all messages of a queue for good."""
-    await purge_queue(place, name, force)
+    await purge_queue(place, name, force, as_json)
 
 
 @on_state(message_group, "requeue", reads=True)
@@ -106,8 +113,9 @@ async def purge_messages(place: Place, name: str, force: bool) -> None:
 @click.option("--to", help="The queue to send them to; by default where each came from.")
 @click.option("--id", "ids", multiple=True, help="Only this message; may be repeated.")
 @click.option("--limit", type=int, default=1000, show_default=True, help="Of all messages.")
+@JSON
 async def requeue(
-    place: Place, name: str, to: str | None, ids: tuple[str, ...], limit: int
+    place: Place, name: str, to: str | None, ids: tuple[str, ...], limit: int, as_json: bool
 ) -> None:
     """Send the messages of a dead-letter queue back."""
     target = None if to is None else named(place, to)
@@ -115,7 +123,8 @@ async def requeue(
     if ids and sum(counts.values()) < len(set(ids)):
         missing = len(set(ids)) - sum(counts.values())
         click.echo(f"{missing} of the messages are not there, or came from nowhere", err=True)
-    for queue, count in counts.items():
-        click.echo(f"Sent {count} messages to queue {queue}.", err=True)
     if not counts:
         raise QueueError("nothing was sent back: no message came from elsewhere; see --to")
+    for queue, count in counts.items():
+        click.echo(f"Sent {count} messages to queue {queue}.", err=True)
+    tell(as_json, None, messages=counts)

@@ -22,7 +22,7 @@ from .r2_common import (
     must_exist,
     name_of,
 )
-from .tables import JSON, show, show_json
+from .tables import JSON, show, show_json, tell
 from .wrangler_file import add_table, binding_options, show_table
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ async def create(
     click.echo(f"The bucket {name!r} was made.", err=True)
     if add is not None:
         click.echo(f"{add()} binds it as {entry['binding']}.", err=True)
-    else:
+    if add is None or as_json:
         show_table(place, "r2_buckets", entry, as_json)
 
 
@@ -119,12 +119,13 @@ async def create(
 @BUCKET
 @JURISDICTION
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-async def delete(place: Place, bucket: str, yes: bool) -> None:
+@JSON
+async def delete(place: Place, bucket: str, yes: bool, as_json: bool) -> None:
     """Delete a bucket, which has to be empty."""
     must_exist(place, bucket)
     confirm(f"Delete the bucket {bucket!r}?", yes)
     await buckets_of(place).delete(name_of(place, bucket))
-    click.echo(f"The bucket {bucket!r} was deleted.", err=True)
+    tell(as_json, f"The bucket {bucket!r} was deleted.", name=name_of(place, bucket), deleted=True)
 
 
 @on_state(bucket_group, "verify", reads=True)

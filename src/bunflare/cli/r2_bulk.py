@@ -10,8 +10,9 @@ import click
 
 from ..errors import BunflareError
 from .place import Place, on_state
-from .r2_common import BUCKET, PREFIX, bucket_of, date_of, must_exist, put_options
+from .r2_common import BUCKET, PREFIX, bucket_of, date_of, must_exist, name_of, put_options
 from .r2_transfer import AT_ONCE, do_all, download, files_of, is_path, objects_of, refuse
+from .tables import JSON, tell
 
 if TYPE_CHECKING:
     from ..bindings.r2_writing import R2PutOptions
@@ -34,6 +35,7 @@ def bulk_group() -> None:
 @click.option("--prefix", default="", help="What the keys begin with.")
 @click.option("--concurrency", type=click.IntRange(1, 100), default=AT_ONCE)
 @put_options
+@JSON
 async def put_folder(
     place: Place,
     bucket: str,
@@ -42,6 +44,7 @@ async def put_folder(
     prefix: str,
     concurrency: int,
     options: R2PutOptions,
+    as_json: bool,
 ) -> None:
     """Put every file of FOLDER under its path there, or those that a JSON file lists.
 
@@ -57,7 +60,9 @@ async def put_folder(
         await target.upload_file(prefix + one.key, one.file, **both)
 
     failures = await do_all(f"{len(wanted)} files", put, wanted, concurrency)
-    click.echo(f"{len(wanted) - len(failures)} files were put into {bucket}", err=True)
+    count = len(wanted) - len(failures)
+    sentence = f"{count} files were put into {bucket}"
+    tell(as_json, sentence, bucket=name_of(place, bucket), objects=count, failures=failures)
     refuse(failures)
 
 
@@ -111,7 +116,8 @@ def _options(one: dict[str, Any]) -> R2PutOptions:
 @BUCKET
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @PREFIX
-async def get_folder(place: Place, bucket: str, folder: Path, prefix: str) -> None:
+@JSON
+async def get_folder(place: Place, bucket: str, folder: Path, prefix: str, as_json: bool) -> None:
     """Write the objects whose keys begin with the prefix into FOLDER, under the rest of these."""
     source = bucket_of(place, bucket)
     must_exist(place, bucket)
@@ -123,8 +129,10 @@ async def get_folder(place: Place, bucket: str, folder: Path, prefix: str) -> No
 
     wanted = [key for key in keys if key not in set(left_out)]
     failures = await do_all(f"{len(wanted)} objects", get, wanted)
-    click.echo(f"{len(wanted) - len(failures)} objects were written to {folder}", err=True)
+    written = len(wanted) - len(failures)
     if left_out:
         names = ", ".join(map(repr, left_out))
         failures.append(f"these keys are no paths of files: {names}")
+    sentence = f"{written} objects were written to {folder}"
+    tell(as_json, sentence, folder=str(folder), objects=written, failures=failures)
     refuse(failures)

@@ -29,7 +29,7 @@ from .r2_common import (
     name_of,
     put_options,
 )
-from .tables import ALWAYS_JSON, show_json
+from .tables import ALWAYS_JSON, JSON, show_json, tell
 
 if TYPE_CHECKING:
     from ..bindings.r2_writing import R2PutOptions
@@ -47,12 +47,14 @@ def object_group() -> None:
 @click.option("--file", "-f", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--pipe", "-p", is_flag=True, help="Take the bytes from standard input.")
 @put_options
+@JSON
 async def put_object(
     place: Place,
     path: tuple[str, str],
     file: Path | None,
     pipe: bool,
     options: R2PutOptions,
+    as_json: bool,
 ) -> None:
     """Set an object to a file, or to what comes through a pipe."""
     if (file is None) is not pipe:
@@ -66,7 +68,8 @@ async def put_object(
                 key, file, progress=progress, **options
             )
     assert stored is not None
-    click.echo(f"{bucket}/{key}: {stored.size} bytes, etag {stored.etag}", err=True)
+    sentence = f"{bucket}/{key}: {stored.size} bytes, etag {stored.etag}"
+    tell(as_json, sentence, **described(stored))
 
 
 async def _input() -> AsyncIterator[bytes]:
@@ -80,10 +83,15 @@ async def _input() -> AsyncIterator[bytes]:
 @JURISDICTION
 @click.option("--file", "-f", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--pipe", "-p", is_flag=True, help="Write the bytes to standard output.")
-async def get_object(place: Place, path: tuple[str, str], file: Path | None, pipe: bool) -> None:
+@JSON
+async def get_object(
+    place: Place, path: tuple[str, str], file: Path | None, pipe: bool, as_json: bool
+) -> None:
     """Write an object to a file (by default one of its name, here), or into a pipe."""
     if file is not None and pipe:
         raise click.UsageError("give either --file or --pipe")
+    if pipe and as_json:
+        raise click.UsageError("--pipe has the bytes where --json would have JSON")
     bucket, key = path
     if pipe:
         found = await bucket_of(place, bucket).get(key)
@@ -105,7 +113,7 @@ async def get_object(place: Place, path: tuple[str, str], file: Path | None, pip
             raise BunflareError(f"{target}: {error.strerror or error}") from error
     if done is None:
         missing(place, bucket, key)
-    click.echo(f"{target} was written", err=True)
+    tell(as_json, f"{target} was written", file=str(target), **described(done))
 
 
 @on_state(object_group, "head", reads=True)
@@ -124,17 +132,22 @@ async def head_object(place: Place, path: tuple[str, str]) -> None:
 @OBJECT
 @JURISDICTION
 @FORCE
-async def delete_object(place: Place, path: tuple[str, str]) -> None:
+@JSON
+async def delete_object(place: Place, path: tuple[str, str], as_json: bool) -> None:
     """Delete an object; nothing happens if there is none."""
     bucket, key = path
     must_exist(place, bucket)
     await bucket_of(place, bucket).delete(key)
+    tell(as_json, None, bucket=name_of(place, bucket), key=key)
 
 
 @on_state(object_group, "copy", reads=True)
 @click.argument("source", metavar="BUCKET/KEY", type=ObjectPath())
 @click.argument("target", metavar="BUCKET/KEY", type=ObjectPath())
-async def copy_object(place: Place, source: tuple[str, str], target: tuple[str, str]) -> None:
+@JSON
+async def copy_object(
+    place: Place, source: tuple[str, str], target: tuple[str, str], as_json: bool
+) -> None:
     """Set an object to the bytes and the metadata of another, of any bucket."""
     (bucket, key), (other, name) = source, target
     if name_of(place, bucket) == name_of(place, other):
@@ -155,7 +168,8 @@ async def copy_object(place: Place, source: tuple[str, str], target: tuple[str, 
             else "Standard",
         )
     assert stored is not None
-    click.echo(f"{other}/{name}: {stored.size} bytes, etag {stored.etag}", err=True)
+    sentence = f"{other}/{name}: {stored.size} bytes, etag {stored.etag}"
+    tell(as_json, sentence, **described(stored))
 
 
 @on_state(object_group, "list", reads=True)

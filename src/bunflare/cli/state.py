@@ -18,7 +18,7 @@ from ..errors import BunflareError
 from .names import completion
 from .place import Place, check_directory, confirm, on_state, place_options
 from .progress import progress_bar
-from .tables import JSON, is_terminal, show, show_json
+from .tables import JSON, is_terminal, show, show_json, tell
 
 if TYPE_CHECKING:
     from ..store.checks import Problem
@@ -213,16 +213,19 @@ async def list_snapshots(place: Place, as_json: bool) -> None:
 
 @state_command("drop", snapshot)
 @_SNAPSHOT
-async def drop_snapshot(place: Place, name: str) -> None:
+@JSON
+async def drop_snapshot(place: Place, name: str, as_json: bool) -> None:
     """Forget a moment."""
     await place.state.drop_snapshot(name)
+    tell(as_json, None, name=name, dropped=True)
 
 
 @snapshot.command("restore")
 @place_options
 @_SNAPSHOT
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-def restore_snapshot(place: Place, name: str, yes: bool) -> None:
+@JSON
+def restore_snapshot(place: Place, name: str, yes: bool, as_json: bool) -> None:
     """Go back to NAME, in one step. What is there now is lost, but for what has a name."""
     from ..bindings.care import go_back
 
@@ -231,7 +234,7 @@ def restore_snapshot(place: Place, name: str, yes: bool) -> None:
     confirm(f"What was written to {path} since then is lost, unless a snapshot has it. Go on?", yes)
     with progress_bar(name) as progress:
         done = go_back(name, path, progress=progress)
-    click.echo(f"{path} is as it was at {told_time(done.at)}", err=True)
+    tell(as_json, f"{path} is as it was at {told_time(done.at)}", **asdict(done))
 
 
 @state_command("branch")
@@ -242,11 +245,12 @@ def restore_snapshot(place: Place, name: str, yes: bool) -> None:
     help="A snapshot; by default the present moment.",
     shell_complete=_snapshots,
 )
-async def branch(place: Place, target: Path, name: str | None) -> None:
+@JSON
+async def branch(place: Place, target: Path, name: str | None, as_json: bool) -> None:
     """Make another data directory, TARGET, of a snapshot or of the present moment."""
     with progress_bar(target.name) as progress:
         await place.state.branch(target, name, progress=progress)
-    click.echo(f"{target} was made", err=True)
+    tell(as_json, f"{target} was made", directory=str(target), snapshot=name)
 
 
 @state_command("diff")
@@ -344,6 +348,8 @@ async def watch(
     if off:
         await place.state.changes.disable()
         click.echo("the change log is off", err=True)
+        if as_json:
+            click.echo(json.dumps({"enabled": False}))
         return
     if not place.state.changes.enabled:
         # What is told from here on may not miss what comes before it is written.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +14,7 @@ import click
 
 from ..errors import BunflareError
 from .d1_common import care as databases
+from .kv_common import entry_of
 from .place import Place, on_state
 from .progress import Progress, progress_bar
 from .r2_common import described
@@ -100,11 +100,7 @@ async def _entries(kv: KVNamespace) -> AsyncIterator[dict[str, Any]]:
         value = await kv.get(key.name, "bytes")
         if value is None:
             continue  # it expired just now
-        entry: dict[str, Any] = {"key": key.name}
-        try:
-            entry["value"] = value.decode()
-        except UnicodeDecodeError:
-            entry |= {"value": base64.b64encode(value).decode(), "base64": True}
+        entry = entry_of(key.name, value)
         if key.expiration is not None:
             entry["expiration"] = key.expiration
         if key.metadata is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-#: Every command that prints something takes it.
+#: Every command takes it that prints no bytes, script or log.
 JSON = click.option("--json", "as_json", is_flag=True, help="As JSON, also on a terminal.")
 #: Of a command that prints JSON in any case.
 ALWAYS_JSON = click.option(
@@ -42,6 +42,14 @@ def show(rows: list[dict[str, Any]], as_json: bool) -> None:
 def show_json(value: Any) -> None:
     """Print a value as JSON of two spaces to the level, as wrangler does."""
     click.echo(json.dumps(value, indent=2, default=plain, ensure_ascii=False))
+
+
+def tell(as_json: bool, sentence: str | None, **facts: Any) -> None:
+    """Say what was done: in a sentence on standard error, and to a program as a JSON object."""
+    if sentence is not None:
+        click.echo(sentence, err=True)
+    if as_json:
+        show_json(facts)
 
 
 def is_terminal() -> bool:

@@ -13,7 +13,7 @@ import click
 from ..errors import WorkflowError
 from .names import completion
 from .place import Place, confirm, did_you_mean, on_state
-from .tables import JSON, show, show_json, styled
+from .tables import JSON, show, show_json, styled, tell
 
 if TYPE_CHECKING:
     from ..bindings.workflow_care import InstanceHistory, StepInfo, WorkflowCare
@@ -185,7 +185,8 @@ async def trigger(
 @_on(command, "delete", reads=True)
 @_NAME
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-async def delete(place: Place, name: str, yes: bool) -> None:
+@JSON
+async def delete(place: Place, name: str, yes: bool, as_json: bool) -> None:
     """Remove all instances of a workflow, whatever they are doing, with all that belongs to them.
 
     The workflow itself is what the wrangler file says.
@@ -193,7 +194,7 @@ async def delete(place: Place, name: str, yes: bool) -> None:
     workflow = _known(place, name)
     confirm(f"Remove all instances of the workflow {workflow!r}?", yes)
     count = await place.state.workflow(workflow).delete_all()
-    click.echo(f"Deleted {count} instances of {workflow}", err=True)
+    tell(as_json, f"Deleted {count} instances of {workflow}", workflow=workflow, deleted=count)
 
 
 @_on(instances, "list", reads=True)
@@ -316,14 +317,21 @@ def _coloured(status: str) -> str:
     return styled(status, fg=colours.get(status, "yellow"))
 
 
+def _done(place: Place, name: str, instance: WorkflowInstance, done: str, as_json: bool) -> None:
+    """Say that something was done with an instance: "Paused", say."""
+    sentence = f"{done} the instance {instance.id} of {name}"
+    workflow = _named(place, name)
+    tell(as_json, sentence, workflow=workflow, id=instance.id, done=done.lower())
+
+
 def _verb(verb: str, told: str, done: str) -> None:
-    async def run(place: Place, name: str, id: str) -> None:
+    async def run(place: Place, name: str, id: str, as_json: bool) -> None:
         instance = await _instance(place, name, id)
         await getattr(instance, verb)()
-        click.echo(f"{done} the instance {instance.id} of {name}", err=True)
+        _done(place, name, instance, done, as_json)
 
     run.__doc__ = told
-    named = _NAME(_ID(run))
+    named = _NAME(_ID(JSON(run)))
     _on(instances, verb, reads=True)(named)
 
 
@@ -336,18 +344,22 @@ _verb("delete", "Remove an instance with all that belongs to it.", "Deleted")
 @_NAME
 @_ID
 @click.option("--rollback", is_flag=True, help="Have its rollback handlers run before.")
-async def terminate(place: Place, name: str, id: str, rollback: bool) -> None:
+@JSON
+async def terminate(place: Place, name: str, id: str, rollback: bool, as_json: bool) -> None:
     """End an instance."""
     instance = await _instance(place, name, id)
     await instance.terminate(rollback=rollback)
-    click.echo(f"Terminated the instance {instance.id} of {name}", err=True)
+    _done(place, name, instance, "Terminated", as_json)
 
 
 @_on(instances, "terminate-all", reads=True)
 @_NAME
 @click.option("--status", type=click.Choice(_ALIVE), help="Only those.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-async def terminate_all(place: Place, name: str, status: str | None, yes: bool) -> None:
+@JSON
+async def terminate_all(
+    place: Place, name: str, status: str | None, yes: bool, as_json: bool
+) -> None:
     """End all instances that have not come to their end, or those in one status."""
     workflow = _known(place, name)
     confirm(f"Terminate the instances of the workflow {workflow!r}?", yes)
@@ -357,7 +369,9 @@ async def terminate_all(place: Place, name: str, status: str | None, yes: bool) 
             for instance in found:
                 await (await place.state.workflow(workflow).get(instance.id)).terminate()
             count += len(found)
-    click.echo(f"Terminated {count} instances of {workflow}", err=True)
+    tell(
+        as_json, f"Terminated {count} instances of {workflow}", workflow=workflow, terminated=count
+    )
 
 
 @_on(instances, "restart", reads=True)
@@ -366,6 +380,7 @@ async def terminate_all(place: Place, name: str, status: str | None, yes: bool) 
 @click.option("--from-step-name", help="What steps before it gave is kept.")
 @click.option("--from-step-count", type=click.IntRange(1), help="Which use of the name.")
 @click.option("--from-step-type", type=click.Choice(["do", "sleep", "waitForEvent"]))
+@JSON
 async def restart(
     place: Place,
     name: str,
@@ -373,6 +388,7 @@ async def restart(
     from_step_name: str | None,
     from_step_count: int | None,
     from_step_type: str | None,
+    as_json: bool,
 ) -> None:
     """Run an instance once more, from its beginning or from a step."""
     start: dict[str, Any] | None = None
@@ -382,7 +398,7 @@ async def restart(
         raise click.UsageError("--from-step-count and --from-step-type need --from-step-name")
     instance = await _instance(place, name, id)
     await instance.restart(start)
-    click.echo(f"Restarted the instance {instance.id} of {name}", err=True)
+    _done(place, name, instance, "Restarted", as_json)
 
 
 @_on(instances, "send-event", reads=True)
@@ -390,9 +406,13 @@ async def restart(
 @_ID
 @click.option("--type", "type", required=True, help="The type that a step waits for.")
 @click.option("--payload", help="The payload, as JSON.")
-async def send_event(place: Place, name: str, id: str, type: str, payload: str | None) -> None:
+@JSON
+async def send_event(
+    place: Place, name: str, id: str, type: str, payload: str | None, as_json: bool
+) -> None:
     """Send an event to an instance."""
     given = _json_value(payload, "--payload")
     instance = await _instance(place, name, id)
     await instance.send_event(type, given)
-    click.echo(f'Sent the event "{type}" to the instance {instance.id} of {name}', err=True)
+    sentence = f'Sent the event "{type}" to the instance {instance.id} of {name}'
+    tell(as_json, sentence, workflow=_named(place, name), id=instance.id, type=type)

@@ -31,10 +31,16 @@ def show_table(place: Place, name: str, entry: Mapping[str, Any], as_json: bool 
     if not as_json and path is not None and path.suffix == ".toml":
         click.echo(_toml(place, name, entry))
         return
+    show_json(nested(name, entry))
+
+
+def nested(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """One entry of ``name`` in the form of a wrangler file that is JSON."""
     value: Any = [dict(entry)]
     for part in reversed(name.split(".")):
         value = {part: value}
-    show_json(value)
+    found: dict[str, Any] = value
+    return found
 
 
 def add_table(place: Place, name: str, entry: Mapping[str, Any]) -> Callable[[], Path]:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from ..bindings.rpc import takes
 from ..errors import WorkerError
 from ..web import Request, Response
+from ..web.streams import Sized
 from .context import Background, ExecutionContext
 from .error_page import failure
 from .loader import Entrypoint
@@ -130,6 +131,8 @@ async def send(exchange: Exchange, response: Response, body: Any) -> None:
         if told is not None:
             await told
         return
+    if isinstance(body, Sized) and all(name != b"content-length" for name, _ in raw):
+        raw = [*raw, (b"content-length", b"%d" % body.left)]
     try:
         await exchange.stream(response.status, raw, body)
     except BaseException as error:

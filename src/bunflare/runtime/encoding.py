@@ -1,18 +1,22 @@
 """Content-Encoding of answers: the platform compresses a body as the header says.
 
 Bodies are plain inside: what `fetch` received was decompressed, and its header is still there.
+Brotli is the extra ``bunflare[brotli]``; with it, what `fetch` receives may be of it, too.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import AsyncIterator
-from typing import Any
+from functools import cache
+from typing import Any, Protocol
 
 from ..web import Response
 
 _BITS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
 _LEVEL = 6
+# Higher ones are for what is compressed once and sent often.
+_BROTLI_QUALITY = 4
 
 Raw = list[tuple[bytes, bytes]]
 
@@ -28,14 +32,61 @@ def encode(response: Response, body: Any, raw: Raw, asked: Raw) -> tuple[Raw, An
     accepted = b",".join(value for name, value in asked if name == b"accept-encoding").lower()
     kept = [pair for pair in raw if pair[0] != b"content-encoding"]
     [encoding, *more] = names
-    if more or encoding not in _BITS or not _takes(accepted, encoding):
+    work = None if more or not _takes(accepted, encoding) else _compressor(encoding)
+    if work is None:
         return kept, body
     headers = [pair for pair in kept if pair[0] != b"content-length"]
     headers.append((b"content-encoding", encoding))
-    work = zlib.compressobj(_LEVEL, wbits=_BITS[encoding])
     if isinstance(body, bytes):
-        return headers, work.compress(body) + work.flush()
+        return headers, work.compress(body) + work.end()
     return headers, _stream(body, work)
+
+
+class _Compressor(Protocol):
+    """One body, part by part."""
+
+    def compress(self, data: bytes, /) -> bytes: ...
+    def sync(self) -> bytes:
+        """What is left of the parts so far, so that they can be read."""
+
+    def end(self) -> bytes: ...
+
+
+class _Zlib:
+    def __init__(self, bits: int) -> None:
+        work = zlib.compressobj(_LEVEL, wbits=bits)
+        self.compress = work.compress
+        self.end = work.flush
+        self._flush = work.flush
+
+    def sync(self) -> bytes:
+        return self._flush(zlib.Z_SYNC_FLUSH)
+
+
+class _Brotli:
+    def __init__(self, module: Any) -> None:
+        work = module.Compressor(quality=_BROTLI_QUALITY)
+        self.compress = work.process
+        self.sync = work.flush
+        self.end = work.finish
+
+
+def _compressor(encoding: bytes) -> _Compressor | None:
+    """None of an encoding that is not ours."""
+    if encoding == b"br":
+        module = _brotli()
+        return None if module is None else _Brotli(module)
+    bits = _BITS.get(encoding)
+    return None if bits is None else _Zlib(bits)
+
+
+@cache
+def _brotli() -> Any:
+    try:
+        import brotli
+    except ImportError:
+        return None
+    return brotli
 
 
 def _takes(accepted: bytes, encoding: bytes) -> bool:
@@ -46,13 +97,13 @@ def _takes(accepted: bytes, encoding: bytes) -> bool:
     return False
 
 
-async def _stream(body: AsyncIterator[bytes], work: Any) -> AsyncIterator[bytes]:
+async def _stream(body: AsyncIterator[bytes], work: _Compressor) -> AsyncIterator[bytes]:
     try:
         async for chunk in body:
             # Each part is sent at once, as it would be without.
-            if data := work.compress(chunk) + work.flush(zlib.Z_SYNC_FLUSH):
+            if data := work.compress(chunk) + work.sync():
                 yield data
-        yield work.flush()
+        yield work.end()
     finally:
         close = getattr(body, "aclose", None)
         if close is not None:

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 from ..errors import FetchError, FetchTypeError
 from ..store.gate import pass_output_gate
 from ..web import Headers, Request, Response
+from ..web.streams import Counted
 from .js_values import PyProxy
 
 if TYPE_CHECKING:
@@ -159,9 +160,11 @@ def _response(answer: aiohttp.ClientResponse, url: str, redirected: bool) -> Res
     empty = answer.status in (101, 204, 205, 304) or answer.method == "HEAD"
     if empty:
         answer.release()
-    response = Response.from_parts(
-        answer.status, Headers.from_raw(raw, "immutable"), None if empty else _Received(answer), url
-    )
+    body: AsyncIterator[bytes] | None = None if empty else _Received(answer)
+    size = next((value for name, value in raw if name == b"content-length"), b"")
+    if body is not None and size.isdigit() and "Transfer-Encoding" not in answer.headers:
+        body = Counted(body, int(size))
+    response = Response.from_parts(answer.status, Headers.from_raw(raw, "immutable"), body, url)
     response.status_text = answer.reason or ""
     response.redirected = redirected
     return response

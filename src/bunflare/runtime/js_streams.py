@@ -6,12 +6,13 @@ import asyncio
 import codecs
 import zlib
 from collections import deque
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from inspect import isawaitable
 from typing import Any, Self
 
 from ..web.readable import Readable
-from ..web.streams import tee
+from ..web.streams import Sized, tee
 from .js_values import JsException, PyProxy, Uint8Array
 
 
@@ -127,9 +128,9 @@ class ReadableStream(Readable):
     def new(cls, source: Any = None, strategy: Any = None) -> Self:
         return cls(source, strategy)
 
-    @staticmethod
-    def of(pipe: _Pipe) -> ReadableStream:
-        stream = ReadableStream()
+    @classmethod
+    def of(cls, pipe: _Pipe) -> Self:
+        stream = cls()
         stream._pipe = pipe
         return stream
 
@@ -244,6 +245,16 @@ class WritableStream:
             await _called(_member(self._sink, "start"), self)
 
 
+@contextmanager
+def _failing(pipe: _Pipe) -> Iterator[None]:
+    """Whoever reads is told of a failure as well as whoever writes."""
+    try:
+        yield
+    except BaseException as error:
+        pipe.end(error)
+        raise
+
+
 class TransformStream:
     """``TransformStream``: what is written into ``writable`` comes out of ``readable``."""
 
@@ -260,10 +271,12 @@ class TransformStream:
             if transform is None:
                 controller.enqueue(chunk)
             else:
-                await _called(transform, chunk, controller)
+                with _failing(pipe):
+                    await _called(transform, chunk, controller)
 
         async def close() -> None:
-            await _called(_member(transformer, "flush"), controller)
+            with _failing(pipe):
+                await _called(_member(transformer, "flush"), controller)
             pipe.end()
 
         async def abort(reason: BaseException) -> None:
@@ -277,6 +290,17 @@ class TransformStream:
     @classmethod
     def new(cls, *args: Any) -> Self:
         return cls(*args)
+
+
+class _Announced(ReadableStream, Sized):
+    """A stream that said how long it is."""
+
+    left = 0
+
+    async def __anext__(self) -> Any:
+        chunk = await super().__anext__()
+        self.left -= len(chunk)
+        return chunk
 
 
 class FixedLengthStream(TransformStream):
@@ -301,6 +325,9 @@ class FixedLengthStream(TransformStream):
                 )
 
         super().__init__({"transform": transform, "flush": flush})
+        readable = _Announced.of(self.readable._pipe)
+        readable.left = length
+        self.readable = readable
 
 
 def _zipped(make: Callable[[int], Any], finish: Callable[[Any], bytes]) -> type[TransformStream]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import apsw
 
@@ -23,6 +24,14 @@ def open_beside(path: Path, patience: float = _PATIENCE) -> apsw.Connection:
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     connection.execute("PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY")
     return connection
+
+
+def open_still(path: Path) -> apsw.Connection:
+    """A connection to a file that nobody writes to; nothing comes to lie beside it."""
+    return apsw.Connection(
+        f"file:{quote(str(path.absolute()))}?immutable=1",
+        flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI,
+    )
 
 
 @contextmanager

@@ -7,15 +7,15 @@ is damaged of it can be dropped, but for the frames that its database is still a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from struct import iter_unpack
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import apsw
 
 from . import object_bookmarks
-from .beside import reading
+from .beside import open_still, reading
 from .checks import Problem
 from .connection import translate
 from .history_files import FRAME_HEADER, LOG_HEADER, SALTS, Files, frame_size
@@ -34,17 +34,18 @@ _FORGOTTEN = "the bookmark is forgotten"
 # -- of SQLite files ---------------------------------------------------------------------------
 
 
-def check_histories(root: Path, full: bool) -> Iterator[Problem]:
+def check_histories(root: Path, full: bool, still: bool = False) -> Iterator[Problem]:
     """Hold the files of all histories against what SQLite would make of them. Blocks.
 
-    ``full`` says that every byte of the frames counts: their checksums take a while.
+    ``full`` says that every byte of the frames counts: their checksums take a while. ``still``
+    says that nobody writes there, so that no lock is needed.
     """
     for name in histories(root):
         system = "d1" if name.startswith("d1/") else "objects"
         files = Files(root / name)
         for base in files.bases():
             try:
-                with files.old():
+                with nullcontext() if still else files.old():
                     wrong = _damage(files.base(base))
             except apsw.Error as error:
                 raise translate(error, files.folder) from error
@@ -150,10 +151,7 @@ def _damage(path: Path) -> str | None:
     if Path(f"{path}-wal").exists():
         return None  # what a crash has interrupted is ended when the history is used next
     try:
-        connection = apsw.Connection(
-            f"file:{quote(str(path))}?immutable=1",
-            flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI,
-        )
+        connection = open_still(path)
         try:
             rows = connection.execute("PRAGMA quick_check(1)").fetchall()
         finally:

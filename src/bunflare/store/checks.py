@@ -38,10 +38,10 @@ _BLOCK = 1024 * 1024
 class Problem:
     """Something that is not as it should be."""
 
-    #: kv, r2, d1, objects, queues, workflows, cache, or files.
+    #: kv, r2, d1, objects, queues, workflows, cache, files, or snapshots.
     system: str
     kind: str
-    #: A namespace, a bucket, a database, a file.
+    #: A namespace, a bucket, a database, a file, a snapshot.
     name: str
     key: str
     detail: str
@@ -100,26 +100,35 @@ def size_of_sql(directory: Directory) -> int:
 
 def _check_file(root: Path, name: str, full: bool) -> list[Problem]:
     system = {"d1": "d1", "do-sql": "objects"}.get(name.partition("/")[0], "files")
-    pragma = "integrity_check" if full else "quick_check"
     try:
         connection = open_beside(root / name)
         try:
-            connection.execute(f"PRAGMA mmap_size={1 << 40}")
-            rows = connection.execute(f"PRAGMA {pragma}({_MOST_FINDINGS})").fetchall()
+            texts = findings(connection, full)
         finally:
             connection.close()
     except apsw.CantOpenError:
         return []  # it has just been removed
     except apsw.Error as error:
         return [Problem(system, "damaged", name, "", str(translate(error, root / name)), None)]
-    texts = [str(row[0]) for row in rows if row[0] != "ok"]
     index = [text for text in texts if "index" in text.lower()]
     if not texts:
         return []
     remedy = "its indexes are built anew" if len(index) == len(texts) else None
+    return [Problem(system, "damaged", name, "", summary(texts), remedy)]
+
+
+def findings(connection: apsw.Connection, full: bool) -> list[str]:
+    """What SQLite finds wrong with a file; ``full`` says that index entries count."""
+    pragma = "integrity_check" if full else "quick_check"
+    connection.execute(f"PRAGMA mmap_size={1 << 40}")
+    rows = connection.execute(f"PRAGMA {pragma}({_MOST_FINDINGS})").fetchall()
+    return [str(row[0]) for row in rows if row[0] != "ok"]
+
+
+def summary(texts: list[str]) -> str:
+    """Findings in one line."""
     more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
-    first = texts[0].strip().replace("\n", ": ")
-    return [Problem(system, "damaged", name, "", first + more, remedy)]
+    return texts[0].strip().replace("\n", ": ") + more
 
 
 def reindex(path: Path) -> None:
@@ -183,8 +192,8 @@ def check_files(
     staged = set(blobs.leftovers(directory.r2_staging))
     with reading(directory.database) as connection:
         view = Transaction(connection)
-        problems += _missing_bodies(view, directory, bodies)
-        problems += _missing_parts(view, directory, digests)
+        problems += missing_bodies(view, directory, bodies)
+        problems += missing_parts(view, directory, digests)
         named = cache.files(view)
         notes += (
             Problem("cache", "left over", "cache", name, "no response has this body", "removed")
@@ -226,7 +235,8 @@ def _stale(view: Transaction, presence: Presence) -> Iterator[Problem]:
             )
 
 
-def _missing_bodies(view: Transaction, directory: Directory, bodies: set[str]) -> Iterator[Problem]:
+def missing_bodies(view: Transaction, directory: Directory, bodies: set[str]) -> Iterator[Problem]:
+    """Cached responses whose files are not there; ``bodies`` are files that were."""
     for name, url, file in cache.bodies(view):
         if file not in bodies and not (directory.cache_bodies / file).exists():
             yield Problem(
@@ -234,7 +244,8 @@ def _missing_bodies(view: Transaction, directory: Directory, bodies: set[str]) -
             )
 
 
-def _missing_parts(view: Transaction, directory: Directory, digests: bool) -> Iterator[Problem]:
+def missing_parts(view: Transaction, directory: Directory, digests: bool) -> Iterator[Problem]:
+    """Parts of uploads whose files are not there, or are not as they were."""
     for upload, part in r2_uploads.all_parts(view):
         path = directory.r2_staging / part.file
         wrong = None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
-
 from .connection import Row
 from .queues import METRICS, NEVER, move, settings
 from .session import View
@@ -31,7 +29,7 @@ DELETE FROM queue_messages WHERE id IN (
 # When the first message is too old that was not moved and waits, less the time it is kept: the
 # first that was never put off became visible when it was sent.
 _OLDEST = """
-SELECT min(
+SELECT min(9e18,
   coalesce((SELECT visible_at FROM queue_messages INDEXED BY bunflare_queue_ready
     WHERE queue = ?1 AND bunflare_holder IS NULL ORDER BY visible_at LIMIT 1), 9e18),
   coalesce((SELECT created_at FROM queue_messages INDEXED BY bunflare_queue_late
@@ -61,7 +59,6 @@ ORDER BY {2} LIMIT ?
 _PEEK_HELD = _PEEK.format("bunflare_queue_held", "NOT NULL", "created_at")
 _PEEK_READY = _PEEK.format("bunflare_queue_ready", "NULL", "visible_at, id")
 
-_VISIBLE_AT = itemgetter(5, 0, 1)
 
 _PURGE = """
 DELETE FROM queue_messages WHERE id IN (
@@ -88,7 +85,16 @@ def peek(view: View, queue: str, limit: int) -> list[Row]:
     A row is created_at, id, body, content_type, attempts, visible_at, holder, lease, origin.
     """
     rows = view.all(_PEEK_READY, (queue, limit)) + view.all(_PEEK_HELD, (queue, limit))
-    return sorted(rows, key=_VISIBLE_AT)[:limit]
+    return sorted(rows, key=_turn)[:limit]
+
+
+def _turn(row: Row) -> tuple[tuple[bool, float], ...]:
+    """By what peeked rows are sorted; what another program has put there and is no time, last."""
+    return (*(_rank(row[place]) for place in (5, 0)), row[1])
+
+
+def _rank(stored: object) -> tuple[bool, float]:
+    return (False, stored) if isinstance(stored, int | float) else (True, 0)
 
 
 def purge(tx: Transaction, queue: str, limit: int) -> int:
@@ -134,7 +140,8 @@ def expire(tx: Transaction, queue: str, now: int, limit: int) -> int:
 def next_expiry(view: View, queues: list[str]) -> float:
     """When the first message is too old (ms epoch, or a number beyond all times)."""
     moved = view.one(_NEXT_EXPIRY)
-    times = [NEVER if moved is None else float(moved[0])]
+    # Another program may have put something there that is no time.
+    times = [float(moved[0]) if moved and isinstance(moved[0], int | float) else NEVER]
     for queue in queues:
         row = view.one(_OLDEST, (queue,))
         assert row is not None

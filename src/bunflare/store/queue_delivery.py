@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from .connection import Row
-from .queues import METRICS, Settings, bury, drop, settings
+from .queues import METRICS, NEVER, Settings, bury, drop, settings
 from .session import View
 from .transaction import Transaction
 
@@ -14,6 +14,25 @@ _FIRST = """
 SELECT visible_at FROM queue_messages INDEXED BY bunflare_queue_ready
 WHERE queue = ? AND bunflare_holder IS NULL ORDER BY visible_at, id LIMIT 1 OFFSET ?
 """
+
+# Another program may have put no time into a row: text and blobs are behind all numbers, and
+# nothing would come before them. Such a message counts as due, or as sent, when it is found; so
+# `state repair` has it, too.
+_NO_TIME = """
+SELECT 1 FROM queue_messages INDEXED BY bunflare_queue_ready
+WHERE queue = ?1 AND bunflare_holder IS NULL AND visible_at > 9e18
+UNION ALL
+SELECT 1 FROM queue_messages INDEXED BY bunflare_queue_ready
+WHERE queue = ?1 AND bunflare_holder IS NULL AND visible_at IS NULL
+LIMIT 1
+"""
+
+_MEND_DUE = """
+UPDATE queue_messages INDEXED BY bunflare_queue_ready SET visible_at = ?
+WHERE queue = ? AND bunflare_holder IS NULL AND (visible_at > 9e18 OR visible_at IS NULL)
+"""
+
+_MEND_SENT = "UPDATE queue_messages SET created_at = ?, bunflare_expires = ? WHERE id = ?"
 
 _CLAIM = """
 UPDATE queue_messages SET bunflare_holder = ?, visible_at = ?, attempts = attempts + 1,
@@ -121,10 +140,27 @@ def due(view: View, queue: str, size: int, patience: int) -> int | None:
     if first is None:
         return None
     if patience == 0 or size == 1:
-        return int(first[0])
+        return _time(first[0])
     last = view.one(_FIRST, (queue, size - 1))
-    late = int(first[0]) + patience
-    return late if last is None else min(late, int(last[0]))
+    late = _time(first[0]) + patience
+    return late if last is None else min(late, _time(last[0]))
+
+
+def _time(stored: object) -> int:
+    return int(stored) if isinstance(stored, int | float) and stored < NEVER else int(NEVER)
+
+
+def has_no_time(view: View, queue: str) -> bool:
+    """Whether messages wait that would never be due."""
+    return view.one(_NO_TIME, (queue,)) is not None
+
+
+def _mend_due(tx: Transaction, queue: str, now: int) -> bool:
+    """Have all messages be due at some time; whether there were any that were not."""
+    found = has_no_time(tx, queue)
+    if found:
+        tx.run(_MEND_DUE, (now, queue))
+    return found
 
 
 def claim(tx: Transaction, wanted: Wanted, now: int, until: int) -> Claimed:
@@ -142,6 +178,10 @@ def claim(tx: Transaction, wanted: Wanted, now: int, until: int) -> Claimed:
         rows = tx.all(_CLAIM, (wanted.holder, until, wanted.queue, now, wanted.size))
         result.rows = _deliverable(tx, wanted.queue, wanted.fate, found, rows, now, result)
         result.due = due(tx, *key)
+    if not result.rows and result.due is not None and _mend_due(tx, wanted.queue, now):
+        again = claim(tx, wanted, now, until)
+        again.moved |= result.moved
+        return again
     result.rows.sort()
     return result
 
@@ -159,6 +199,8 @@ def _deliverable(
     oldest = now - found.retention_ms
     kept = []
     for row in rows:
+        if type(row[0]) is not int or (row[5] is not None and type(row[5]) is not int):
+            row = _mended(tx, row, now, found)
         if (row[0] <= oldest) if row[5] is None else (row[5] <= now):
             drop(tx, queue, row[1])
         elif row[4] > fate.deliveries:
@@ -167,6 +209,16 @@ def _deliverable(
         else:
             kept.append(row)
     return kept
+
+
+def _mended(tx: Transaction, row: Row, now: int, found: Settings) -> Row:
+    """A claimed row with times, where another program has put something else."""
+    sent = row[0] if type(row[0]) is int else now
+    expires = row[5]
+    if expires is not None and type(expires) is not int:
+        expires = now + found.retention_ms
+    tx.run(_MEND_SENT, (sent, expires, row[1]))
+    return (sent, *row[1:5], expires, *row[6:])
 
 
 @cache
@@ -242,7 +294,7 @@ def pull(
     result = Claimed([], None)
     while not result.rows:
         rows = tx.all(_PULL, (until, queue, now, size))
-        if not rows:
+        if not rows and not _mend_due(tx, queue, now):
             break
         result.rows = _deliverable(tx, queue, fate, found, rows, now, result)
     result.rows.sort()

@@ -211,7 +211,7 @@ ON CONFLICT (queue) DO UPDATE SET
 # A message that was never put off was sent when it became visible. So the oldest one is the first
 # of those, or the oldest of the others.
 METRICS = """
-SELECT messages, bytes, min(
+SELECT messages, bytes, min(9e18,
   coalesce((SELECT visible_at FROM queue_messages INDEXED BY bunflare_queue_ready
     WHERE queue = ?1 AND bunflare_holder IS NULL ORDER BY visible_at LIMIT 1), 9e18),
   coalesce((SELECT created_at FROM queue_messages INDEXED BY bunflare_queue_held

@@ -55,11 +55,11 @@ class Mark:
 class R2Files:
     """The files of all buckets of one data directory."""
 
-    def __init__(self, root: Path, staging: Path) -> None:
+    def __init__(self, root: Path, staging: Path, folding: bool | None = None) -> None:
         self._root = str(root)
         self.staging = staging
         self._staged = f"{staging}/"
-        self._folding: bool | None = None
+        self._folding = folding
         self._buckets: dict[str, str] = {}
         self._nameless = hasattr(os, "O_TMPFILE") and Path("/proc/self/fd").is_dir()
 

@@ -27,11 +27,12 @@ from .images import (
     sync_directory,
     sync_tree,
 )
-from .layout import SNAPSHOTS, tree
+from .layout import SNAPSHOTS, is_written_once, tree
 from .moment import Moment
 from .restoring import build
 
-_ABOUT = "snapshot.json"
+#: What a snapshot says of itself.
+ABOUT = "snapshot.json"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
@@ -45,6 +46,16 @@ class Snapshot:
     #: Bytes of its files. Most are shared with the directory for as long as they are in it.
     size: int
     path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What was noted when a snapshot was made."""
+
+    #: Epoch milliseconds.
+    at: int
+    #: Names and sizes of its files, but for those that rows name; none where that was not noted.
+    files: dict[str, int]
 
 
 def check_name(name: object) -> str:
@@ -64,7 +75,7 @@ def take(directory: Directory, name: str, progress: Progress | None = None) -> S
 
     def make(found: Moment, pins: Path) -> None:
         Image(pins, found.sql).settle(progress)
-        (pins / _ABOUT).write_text(json.dumps({"at": found.at}))
+        (pins / ABOUT).write_text(json.dumps({"at": found.at, "files": _sizes(pins)}))
         sync_tree(pins)
         try:
             pins.rename(target)
@@ -79,35 +90,57 @@ def take(directory: Directory, name: str, progress: Progress | None = None) -> S
     return find(directory.path, name)
 
 
+def _sizes(pins: Path) -> dict[str, int]:
+    start = len(str(pins)) + 1
+    files = ((entry.path[start:], entry.stat().st_size) for entry in tree(pins, ""))
+    return {name: size for name, size in files if not is_written_once(name)}
+
+
+def about(path: Path) -> About:
+    """What a snapshot says of itself; raises `ValueError` where that is damaged."""
+    told = json.loads((path / ABOUT).read_bytes())
+    match told:
+        case {"at": int(at)}:
+            files = told.get("files", {})
+        case _:
+            raise ValueError("it does not say of what moment the snapshot is")
+    if not isinstance(files, dict) or not all(isinstance(size, int) for size in files.values()):
+        raise ValueError("its list of files is none")
+    return About(at, files)
+
+
 def kept(root: Path) -> list[Snapshot]:
     """All snapshots of a directory, the oldest first."""
     recover(root)
     paths = (root / SNAPSHOTS).glob("[!.]*")
-    found = [_read(path) for path in paths if (path / _ABOUT).is_file()]
+    found = [_read(path) for path in paths if (path / ABOUT).is_file()]
     return sorted(found, key=lambda one: (one.at, one.name))
 
 
 def find(root: Path, name: str) -> Snapshot:
     recover(root)
     path = root / SNAPSHOTS / check_name(name)
-    if not (path / _ABOUT).is_file():
+    if not (path / ABOUT).is_file():
         raise BackupError(f"there is no snapshot {name!r}")
     return _read(path)
 
 
 def _read(path: Path) -> Snapshot:
     try:
-        at = int(json.loads((path / _ABOUT).read_text())["at"])
-    except (ValueError, KeyError, TypeError):
-        raise BackupError(f"{path / _ABOUT} is damaged") from None
+        at = about(path).at
+    except ValueError:
+        raise BackupError(f"{path / ABOUT} is damaged") from None
     return Snapshot(path.name, at, sum(entry.stat().st_size for entry in tree(path, "")), path)
 
 
 def drop(root: Path, name: str) -> None:
-    """Forget a snapshot, at once and as a whole."""
-    found = find(root, name)
+    """Forget a snapshot, at once and as a whole; one that is damaged, too."""
+    recover(root)
+    path = root / SNAPSHOTS / check_name(name)
+    if not path.is_dir():
+        raise BackupError(f"there is no snapshot {name!r}")
     with making(root / SNAPSHOTS, "") as away:
-        found.path.rename(away / "dropped")
+        path.rename(away / "dropped")
         shutil.rmtree(away)
 
 
@@ -121,7 +154,7 @@ def branch(
 
     def fill(made: Path) -> None:
         copy_image(source, made, progress)
-        (made / _ABOUT).unlink(missing_ok=True)
+        (made / ABOUT).unlink(missing_ok=True)
 
     build(target, replace, fill)
 

@@ -56,7 +56,7 @@ def extract(
     if isinstance(body, BodyStream):
         return body.detach(), None
     if isinstance(body, AsyncIterable):
-        return streams.Checked(aiter(body)), None
+        return streams.checked(aiter(body)), None
     try:
         return bytes(memoryview(body)), None
     except TypeError:

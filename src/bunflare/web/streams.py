@@ -17,6 +17,41 @@ from weakref import WeakSet
 from ..errors import FetchTypeError
 
 
+class Sized:
+    """A stream of which it is known how many bytes are to come, so that they can be announced."""
+
+    __slots__ = ()
+
+    left: int
+
+
+class Counted(Sized):
+    """Another iterator's chunks, of which it is known how many bytes they are."""
+
+    __slots__ = ("_source", "left")
+
+    def __init__(self, source: AsyncIterator[bytes], left: int) -> None:
+        self._source = source
+        self.left = left
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await self._source.__anext__()
+        self.left -= len(chunk)
+        return chunk
+
+    async def aclose(self) -> None:
+        await close(self._source)
+
+
+def checked(source: AsyncIterator[Any]) -> AsyncIterator[bytes]:
+    """The chunks of another iterator, which must be bytes-like, as bytes."""
+    chunks = Checked(source)
+    return Counted(chunks, source.left) if isinstance(source, Sized) else chunks
+
+
 class Checked:
     """The chunks of another iterator, which must be bytes-like, as bytes."""
 
@@ -59,7 +94,10 @@ async def close(source: object) -> None:
 def tee(source: AsyncIterator[bytes]) -> tuple[AsyncIterator[bytes], AsyncIterator[bytes]]:
     """Two streams, each of which gives what ``source`` gives."""
     shared = _Shared(source)
-    return _Branch(shared), _Branch(shared)
+    one, other = _Branch(shared), _Branch(shared)
+    if isinstance(source, Sized):
+        return Counted(one, source.left), Counted(other, source.left)
+    return one, other
 
 
 class _Shared:
