@@ -13,7 +13,7 @@ import bunflare
 from bunflare.store import running
 from bunflare.store.database import Database, get_database, open_database
 from bunflare.store.transaction import Transaction
-from tests.support import child, other_program
+from tests.support import PATIENCE, child, other_program
 
 PUT = "INSERT INTO kv (namespace, key, value) VALUES ('T', ?, '')"
 
@@ -197,11 +197,15 @@ async def test_whoever_opens_while_the_last_one_closes_can_go_on(directory: Path
         assert len((await three.kv("A").list()).keys) == 2
 
 
-async def test_closing_does_not_wait_for_the_write_lock_of_others(directory: Path) -> None:
+async def test_closing_does_not_wait_for_the_write_lock_of_others(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A write would have to wait for so long.
+    monkeypatch.setattr(running, "BUSY_TIMEOUT", 10 * PATIENCE)
     state = bunflare.open(directory)
     with other_program(directory) as run:
         run("BEGIN IMMEDIATE")
-        await asyncio.wait_for(state.close(), 5)  # a write would have to wait for ten
+        await asyncio.wait_for(state.close(), PATIENCE)
         run("COMMIT")
     with pytest.raises(bunflare.StateError, match="closed"):
         await state.kv("A").get("key")

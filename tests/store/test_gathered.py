@@ -13,6 +13,7 @@ import bunflare
 from bunflare.store.gathered import Gatherer
 from bunflare.store.operation import Joint
 from bunflare.store.transaction import Transaction
+from tests.support import PATIENCE
 
 
 def doubled(_tx: Transaction, items: list[int]) -> list[Any]:
@@ -74,6 +75,6 @@ async def test_what_fails_after_a_write_does_not_stop_the_writer(
 
     with caplog.at_level(logging.ERROR, "bunflare"):
         state.database.enqueue(Broken(lambda _tx: None, asyncio.get_running_loop()))
-        await asyncio.wait_for(state.kv("A").put("key", "value"), 10)
+        await asyncio.wait_for(state.kv("A").put("key", "value"), PATIENCE)
     assert "what follows a write failed" in caplog.text
     assert await state.kv("A").get("key") == "value"

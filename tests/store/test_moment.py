@@ -114,10 +114,17 @@ def _back_up(state: bunflare.State, target: Path) -> None:
 
 
 OPENER = """
-import asyncio, sys, bunflare
+import asyncio, sys, time, bunflare
+
+def first_sleep(seconds, sleep=time.sleep):
+    # Whoever opens a state sleeps between two tries for a lock.
+    time.sleep = sleep
+    print("waits", flush=True)
+    sleep(seconds)
+
 async def main():
     input()
-    print("begin", flush=True)
+    time.sleep = first_sleep
     async with bunflare.open(sys.argv[1], durability="normal") as state:
         await state.kv("K").put("written", "late")
         print(await state.kv("K").get("which"), flush=True)
@@ -134,8 +141,7 @@ async def test_whoever_waits_for_a_state_that_is_replaced_gets_the_new_one(
     with child(OPENER, directory) as process:
         with alone(directory):
             process.tell("")
-            assert process.line() == "begin"
-            await asyncio.sleep(0.5)  # until it waits; were it slower, it would be right anyhow
+            assert process.line() == "waits"
             put_in_place(tmp_path / "new", directory)
         assert process.line() == "new"
     async with bunflare.open(directory, durability="normal") as state:

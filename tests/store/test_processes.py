@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from bunflare.store.processes import Presence
+from tests.support import PATIENCE
 
 _OTHER = """
 import sys, time
@@ -49,7 +50,7 @@ async def test_the_end_of_another_process_is_reported_and_seen(tmp_path: Path) -
 
         unsubscribe = presence.subscribe(look)
         process.send_signal(signal.SIGKILL)
-        await asyncio.wait_for(ended.wait(), 10)
+        await asyncio.wait_for(ended.wait(), PATIENCE)
         unsubscribe()
     finally:
         process.kill()

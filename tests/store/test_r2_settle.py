@@ -14,7 +14,7 @@ from bunflare import ManualClock, R2Bucket, State
 from bunflare.store import r2, r2_settle
 from bunflare.store.r2_settle import Settler
 from tests.bindings.r2_tools import beside, objects_on_disk, read
-from tests.support import child
+from tests.support import child, eventually
 
 LARGE = b"large" * 100_000
 
@@ -49,9 +49,7 @@ async def test_many_files_are_flushed_without_waiting(
     monkeypatch.setattr(r2_settle, "_FLUSH_OBJECTS", 100)
     bucket = state.r2("bucket")
     await asyncio.gather(*(bucket.put(f"key{number}", "value") for number in range(150)))
-    async with asyncio.timeout(10):
-        while unsettled(state):
-            await asyncio.sleep(0.001)
+    await eventually(lambda: not unsettled(state))
 
 
 async def test_a_few_files_are_flushed_when_it_is_quiet(
@@ -59,9 +57,7 @@ async def test_a_few_files_are_flushed_when_it_is_quiet(
 ) -> None:
     monkeypatch.setattr(r2_settle, "_FLUSH_SECONDS", 0)
     await state.r2("bucket").put("key", "value")
-    async with asyncio.timeout(10):
-        while unsettled(state):
-            await asyncio.sleep(0.001)
+    await eventually(lambda: not unsettled(state))
 
 
 async def test_closing_flushes(directory: Path) -> None:
@@ -110,7 +106,8 @@ async def test_whoever_settles_waits_for_other_processes_and_others_go_on(
         assert holder.line() == "held"
         waiting = asyncio.create_task(bucket.put("key", "new"))
         given_up = asyncio.create_task(bucket.put("other", "value"))
-        await asyncio.sleep(0.05)
+        await eventually(lambda: unsettled(state) == {"key": b"new", "other": b"value"})
+        await asyncio.sleep(0.05)  # real time, in which it would end if it did not wait
         assert not waiting.done()
         # It is committed, and seen, though its file has yet to follow.
         assert await read(bucket, "key") == b"new"
@@ -206,6 +203,8 @@ CRASHED = """
 import asyncio, os, signal, sys, bunflare
 from bunflare.store import r2_settle
 
+more = asyncio.Event()
+
 async def main():
     state = bunflare.open(sys.argv[1])
     bucket = state.r2("bucket")
@@ -217,7 +216,7 @@ async def main():
     await upload.upload_part(1, "part")
     print(upload.upload_id, flush=True)
     staged = asyncio.ensure_future(bucket.put("never", endless()))
-    await asyncio.sleep(0.05)
+    await more.wait()
     await asyncio.gather(
         bucket.put("small", "value"), bucket.put("large", b"large" * 100_000),
         bucket.put("replaced", "new"), bucket.delete("gone"),
@@ -225,6 +224,7 @@ async def main():
 
 async def endless():
     yield bytes(3_000_000)
+    more.set()
     await asyncio.sleep(1000)
 
 asyncio.run(main())

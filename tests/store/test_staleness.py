@@ -8,7 +8,7 @@ from pathlib import Path
 import bunflare
 from bunflare.store import reader
 from bunflare.store.walindex import SUPPORTED
-from tests.support import child
+from tests.support import child, eventually
 
 COMMITTER = """
 import asyncio, sys, bunflare
@@ -151,7 +151,6 @@ async def test_a_snapshot_is_not_held_for_long(state: bunflare.State) -> None:
     view = state.database.view
     assert isinstance(view, reader.Reader)
     assert view._held is SUPPORTED
-    await asyncio.sleep(2 * reader._HOLD_SECONDS)  # a wait for the event loop's own timer
-    assert not view._held
+    await eventually(lambda: not view._held)
     await kv.list()
     assert await kv.get("key") == "value"
