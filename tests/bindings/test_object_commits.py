@@ -18,6 +18,7 @@ from bunflare.errors import DatabaseError
 from bunflare.store import writer
 from bunflare.store.object_sql import ObjectFile
 from tests.store.test_writer import commits, fill_up, make_room
+from tests.support import PATIENCE
 
 
 class Table(DurableObject):
@@ -83,7 +84,7 @@ class Disk:
 
         def held(file: ObjectFile) -> DatabaseError | None:
             self.threads.add(threading.current_thread().name)
-            assert self.free.wait(10)
+            assert self.free.wait(PATIENCE)
             return commit(file)
 
         monkeypatch.setattr(ObjectFile, "_commit", held)

@@ -16,7 +16,7 @@ from bunflare.bindings import object_commits
 from bunflare.bindings.object_flush import Batch
 from bunflare.bindings.object_link import LinkServer
 from bunflare.store.operation import LATER, Operation
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 Work = Callable[[bunflare.DurableObjectState], Any]
 
@@ -171,7 +171,7 @@ async def test_transactions_beside_each_other_inside_of_a_critical_section(
         await ctx.block_concurrency_while(section)
         return await ctx.storage.get("n")
 
-    assert await asyncio.wait_for(stub_of(state).do(work), 5) == 5
+    assert await asyncio.wait_for(stub_of(state).do(work), PATIENCE) == 5
 
 
 async def test_what_a_critical_section_has_started_outlives_it(state: bunflare.State) -> None:
@@ -196,7 +196,7 @@ async def test_what_a_critical_section_has_started_outlives_it(state: bunflare.S
     ended.set()
     host = state._objects["Box"]
     await eventually(lambda: not host.actors[str(stub.id)].background)
-    found = await asyncio.wait_for(stub.do(lambda ctx: ctx.storage.get("late")), 5)
+    found = await asyncio.wait_for(stub.do(lambda ctx: ctx.storage.get("late")), PATIENCE)
     assert found is True
 
 
@@ -237,7 +237,7 @@ async def test_calls_fail_where_the_objects_cannot_be_reached(
         patch.setattr(LinkServer, "start", broken)
         stub = stub_of(state)
         with pytest.raises(OSError, match="no sockets today"):
-            await asyncio.wait_for(stub.add(1), 5)
+            await asyncio.wait_for(stub.add(1), PATIENCE)
     assert await stub.add(1) == 1
 
 
@@ -246,7 +246,7 @@ async def test_a_state_that_is_closed_fails_the_calls_that_wait(directory: Path)
     call = stub_of(state).add(1)
     await state.close()
     with pytest.raises(bunflare.StateError):
-        await asyncio.wait_for(call, 5)
+        await asyncio.wait_for(call, PATIENCE)
 
 
 async def test_a_method_that_returns_an_awaitable_is_awaited(state: bunflare.State) -> None:
@@ -430,7 +430,8 @@ async def test_an_object_that_fails_harms_no_other(state: bunflare.State, way: s
     failing = objects.get_by_name("failing")
     asked = [failing.fail(way) for _ in range(3)]
     for turn in range(3):
-        counts = await asyncio.wait_for(asyncio.gather(*[one.count() for one in others]), 10)
+        counting = asyncio.gather(*[one.count() for one in others])
+        counts = await asyncio.wait_for(counting, PATIENCE)
         assert counts == [turn + 1] * 5
     if way in ("hang", "section"):
         assert not any(future.done() for future in asked)

@@ -10,6 +10,7 @@ import pytest
 import bunflare
 from bunflare import DurableObject, DurableObjectReset
 from bunflare.store.operation import LATER, Operation
+from tests.support import PATIENCE, eventually
 
 
 class Account(DurableObject):
@@ -208,9 +209,9 @@ async def test_wait_until_outlives_its_event_and_keeps_the_object(
     stub = state.durable_objects(Late).get_by_name("a")
     assert await stub.start() == "started"
     await clock.advance(seconds=60)
-    assert len(state._objects["Late"].actors) == 1
+    [actor] = state._objects["Late"].actors.values()
     done.set()
-    await asyncio.sleep(0.01)
+    await eventually(lambda: not actor.background)
     assert await stub.late() is True
 
 
@@ -241,5 +242,5 @@ async def test_a_section_that_nobody_awaits_outlives_the_one_that_has_opened_it(
         await asyncio.sleep(0)
     assert not answer.done()
     ending.set()
-    assert await asyncio.wait_for(answer, 5) == 42
+    assert await asyncio.wait_for(answer, PATIENCE) == 42
     await started

@@ -10,7 +10,7 @@ import pytest
 
 import bunflare
 from bunflare import DurableObject, DurableObjectError, StateError
-from tests.support import child
+from tests.support import PATIENCE, child
 
 
 class Account(DurableObject):
@@ -61,7 +61,8 @@ async def test_objects_stand_still_and_no_update_is_lost(state: bunflare.State) 
                 await asyncio.sleep(0)
                 await keys.put("balance", balance + 1)
 
-    await asyncio.wait_for(asyncio.gather(by_calls(), by_calls(), by_transactions()), 20)
+    working = asyncio.gather(by_calls(), by_calls(), by_transactions())
+    await asyncio.wait_for(working, 2 * PATIENCE)
     assert await account.add(0) == 120
 
 

@@ -13,6 +13,7 @@ from bunflare import ManualClock, NonRetryableError, WorkflowError
 from bunflare.bindings.workflow_care import WorkflowCare
 from bunflare.store import workflow_log as log
 from tests.bindings.workflow_tools import entries, finish, forget_runs, rows, workflow
+from tests.support import PATIENCE
 
 
 async def three(event: Any, step: Any) -> Any:
@@ -44,7 +45,7 @@ async def test_pause_waits_for_the_step_under_way(
     assert (await instance.status()).status == "paused"
     assert entries(state, "a") == [("step_completed", "first", 1)]
     await instance.resume()
-    assert (await instance.wait(5)).output == "over"
+    assert (await instance.wait(PATIENCE)).output == "over"
     assert ran == ["second"]
 
 
@@ -64,7 +65,7 @@ async def test_a_pause_that_is_taken_back_in_time_changes_nothing(
     assert (await instance.status()).status == "running"
     going.set()
     await clock.advance(seconds=2)
-    assert (await instance.wait(5)).output == 2
+    assert (await instance.wait(PATIENCE)).output == 2
 
 
 async def test_a_sleep_that_is_paused_goes_on_from_its_own_time(
@@ -80,7 +81,7 @@ async def test_a_sleep_that_is_paused_goes_on_from_its_own_time(
     assert (await instance.status()).status == "paused"
     await instance.resume()
     await clock.advance(milliseconds=1)
-    assert (await instance.wait(5)).output == ["a", "b", "c"]
+    assert (await instance.wait(PATIENCE)).output == ["a", "b", "c"]
     for verb in (instance.pause, instance.resume):
         with pytest.raises(WorkflowError, match="it is complete"):
             await verb()
@@ -104,7 +105,7 @@ async def test_an_event_does_not_end_a_pause_and_is_used_once(
     assert (await instance.status()).status == "paused"
     await instance.resume()
     await clock.advance(minutes=2)
-    assert (await instance.wait(5)).output == 1
+    assert (await instance.wait(PATIENCE)).output == 1
 
 
 # -- terminate and restart -----------------------------------------------------------------
@@ -125,7 +126,7 @@ async def test_terminate_cancels_and_is_final(state: bunflare.State, clock: Manu
 
     instance = await workflow(state, run).create("a")
     await clock.advance(seconds=1)
-    waiting = asyncio.ensure_future(instance.wait(5))
+    waiting = asyncio.ensure_future(instance.wait(PATIENCE))
     await asyncio.sleep(0)
     await instance.terminate()
     assert (await waiting).status == "terminated"
@@ -179,11 +180,11 @@ async def test_restart_runs_everything_anew_and_the_earlier_run_cannot_touch_it(
     await instance.restart()
     await clock.advance(seconds=1)
     going.set()
-    assert (await instance.wait(5)).output == "second"
+    assert (await instance.wait(PATIENCE)).output == "second"
     assert ran == ["a", "a"]
     assert [name for _, name, _ in entries(state, "a")] == ["a", "b"]
     await instance.restart()
-    assert (await instance.wait(5)).output == "second"
+    assert (await instance.wait(PATIENCE)).output == "second"
 
 
 async def test_restart_from_a_step_keeps_what_was_before(
@@ -251,7 +252,7 @@ def saga(undone: list[Any]) -> Any:
 
 async def test_a_failure_rolls_back_the_last_step_first(state: bunflare.State) -> None:
     undone: list[Any] = []
-    status = await (await workflow(state, saga(undone)).create("a")).wait(5)
+    status = await (await workflow(state, saga(undone)).create("a")).wait(PATIENCE)
     assert (status.status, status.error.message) == ("errored", "no")  # type: ignore[union-attr]
     assert undone == [
         ("fail-1", None, "NonRetryableError"),
@@ -277,7 +278,7 @@ async def test_terminate_may_roll_back(
     if forgotten:
         forget_runs(state)
     await instance.terminate(rollback=True)
-    assert (await instance.wait(5)).status == "terminated"
+    assert (await instance.wait(PATIENCE)).status == "terminated"
     assert [one[0] for one in undone] == ["b-1", "a-1"]
     assert undone[0][1] == 3
 
@@ -308,7 +309,7 @@ async def test_a_rollback_is_retried_and_its_failure_does_not_stop_the_others(
     await clock.advance(seconds=65)
     forget_runs(state)
     await clock.advance(seconds=65)
-    status = await instance.wait(5)
+    status = await instance.wait(PATIENCE)
     assert (status.status, status.error.message) == ("errored", "fails")  # type: ignore[union-attr]
     assert undone == ["b", "b", "b", ("a", 1)]
     assert entries(state, "a")[-1][0] == "rollback_errored"
@@ -349,7 +350,7 @@ async def test_code_that_has_changed_is_said_plainly(
     ran.clear()
     workflow(state, code(names))
     await clock.advance(minutes=2)
-    status = await instance.wait(5)
+    status = await instance.wait(PATIENCE)
     assert status.status == "errored"
     assert status.error is not None
     assert status.error.name == "WorkflowChangedError"
@@ -379,7 +380,7 @@ async def test_changed_code_of_several_tasks_is_noticed_too(
         await asyncio.sleep(0.01)
     workflow(state, code("axc"))
     await clock.advance(minutes=2)
-    status = await instance.wait(5)
+    status = await instance.wait(PATIENCE)
     assert status.error is not None
     assert 'it asks for step "x" where step "b" had been recorded' in status.error.message
 
@@ -396,7 +397,7 @@ async def test_code_that_goes_on_further_may_change(
     await clock.advance(seconds=1)
     workflow(state, changed)
     await clock.advance(minutes=2)
-    assert (await instance.wait(5)).output == ["a", "b", "new"]
+    assert (await instance.wait(PATIENCE)).output == ["a", "b", "new"]
 
 
 # -- following -----------------------------------------------------------------------------
@@ -426,7 +427,7 @@ async def test_subscribe_tells_everything_in_order_and_goes_on_from_a_cursor(
     task = asyncio.ensure_future(follow())
     await clock.advance(seconds=5)
     await instance.send_event("x")
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, PATIENCE)
     assert [one.type for one in seen] == [
         *("workflow_queued", "workflow_started", "step_started", "attempt_started"),
         *("attempt_errored", "attempt_started", "attempt_completed", "step_completed"),
@@ -459,7 +460,7 @@ async def test_the_history_names_the_step_around_a_step(state: bunflare.State) -
         return await step.do("a/b: c", outer)
 
     instance = await workflow(state, run).create("a")
-    assert (await instance.wait(5)).output == ["x", "y"]
+    assert (await instance.wait(PATIENCE)).output == ["x", "y"]
     steps = WorkflowCare(state.database).describe("Program", "a").steps
     told = [(one.name, one.within, one.output) for one in steps]
     assert sorted(told, key=str) == [
@@ -529,7 +530,7 @@ async def test_what_a_closed_state_was_doing_goes_on_in_the_next(directory: Path
     held.set()
     async with bunflare.open(directory, durability="normal") as state:
         instance = await workflow(state, run).get("a")
-        assert (await instance.wait(5)).output == "done"
+        assert (await instance.wait(PATIENCE)).output == "done"
     assert ran == ["a", "hang", "hang"]
 
 
@@ -541,13 +542,13 @@ async def test_two_states_of_a_process_share_the_work(directory: Path) -> None:
 
     first = bunflare.open(directory, durability="normal")
     one = workflow(first, run)
-    await (await one.create("a")).wait(5)
+    await (await one.create("a")).wait(PATIENCE)
     async with bunflare.open(directory, durability="normal") as second:
         other = second.workflow(one._host.made)
         instance = await other.create("b")
-        assert (await instance.wait(5)).status == "complete"
+        assert (await instance.wait(PATIENCE)).status == "complete"
         await first.close()
-        assert (await (await other.create("c")).wait(5)).status == "complete"
+        assert (await (await other.create("c")).wait(PATIENCE)).status == "complete"
     assert ran == ["a", "b", "c"]
     async with bunflare.open(directory) as third:
         assert rows(third, "SELECT * FROM bunflare_workflow_owners") == []
@@ -565,7 +566,7 @@ async def test_only_so_many_that_sleep_stay_in_memory(
     await clock.advance(seconds=1)
     assert len(made._host.runs) == 3
     await clock.advance(minutes=2)
-    assert [(await one.wait(5)).output for one in instances] == [["a", "b", "c"]] * 20
+    assert [(await one.wait(PATIENCE)).output for one in instances] == [["a", "b", "c"]] * 20
     assert made._host.runs == {}
 
 
@@ -588,7 +589,7 @@ async def test_what_cannot_be_written_is_gone_on_with_later(
     assert (await instance.status()).status == "running"
     full[0] = False
     await clock.advance(seconds=40)
-    assert (await instance.wait(5)).status == "complete"
+    assert (await instance.wait(PATIENCE)).status == "complete"
     assert ran == ["a", "b", "b", "c"]
 
 
@@ -599,7 +600,7 @@ async def test_an_output_that_cannot_be_kept_is_an_error(
     async def run(event: Any, step: Any) -> Any:
         return output
 
-    status = await (await workflow(state, run).create("a")).wait(5)
+    status = await (await workflow(state, run).create("a")).wait(PATIENCE)
     assert status.status == "errored"
     assert status.error is not None
     assert "the output" in status.error.message
@@ -619,7 +620,7 @@ async def test_a_durable_object_creates_an_instance_when_its_writes_are_on_disk(
             await self.env.create("a", "from an object")
 
     await state.durable_objects(Maker, env=made).get_by_name("x").make()
-    assert (await (await made.get("a")).wait(5)).output == "from an object"
+    assert (await (await made.get("a")).wait(PATIENCE)).output == "from an object"
 
 
 async def test_a_newer_class_takes_over_after_the_step_under_way(
@@ -640,7 +641,7 @@ async def test_a_newer_class_takes_over_after_the_step_under_way(
     workflow(state, version(2))
     going.set()
     await clock.advance(seconds=1)
-    assert (await instance.wait(5)).output == 2
+    assert (await instance.wait(PATIENCE)).output == 2
     assert entries(state, "a") == [
         ("step_completed", "hold", 1),
         ("step_completed", "which", 1),
@@ -707,4 +708,4 @@ async def test_a_termination_with_rollback_is_one_whatever_the_code_makes_of_it(
     instance = await workflow(state, run).create("a")
     await clock.advance(seconds=1)
     await instance.terminate(rollback=True)
-    assert (await instance.wait(5)).status == "terminated"
+    assert (await instance.wait(PATIENCE)).status == "terminated"

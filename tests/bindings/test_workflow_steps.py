@@ -20,6 +20,7 @@ from bunflare import (
     WorkflowTimeoutError,
 )
 from tests.bindings.workflow_tools import entries, finish, forget_runs, workflow
+from tests.support import PATIENCE
 
 HOUR = 3_600_000
 
@@ -36,7 +37,7 @@ def noted(ran: list[str], name: str, value: Any) -> Any:
 async def outcome(state: bunflare.State, run: Any, params: Any = None, **options: Any) -> Any:
     """The status of an instance at its end."""
     instance = await workflow(state, run, **options).create("a", params)
-    return await instance.wait(5)
+    return await instance.wait(PATIENCE)
 
 
 async def test_a_step_runs_once_and_gives_the_same_to_a_later_run(
@@ -67,7 +68,7 @@ async def test_a_step_runs_once_and_gives_the_same_to_a_later_run(
     await clock.advance(minutes=1)
     forget_runs(state)
     await clock.advance(hours=1)
-    assert (await instance.wait(5)).output == value
+    assert (await instance.wait(PATIENCE)).output == value
     assert len(ran) == 1
     assert seen == [value, value]
     assert [type(one["tuple"]) for one in seen] == [tuple, tuple]
@@ -108,7 +109,7 @@ async def test_a_failed_step_is_tried_again_with_pauses(
         tried.clear()
         instance = await made.create(params={"backoff": backoff})
         await clock.advance(minutes=1)
-        assert (await instance.wait(5)).output == 4
+        assert (await instance.wait(PATIENCE)).output == 4
         times = [time for _, time in tried]
         assert [round((b - a) / 1000) for a, b in itertools.pairwise(times)] == pauses
 
@@ -135,7 +136,7 @@ async def test_the_pause_may_be_a_function_and_nothing(
     await clock.advance(seconds=119)
     assert (await instance.status()).status == "running"
     await clock.advance(seconds=2)
-    assert (await instance.wait(5)).output == [3, 3]
+    assert (await instance.wait(PATIENCE)).output == [3, 3]
     assert [one[:2] for one in told] == [(1, "no"), (2, "no")]
     assert "delay" not in told[0][2]["retries"]
     assert told[0][2]["timeout"] == "10 minutes"
@@ -167,7 +168,7 @@ async def test_after_the_last_attempt_the_error_is_raised_and_kept(
     await clock.advance(seconds=1)
     forget_runs(state)
     await clock.advance(minutes=2)
-    assert (await instance.wait(5)).output == "over"
+    assert (await instance.wait(PATIENCE)).output == "over"
     assert len(tried) == 3
     assert [type(one) for one in caught] == [Broken, ZeroDivisionError] * 2
     assert [str(one) for one in caught] == ["really", "division by zero"] * 2
@@ -207,7 +208,7 @@ async def test_a_step_that_takes_too_long_is_cancelled(
     instance = await workflow(state, run).create("a")
     await clock.advance(minutes=3)
     expected = ["WorkflowTimeoutError", "Execution timed out after 60000ms"]
-    assert (await instance.wait(5)).output == expected
+    assert (await instance.wait(PATIENCE)).output == expected
     assert len(cancelled) == 2
 
 
@@ -266,8 +267,8 @@ async def test_there_are_only_so_many_steps(state: bunflare.State) -> None:
             await step.do("one", lambda number=number: number)
 
     made = workflow(state, run, max_steps=10)
-    assert (await (await made.create(params=10)).wait(5)).status == "complete"
-    status = await (await made.create(params=11)).wait(5)
+    assert (await (await made.create(params=10)).wait(PATIENCE)).status == "complete"
+    status = await (await made.create(params=11)).wait(PATIENCE)
     assert status.error is not None
     assert "The limit of 10 steps has been reached" in status.error.message
 
@@ -289,7 +290,7 @@ async def test_steps_side_by_side(state: bunflare.State, clock: ManualClock) -> 
     for _ in range(50):
         await clock.advance(seconds=1)
         forget_runs(state)
-    assert (await instance.wait(5)).output == [["a"] * 3, ["b"] * 3, ["c"] * 3]
+    assert (await instance.wait(PATIENCE)).output == [["a"] * 3, ["b"] * 3, ["c"] * 3]
     assert sorted(ran) == ["a"] * 3 + ["b"] * 3 + ["c"] * 3
 
 
@@ -308,7 +309,7 @@ async def test_a_sleep_goes_on_while_a_step_runs(state: bunflare.State, clock: M
     await clock.advance(seconds=61)
     assert seen == ["slept"]
     going.set()
-    assert (await instance.wait(5)).status == "complete"
+    assert (await instance.wait(PATIENCE)).status == "complete"
 
 
 async def test_steps_within_a_step(state: bunflare.State, clock: ManualClock) -> None:
@@ -332,7 +333,7 @@ async def test_steps_within_a_step(state: bunflare.State, clock: ManualClock) ->
     await clock.advance(seconds=31)
     forget_runs(state)
     await clock.advance(seconds=61)
-    assert (await instance.wait(5)).output == [[1, 2, 2], 3]
+    assert (await instance.wait(PATIENCE)).output == [[1, 2, 2], 3]
     assert ran == ["inner", "second"]
 
 
@@ -356,7 +357,7 @@ async def test_a_step_within_a_step_that_has_failed_is_tried_again_with_it(
     if forgotten:
         forget_runs(state)
     await clock.advance(seconds=31)
-    assert (await instance.wait(5)).output == 2
+    assert (await instance.wait(PATIENCE)).output == 2
 
 
 async def test_sleeps_end_in_time_however_long(state: bunflare.State, clock: ManualClock) -> None:
@@ -379,7 +380,7 @@ async def test_sleeps_end_in_time_however_long(state: bunflare.State, clock: Man
     await clock.advance(days=1)
     assert (await instance.status()).status == "waiting"
     await clock.advance(days=14)
-    assert (await instance.wait(5)).status == "complete"
+    assert (await instance.wait(PATIENCE)).status == "complete"
     first = start + 14 * 24 * HOUR
     assert all(
         abs(a - b) < 10
@@ -415,7 +416,7 @@ async def test_events_are_kept_until_they_are_awaited_first_in_first_out(
     await instance.send_event("x", "nobody wants it")
     forget_runs(state)
     await clock.advance(minutes=2)
-    assert (await instance.wait(5)).output == [1, 2, {"b": b"1"}, "y", sent]
+    assert (await instance.wait(PATIENCE)).output == [1, 2, {"b": b"1"}, "y", sent]
     with pytest.raises(WorkflowError, match="complete"):
         await instance.send_event("x", 3)
 
@@ -430,7 +431,7 @@ async def test_an_event_is_noticed_at_whatever_moment_it_comes(state: bunflare.S
         for _ in range(turns):
             await asyncio.sleep(0)
         await instance.send_event("x", turns)
-        assert (await instance.wait(5)).output == turns
+        assert (await instance.wait(PATIENCE)).output == turns
 
 
 async def test_a_log_that_knows_nothing_of_tasks_is_followed_by_the_counts(
@@ -452,7 +453,7 @@ async def test_a_log_that_knows_nothing_of_tasks_is_followed_by_the_counts(
     # As an import from another program leaves it.
     await state.database.write(lambda tx: tx.run("UPDATE bunflare_workflow_log SET place = NULL"))
     await clock.advance(minutes=1)
-    assert (await instance.wait(5)).output == ["a", "b", "c"]
+    assert (await instance.wait(PATIENCE)).output == ["a", "b", "c"]
     assert sorted(ran) == ["a", "b", "c"]
 
 
@@ -473,7 +474,7 @@ async def test_a_delay_without_end_is_a_year(state: bunflare.State, clock: Manua
     assert ("step_completed", "soon", 1) in entries(state, "a")
     assert (await instance.status()).status == "running"
     await clock.advance(days=2)
-    assert (await instance.wait(5)).output == [2, 1]
+    assert (await instance.wait(PATIENCE)).output == [2, 1]
 
 
 async def test_tasks_that_use_one_name_each_get_their_own_results_again(
@@ -497,7 +498,7 @@ async def test_tasks_that_use_one_name_each_get_their_own_results_again(
     await clock.advance(seconds=1)
     forget_runs(state)
     await clock.advance(minutes=1)
-    assert (await instance.wait(5)).output == [["a"] * 4, ["b"] * 2, ["c"] * 3]
+    assert (await instance.wait(PATIENCE)).output == [["a"] * 4, ["b"] * 2, ["c"] * 3]
     assert sorted(ran) == ["a"] * 4 + ["b"] * 2 + ["c"] * 3
     counts = [entry[2] for entry in entries(state, "a") if entry[0] == "step_completed"]
     assert sorted(counts) == list(range(1, 10))
@@ -518,7 +519,7 @@ async def test_two_waits_for_one_type_get_one_event_each(
     assert (await instance.status()).status == "waiting"
     forget_runs(state)
     await instance.send_event("x", 2)
-    assert (await instance.wait(5)).output == [1, 2]
+    assert (await instance.wait(PATIENCE)).output == [1, 2]
 
 
 async def test_no_event_in_time_is_the_platforms_error_also_after_a_restart(
@@ -540,7 +541,7 @@ async def test_no_event_in_time_is_the_platforms_error_also_after_a_restart(
     await clock.advance(minutes=2)
     forget_runs(state)
     await clock.advance(minutes=2)
-    message, ended = (await instance.wait(5)).output
+    message, ended = (await instance.wait(PATIENCE)).output
     assert message == "Execution timed out after 3600000ms"
     assert ended - start < HOUR + 11_000
 
@@ -618,7 +619,7 @@ async def test_code_that_cancels_what_it_asked_for(
     for _ in range(5):
         await clock.advance(seconds=30)
         forget_runs(state)
-    assert (await instance.wait(5)).output == [1, 1]
+    assert (await instance.wait(PATIENCE)).output == [1, 1]
 
 
 # -- the decorator -------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from bunflare import (
     WorkflowValueError,
 )
 from tests.bindings.workflow_tools import Program, entries, rows, workflow
+from tests.support import PATIENCE
 
 
 class Greeter(WorkflowEntrypoint):
@@ -39,7 +40,7 @@ class Other(WorkflowEntrypoint):
 
 async def test_an_instance_runs_to_its_end_and_tells_its_output(state: bunflare.State) -> None:
     instance = await state.workflow(Greeter).create(params={"name": "world"})
-    assert await instance.wait(5) == bunflare.InstanceStatus("complete", "Hello world")
+    assert await instance.wait(PATIENCE) == bunflare.InstanceStatus("complete", "Hello world")
     assert (
         await (await state.workflow(Greeter).get(instance.id)).status() == await instance.status()
     )
@@ -47,7 +48,7 @@ async def test_an_instance_runs_to_its_end_and_tells_its_output(state: bunflare.
 
 async def test_the_class_is_given_env_and_the_workflow_a_name(state: bunflare.State) -> None:
     greet = state.workflow(Greeter, "greet", env="Ciao")
-    assert (await (await greet.create(params={"name": "x"})).wait(5)).output == "Ciao x"
+    assert (await (await greet.create(params={"name": "x"})).wait(PATIENCE)).output == "Ciao x"
     assert rows(state, "SELECT workflow_name, class_name FROM workflow_instances") == [
         ("greet", "Greeter")
     ]
@@ -59,7 +60,7 @@ async def test_the_event_has_what_the_platform_says(state: bunflare.State) -> No
     async def run(event: Any, step: Any) -> None:
         seen.append(event)
 
-    await (await workflow(state, run).create("a-1", {"x": [1]})).wait(5)
+    await (await workflow(state, run).create("a-1", {"x": [1]})).wait(PATIENCE)
     (event,) = seen
     assert (event.instance_id, event.workflow_name, event.payload) == ("a-1", "Program", {"x": [1]})
     assert event.timestamp.timestamp() * 1000 == state.clock.now()
@@ -75,8 +76,8 @@ async def test_an_id_is_unique_within_its_workflow_only(state: bunflare.State) -
     second = await other.create("same")
     with pytest.raises(WorkflowError, match="already exists"):
         await other.create("same")
-    assert (await second.wait(5)).output == "Other"
-    assert (await (await greeter.get("same")).wait(5)).output == "Hello x"
+    assert (await second.wait(PATIENCE)).output == "Other"
+    assert (await (await greeter.get("same")).wait(PATIENCE)).output == "Hello x"
     # The one that was there first has the plain key; when it is gone, the other is still found.
     await (await greeter.get("same")).delete()
     with pytest.raises(WorkflowError, match="already exists"):
@@ -159,7 +160,7 @@ async def test_delete_removes_everything_and_a_new_instance_of_that_id_begins_an
     instance = await made.create("a")
     await instance.send_event("go", 1)
     await instance.send_event("go", 2)
-    assert (await instance.wait(5)).output == 1
+    assert (await instance.wait(PATIENCE)).output == 1
     await instance.delete()
     for table in ("log", "events", "chunks"):
         assert rows(state, f"SELECT * FROM bunflare_workflow_{table}") == []
@@ -169,7 +170,7 @@ async def test_delete_removes_everything_and_a_new_instance_of_that_id_begins_an
         await instance.delete()
     again = await made.create("a")
     await again.send_event("go", 3)
-    assert (await again.wait(5)).output == 3
+    assert (await again.wait(PATIENCE)).output == 3
     assert ran == ["once", "once"]
 
 
@@ -214,7 +215,7 @@ async def test_delete_all_ends_everything_that_a_workflow_has(
     assert rows(state, "SELECT DISTINCT instance FROM bunflare_workflow_log") == [("other",)]
     assert await made.delete_all() == 0
     await clock.advance(minutes=2)
-    assert (await other.wait(5)).output == "slept"
+    assert (await other.wait(PATIENCE)).output == "slept"
 
 
 async def test_an_instance_that_is_deleted_while_it_runs_writes_nothing_more(
@@ -234,7 +235,7 @@ async def test_an_instance_that_is_deleted_while_it_runs_writes_nothing_more(
     await instance.delete()
     again = await workflow(state, run).create("a")
     going.set()
-    assert (await again.wait(5)).status == "complete"
+    assert (await again.wait(PATIENCE)).status == "complete"
     assert [kind for kind, *_ in entries(state, "a")] == ["step_completed"]
 
 
@@ -252,7 +253,7 @@ async def test_a_finished_instance_goes_when_its_retention_is_over(
     bad = await made.create("bad", 1, retention=kept)
     usual = await made.create("usual")
     for one in (good, bad, usual):
-        await one.wait(5)
+        await one.wait(PATIENCE)
     await clock.advance(minutes=61)
     with pytest.raises(WorkflowError, match="not_found"):
         await good.status()
@@ -288,7 +289,7 @@ async def test_instances_and_events_of_a_transaction_come_with_its_commit(
         await instance.send_event("go", "in the same commit")
         await tx.kv("K").put("order", "a")
         assert (await instance.status()).status == "queued"
-    assert (await (await made.get("a")).wait(5)).output == "in the same commit"
+    assert (await (await made.get("a")).wait(PATIENCE)).output == "in the same commit"
     with pytest.raises(WorkflowError, match="not_found"):
         await made.get("never")
 
@@ -316,7 +317,7 @@ async def test_at_most_so_many_run_at_once_and_the_others_in_their_order(
     assert order == ["i0", "i1"]
     going.set()
     for one in instances:
-        assert (await one.wait(5)).status == "complete"
+        assert (await one.wait(PATIENCE)).status == "complete"
     assert order == [f"i{number}" for number in range(6)]
 
 
@@ -328,7 +329,7 @@ async def test_those_that_sleep_leave_room_for_others(
     await clock.advance(seconds=1)
     assert {(await one.status()).status for one in instances} == {"waiting"}
     await clock.advance(days=1)
-    assert [(await one.wait(5)).output for one in instances] == list(range(5))
+    assert [(await one.wait(PATIENCE)).output for one in instances] == list(range(5))
 
 
 async def test_rows_of_the_seeds_own_program_are_found_and_gone_on_with(directory: Path) -> None:
@@ -352,4 +353,4 @@ async def test_rows_of_the_seeds_own_program_are_found_and_gone_on_with(director
         assert failed.error == bunflare.bindings.workflow_types.WorkflowInstanceError(
             "Error", "it broke"
         )
-        assert (await (await greeter.get("old")).wait(5)).output == "Hello seed"
+        assert (await (await greeter.get("old")).wait(PATIENCE)).output == "Hello seed"

@@ -36,7 +36,7 @@ async def main():
             instance = await orders.get(name)
             async def reached():
                 return (await instance.status()).status == wanted
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 while not await reached():
                     await asyncio.sleep(0.002)
             print(json.dumps((await instance.status()).output), flush=True)

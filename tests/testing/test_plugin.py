@@ -401,7 +401,7 @@ def test_workflows_run_in_tests_without_waiting(pytester: pytest.Pytester) -> No
                     test.disable_sleeps()
                     test.mock_step_result("pay", "paid")
                     order = await env.ORDERS.create()
-                    assert (await order.wait(10)).output == "paid"
+                    assert (await order.wait(30)).output == "paid"
 
         @pytest.mark.asyncio
         async def test_time(env, clock):

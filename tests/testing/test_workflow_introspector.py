@@ -9,6 +9,7 @@ import pytest
 import bunflare
 from bunflare.testing import WorkflowIntrospector
 from tests.bindings.workflow_tools import workflow
+from tests.support import PATIENCE
 
 
 async def order(event: Any, step: Any) -> Any:
@@ -46,7 +47,7 @@ async def test_failures_and_timeouts_are_made_up(state: bunflare.State) -> None:
         all_of_them.mock_step_result("pay", "third time")
         all_of_them.force_event_timeout("approval")
         instance = await orders.create("a")
-        status = await instance.wait(5)
+        status = await instance.wait(PATIENCE)
         assert status.output[0] == "third time"
         assert status.output[1] == "Execution timed out after 86400000ms"
         test = WorkflowIntrospector(orders, "a")
