@@ -105,6 +105,7 @@ from workers import Headers, Response, WorkerEntrypoint, env, wait_until
 import helper
 
 log = []
+streamed = asyncio.Event()
 
 class Default(WorkerEntrypoint):
     async def fetch(self, request):
@@ -146,6 +147,7 @@ class Default(WorkerEntrypoint):
         async def chunks():
             for i in range(200):
                 yield b"x" * 1_000_000
+            streamed.set()
         return Response(chunks())
 
     async def forever(self, request):
@@ -208,7 +210,7 @@ class Default(WorkerEntrypoint):
 
     async def later(self, request):
         async def work():
-            await asyncio.sleep(0.2)
+            await streamed.wait()
             await self.env.KV.put("later", "done")
         wait_until(work())
         return Response("soon")
