@@ -240,11 +240,10 @@ def test_a_worker_that_keeps_all_waiting_is_told_of_and_can_be_ended(path: Path)
 def test_a_worker_that_blocks_is_told_of_though_nobody_asks_for_anything(tmp_path: Path) -> None:
     source = """
         import asyncio
-        import time
         from workers import Response, WorkerEntrypoint
 
         def sleepy():
-            time.sleep(3.5)  # this line
+            open("gate").close()  # this line
             print("awake")
 
         asyncio.get_running_loop().call_later(0.1, sleepy)
@@ -254,10 +253,13 @@ def test_a_worker_that_blocks_is_told_of_though_nobody_asks_for_anything(tmp_pat
                 return Response("fine")
         """
     project(tmp_path, source)
+    # Whoever opens it to read waits until another writes.
+    os.mkfifo(tmp_path / "gate")
     with dev(tmp_path) as server:
         said = "".join(lines_until(server, "# this line"))
         assert "nothing else could run for 2 seconds" in said
         assert "in sleepy" in said
+        os.close(os.open(tmp_path / "gate", os.O_WRONLY | os.O_NONBLOCK))
         assert server.text() == "fine"
         assert server.process.stdout is not None
         assert server.process.stdout.readline() == "awake\n"
