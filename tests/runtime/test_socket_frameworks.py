@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ id = "kv"
 """
 
 _FASTAPI = """
+import asyncio
 from contextlib import asynccontextmanager
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from workers import WorkerEntrypoint
@@ -38,10 +38,15 @@ app = FastAPI(lifespan=lifespan)
 
 @app.get("/left")
 async def left():
-    return app.state.left
+    return await app.state.left
+
+@app.get("/sent")
+async def sent():
+    return app.state.sent
 
 @app.websocket("/talk/{name}")
 async def talk(ws: WebSocket, name: str, loud: bool = False):
+    app.state.left = asyncio.get_running_loop().create_future()
     await ws.accept(subprotocol="second" if "second" in ws.scope["subprotocols"] else None,
                     headers=[(b"x-state", ws.state.ready.encode())])
     try:
@@ -51,12 +56,12 @@ async def talk(ws: WebSocket, name: str, loud: bool = False):
             stored = await ws.scope["env"].KV.get(name)
             await ws.send_text(stored.upper() if loud else stored)
     except WebSocketDisconnect as gone:
-        app.state.left = [gone.code, gone.reason]
+        app.state.left.set_result([gone.code, gone.reason])
 
 @app.websocket("/bytes")
 async def binary(ws: WebSocket):
     await ws.accept()
-    for _ in range(150):
+    for app.state.sent in range(150):
         await ws.send_bytes(b"x" * 1_000_000)
     await ws.send_bytes((await ws.receive_bytes())[::-1])
     await ws.close(4002, "enough")
@@ -105,7 +110,12 @@ async def test_a_route_of_fastapi_talks(server: Server, client: aiohttp.ClientSe
 
 async def test_much_is_sent_to_a_slow_client(server: Server, client: aiohttp.ClientSession) -> None:
     async with client.ws_connect(_url(server, "bytes"), max_msg_size=0) as ws:
-        await asyncio.sleep(0.2)
+        # While it could go on, it would between two requests.
+        sent: list[int] = []
+        while len(sent) < 10 or len(set(sent[-10:])) > 1:
+            async with client.get(_url(server, "sent")) as answer:
+                sent.append(await answer.json())
+        assert sent[-1] < 149
         for _ in range(150):
             assert len(await ws.receive_bytes(timeout=PATIENCE)) == 1_000_000
         await ws.send_bytes(b"abc")
