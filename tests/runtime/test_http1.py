@@ -275,7 +275,7 @@ def test_a_client_may_leave_while_the_server_waits_for_it_to_read(server: Server
 
 
 def standing() -> None:
-    """Give the server the time to fill all buffers between."""
+    """Give the server the time to fill all buffers between: nobody tells that they are full."""
     time.sleep(0.2)
 
 
