@@ -13,7 +13,7 @@ from bunflare import ManualClock, NonRetryableError, WorkflowError
 from bunflare.bindings.workflow_care import WorkflowCare
 from bunflare.store import workflow_log as log
 from tests.bindings.workflow_tools import entries, finish, forget_runs, rows, workflow
-from tests.support import PATIENCE
+from tests.support import PATIENCE, eventually
 
 
 async def three(event: Any, step: Any) -> Any:
@@ -361,7 +361,8 @@ async def test_code_that_has_changed_is_said_plainly(
 async def test_changed_code_of_several_tasks_is_noticed_too(
     state: bunflare.State, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bunflare.bindings.workflow_replay._PATIENCE", 0.05)
+    # A hundred times what the code takes.
+    monkeypatch.setattr("bunflare.bindings.workflow_replay._PATIENCE", 1.0)
 
     def code(names: str) -> Any:
         async def run(event: Any, step: Any) -> Any:
@@ -376,8 +377,7 @@ async def test_changed_code_of_several_tasks_is_noticed_too(
         return run
 
     instance = await workflow(state, code("abc")).create("a")
-    while len(entries(state, "a")) < 6:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: len(entries(state, "a")) == 6)
     workflow(state, code("axc"))
     await clock.advance(minutes=2)
     status = await instance.wait(PATIENCE)
