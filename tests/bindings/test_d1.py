@@ -342,7 +342,7 @@ async def test_a_result_that_no_worker_could_hold_is_refused(
 ) -> None:
     monkeypatch.setattr("bunflare.store.d1_reader.LARGEST_RESULT", 5_000_000)
     many = (
-        "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 10000000)"
+        "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 1000000)"
         " SELECT x FROM n"
     )
     await db.exec("CREATE TABLE t (x)")
