@@ -15,7 +15,7 @@ import pytest
 
 import bunflare
 from tests.crash.histories import Call, check
-from tests.support import Child, eventually
+from tests.support import PATIENCE, Child, eventually
 
 LONG = os.environ.get("BUNFLARE_CRASH") == "long"
 
@@ -178,6 +178,7 @@ async def test_two_processes_killed_at_random_keep_to_one_order(tmp_path: Path) 
         return Child(_WORKER, directory, locks, logs / me, me)
 
     deadline = time.monotonic() + (600 if LONG else 2.5)
+    latest = deadline + 4 * PATIENCE
     running = [worker(), worker()]
     started = list(running)
     try:
@@ -187,7 +188,8 @@ async def test_two_processes_killed_at_random_keep_to_one_order(tmp_path: Path) 
             time.sleep(chance.uniform(0.02, 0.4))
             which = chance.randrange(2)
             running[which].kill()
-            if time.monotonic() > deadline:
+            # On a busy machine it takes longer until there is something to be judged.
+            if time.monotonic() > deadline and (enough(logs) or time.monotonic() > latest):
                 break
             running[which].close()
             running[which] = worker()
@@ -222,8 +224,13 @@ async def test_two_processes_killed_at_random_keep_to_one_order(tmp_path: Path) 
         assert transfer in taken[where]
     twice = locks / "twice"
     assert not twice.exists(), twice.read_text()
+    assert enough(logs)
+
+
+def enough(logs: Path) -> bool:
+    calls, sent = _read(logs)
     done = Counter(call.adds for call in calls if call.value is not None)
-    assert min(done[True], done[False], len(sent)) > 20
+    return min(done[True], done[False], len(sent)) > 20
 
 
 def _read(logs: Path) -> tuple[list[Call], list[tuple[str, str]]]:

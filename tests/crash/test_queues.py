@@ -23,6 +23,8 @@ LONG = os.environ.get("BUNFLARE_CRASH") == "long"
 SECONDS = 60.0 if LONG else 3.0
 OF_EACH = 4 if LONG else 2
 PAUSE = 1.0 if LONG else 0.5
+#: How many messages must have been sent.
+ENOUGH = 100
 
 _COMMON = """
 import asyncio, os, random, sys
@@ -119,7 +121,9 @@ async def test_nothing_is_lost_nor_in_two_hands_whoever_is_killed(tmp_path: Path
             for _, running in workers:
                 assert running.line() == "ready"
             over = time.monotonic() + SECONDS
-            while time.monotonic() < over:
+            # On a busy machine it takes longer until there is something to be judged.
+            latest = over + 4 * PATIENCE
+            while (now := time.monotonic()) < over or (now < latest and not enough(log)):
                 await asyncio.sleep(PAUSE * chance.uniform(0.5, 1.5))
                 at = chance.randrange(len(workers))
                 source, victim = workers[at]
@@ -143,6 +147,10 @@ async def test_nothing_is_lost_nor_in_two_hands_whoever_is_killed(tmp_path: Path
     _judge(log.read_text().splitlines(), killed)
 
 
+def enough(log: Path) -> bool:
+    return sum(line.startswith("sent ") for line in log.read_text().splitlines()) > ENOUGH
+
+
 def _judge(lines: list[str], killed: set[str]) -> None:
     sent: set[str] = set()
     handled: set[str] = set()
@@ -164,7 +172,7 @@ def _judge(lines: list[str], killed: set[str]) -> None:
             assert open_in.pop(name, None) == process, f"{name} was in two hands"
             if word == "end":
                 handled.add(name)
-    assert len(sent) > 100
+    assert len(sent) > ENOUGH
     assert sent <= handled, f"lost: {sorted(sent - handled)[:10]}"
     for name, seen in attempts.items():
         # One more each time; a claim whose process died before its handler began counts, too.
@@ -249,15 +257,21 @@ async def test_two_processes_share_a_queue(tmp_path: Path) -> None:
             child(_CONSUMER, tmp_path / "state", log) as two,
         ):
             assert (one.line(), two.line()) == ("ready", "ready")
-            for start in range(0, 2000, 100):
-                await state.queue("jobs").send_batch(range(start, start + 100))
-            deadline = time.monotonic() + PATIENCE
-            while (await state.queue("jobs").metrics()).backlog_count:
-                assert time.monotonic() < deadline
-                await asyncio.sleep(0.02)
+            shares = [0, 0]
+            # A process that the system keeps waiting has its share of what comes later.
+            for start in range(0, 20_000, 2000):
+                for first in range(start, start + 2000, 100):
+                    await state.queue("jobs").send_batch(range(first, first + 100))
+                deadline = time.monotonic() + 2 * PATIENCE
+                while (await state.queue("jobs").metrics()).backlog_count:
+                    assert time.monotonic() < deadline
+                    await asyncio.sleep(0.02)
+                lines = log.read_text().splitlines()
+                ended = [line.split()[1] for line in lines if line.startswith("end")]
+                shares = [ended.count(str(running.process.pid)) for running in (one, two)]
+                if min(shares) > 400:
+                    break
             for running in (one, two):
                 running.tell("stop")
                 running.process.wait(PATIENCE)
-    ended = [line.split()[1] for line in log.read_text().splitlines() if line.startswith("end")]
-    shares = [ended.count(str(running.process.pid)) for running in (one, two)]
     assert min(shares) > 400, shares
