@@ -11,7 +11,7 @@ import pytest
 
 import bunflare
 from tests.crash.workflow_workload import INSTANCES, expected
-from tests.support import child, eventually
+from tests.support import PATIENCE, child, eventually
 
 ROOT = Path(__file__).parents[2]
 LONG = os.environ.get("BUNFLARE_CRASH") == "long"
@@ -92,6 +92,6 @@ async def test_a_dead_process_is_taken_over_from_at_once_and_never_two_run_one(
                 first.kill()
                 await eventually(lambda: held.read_text() == "held\n" * 2)
                 await instance.terminate()
-                assert (await instance.wait(10)).status == "terminated"
+                assert (await instance.wait(PATIENCE)).status == "terminated"
                 other = await work.create("b", "second")
-                assert (await other.wait(10)).output == "done"
+                assert (await other.wait(PATIENCE)).output == "done"
