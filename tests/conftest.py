@@ -21,6 +21,10 @@ settings.register_profile(
 )
 settings.load_profile("suite")
 
+# On a busy machine, or a disk that stands still for once, what a hand-moved clock has fired takes
+# its time.
+bunflare.clock._PATIENCE_SECONDS = 10.0
+
 
 @pytest.fixture(autouse=True)
 def _no_ambient_directory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,6 +34,12 @@ def _no_ambient_directory(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def clock() -> bunflare.ManualClock:
     return bunflare.ManualClock()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hand-moved clock does not wait for long for what hangs on purpose."""
+    monkeypatch.setattr("bunflare.clock._PATIENCE_SECONDS", 0.1)
 
 
 @pytest.fixture

@@ -108,6 +108,7 @@ async def test_fractions_of_a_millisecond_are_not_early() -> None:
     await timer.close()
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_what_becomes_due_while_it_works_is_not_lost() -> None:
     clock = ManualClock(0)
     work = SlowWork(1000)
@@ -165,6 +166,7 @@ async def test_a_closed_timer_does_nothing() -> None:
     assert work.done == []
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_closing_waits_for_what_is_being_done() -> None:
     clock = ManualClock(0)
     work = SlowWork(1000)
@@ -180,6 +182,7 @@ async def test_closing_waits_for_what_is_being_done() -> None:
     assert [ready for _, ready in work.done] == [[1000]]
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_work_that_was_cancelled_harms_neither_closing_nor_what_is_due_later() -> None:
     """Some programs cancel all tasks that they find before they end, or end a test so."""
     clock = ManualClock(0)

@@ -363,6 +363,7 @@ async def test_an_alarm_that_cannot_be_put_off_waits_before_it_is_tried_again(
     await eventually(lambda: env == ["rung"])
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_an_alarm_that_is_set_anew_while_it_is_about_to_ring_waits_for_its_new_time(
     state: bunflare.State, clock: bunflare.ManualClock
 ) -> None:
