@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
@@ -126,7 +127,10 @@ async def test_each_object_survives_sigkill_whole(tmp_path: Path) -> None:
     sys.stderr.write(f"BUNFLARE_SEED={seed}\n")  # shown when the test fails
     rng = random.Random(seed)
     seen: Counter[str] = Counter()
-    for kill in range(KILLS):
+    for kill in itertools.count():
+        # On a busy machine little is done in a life.
+        if kill >= KILLS and (enough(seen) or kill >= 20 * KILLS):
+            break
         directory = tmp_path / f"state{kill // KILLS_A_DIRECTORY}"
         if kill % KILLS_A_DIRECTORY == 0:
             stories: dict[str, Story] = {}
@@ -137,14 +141,10 @@ async def test_each_object_survives_sigkill_whole(tmp_path: Path) -> None:
         seen.update(line.split(" ", 2)[1] for line in lines if line.startswith("done"))
         latest = max(latest, follow(stories, lines))
         await check(directory, stories)
-    assert seen.total() > KILLS
-    assert set(seen) == {
-        "put",
-        "stream",
-        "delete",
-        "parts",
-        "file",
-        "copy",
-        "several",
-        "transaction",
-    }
+    assert enough(seen), seen
+
+
+def enough(seen: Counter[str]) -> bool:
+    """Whether everything was done, and often."""
+    kinds = {"put", "stream", "delete", "parts", "file", "copy", "several", "transaction"}
+    return seen.total() > KILLS and set(seen) == kinds
