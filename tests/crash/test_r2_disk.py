@@ -162,7 +162,8 @@ def run(source: str, ballast_size: int, small_disk: Path | None, tmp_path: Path)
     place = (small_disk or tmp_path) / "state"
     mode = "limit" if small_disk is None else "disk"
     with child(source, place, mode, ballast, tmp_path / "source") as process:
-        assert process.line() == "fine"
+        # Up to 2,000 objects, each of which is put on disk.
+        assert process.line(120) == "fine"
 
 
 def test_a_put_that_the_disk_cannot_hold_leaves_nothing(
