@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -211,7 +212,9 @@ def test_a_fastapi_application_has_bindings_streams_and_one_lifespan(tmp_path: P
 def test_synchronous_routes_use_bindings_and_hold_nobody_up(tmp_path: Path) -> None:
     with dev(project(tmp_path, SYNCHRONOUS, SYNCHRONOUS_WRANGLER)) as server:
         assert json.loads(server.text("/bindings")) == [True, "value", 2]
-        assert json.loads(server.text("/later")) == "done"
+        deadline = time.monotonic() + PATIENCE
+        while json.loads(server.text("/later")) != "done":
+            assert time.monotonic() < deadline
         with ThreadPoolExecutor() as pool:
             held = pool.submit(server.text, "/hold")
             while server.text("/release") != "1":
