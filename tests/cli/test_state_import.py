@@ -512,7 +512,7 @@ def test_whatever_is_killed_all_is_imported_or_nothing(wrangler: Path) -> None:
         process = subprocess.Popen(
             [PROGRAM, "state", "import", "."], cwd=wrangler, stdout=subprocess.DEVNULL
         )
-        time.sleep(0.15 + 0.9 * number / rounds)
+        time.sleep(0.15 + 0.9 * number / rounds)  # real time: any moment may be the one
         process.send_signal(signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
         names = {one["id"] for one in json.loads(run(wrangler, "kv", "namespace", "list")[0])}
