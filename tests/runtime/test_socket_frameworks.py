@@ -60,6 +60,7 @@ async def talk(ws: WebSocket, name: str, loud: bool = False):
 
 @app.websocket("/bytes")
 async def binary(ws: WebSocket):
+    app.state.sent = 0
     await ws.accept()
     for app.state.sent in range(150):
         await ws.send_bytes(b"x" * 1_000_000)
