@@ -146,9 +146,13 @@ async def test_as_many_run_at_once_as_the_backlog_asks_for(state: State) -> None
 @pytest.mark.parametrize("most", [1, 3])
 async def test_no_more_run_at_once_than_max_concurrency(state: State, most: int) -> None:
     running: list[int] = []
+    full = asyncio.Event()
 
     async def handler(batch: MessageBatch) -> None:
         running.append(running[-1] + 1 if running else 1)
+        if running[-1] == most:
+            full.set()
+        await full.wait()
         await asyncio.sleep(0.001)
         running.append(running[-1] - 1)
 
