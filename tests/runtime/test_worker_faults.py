@@ -193,7 +193,10 @@ def test_all_that_is_printed_is_there_for_whoever_reads(path: Path) -> None:
     assert [line for line in out.splitlines() if line.startswith("printed")] == [
         f"printed {i}" for i in range(20_000)
     ]
-    assert err.count("logged") == 20_000
+    # On a busy machine the watchdog may show the line that logs, too.
+    assert [line for line in err.splitlines() if line.startswith("warning: logged")] == [
+        f"warning: logged {i}" for i in range(20_000)
+    ]
 
 
 def test_a_traceback_shows_the_frames_of_the_worker(path: Path) -> None:
