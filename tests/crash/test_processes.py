@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import statistics
 import sys
 import time
 from contextlib import ExitStack
@@ -72,9 +73,12 @@ async def nothing_is_lost(state: bunflare.State, reports: list[dict[str, Any]]) 
 
 def everybody_had_turns(reports: list[dict[str, Any]]) -> None:
     fair = sum(report["writes"] for report in reports) / len(reports)
+    # Where the disk is slow, a fair turn takes its time.
+    usual = statistics.median(report["put"]["p50"] for report in reports)
+    longest = LONGEST_WAIT if LONG else max(LONGEST_WAIT, 10 * usual)
     for report in reports:
         assert report["writes"] >= fair / 2
-        assert report["put"][OF] < LONGEST_WAIT
+        assert report["put"][OF] < longest
         assert report["logged"] == [0]
 
 
