@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -388,6 +389,24 @@ async def test_the_file_is_named_after_the_database_and_outlives_the_state(
             assert beside.execute("SELECT a FROM t").fetchall() == [(7,)]
     async with bunflare.open(directory) as state:
         assert await state.d1("My shop").prepare("SELECT a FROM t").first("a") == 7
+
+
+async def test_a_state_that_is_closed_has_no_file_open_whatever_ran_on_threads(
+    directory: Path,
+) -> None:
+    # What is only found to be unused when Python looks for circles would be found by chance.
+    gc.disable()
+    try:
+        async with bunflare.open(directory) as state:
+            db = state.d1("shop")
+            await db.exec("CREATE TABLE t (a)")
+            many = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 1000000)"
+            assert await db.prepare(f"{many} SELECT count(*) AS n FROM n").first("n") == 1_000_000
+            await db.prepare(f"{many} SELECT x FROM n WHERE x < 0").all()
+        # The last connection of all has copied the log back.
+        assert [path.name for path in directory.glob("d1/shop.sqlite*")] == ["shop.sqlite"]
+    finally:
+        gc.enable()
 
 
 async def test_a_file_of_another_program_opens_and_works(directory: Path) -> None:

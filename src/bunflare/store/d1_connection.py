@@ -113,7 +113,11 @@ _BY_TABLE = _DROPS | {
 
 
 class Guard:
-    """One connection's authorizer, and the clock of its statements."""
+    """One connection's authorizer, and the clock of its statements.
+
+    The connection has it, so it must not have the connection: a circle would stay open after its
+    thread has ended, for as long as Python does not look for such.
+    """
 
     def __init__(self, connection: apsw.Connection) -> None:
         #: False while a statement of the user's runs.
@@ -130,8 +134,7 @@ class Guard:
         connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
         connection.config(apsw.SQLITE_DBCONFIG_DQS_DDL, 0)
-        self._connection = connection
-        self.limit()
+        self.limit(connection)
         connection.authorizer = self._ask
         connection.set_progress_handler(self._tick, 20_000)
 
@@ -151,10 +154,10 @@ class Guard:
         self.trusted = True
         self.deadline = float("inf")
 
-    def limit(self, *, file: bool = False) -> None:
+    def limit(self, connection: apsw.Connection, *, file: bool = False) -> None:
         """Set the platform's limits; for statements of a ``file`` the wider ones."""
         for which, value in (_LIMITS | _FILE_LIMITS if file else _LIMITS).items():
-            self._connection.limit(which, value)
+            connection.limit(which, value)
 
     def _tick(self) -> bool:
         if time.monotonic() < self.deadline:

@@ -51,7 +51,7 @@ def run_blocks(
     cursor = connection.cursor()
     cursor.exec_trace = place.move
     tx.run("PRAGMA defer_foreign_keys=1")
-    guard.limit(file=True)
+    guard.limit(connection, file=True)
     place.guard = guard
     try:
         for text, done in blocks:
@@ -75,7 +75,7 @@ def run_blocks(
         line = place.line(error, connection)
         raise D1Error(f"{source}:{line}: {reason}") from error
     finally:
-        guard.limit()
+        guard.limit(connection)
         if tx.open:
             # The next of the group is a transaction of its own in the platform's eyes.
             tx.run("PRAGMA defer_foreign_keys=0")

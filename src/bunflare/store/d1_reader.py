@@ -130,17 +130,32 @@ class Writes(Exception):
     """A statement that is for the writer."""
 
 
+class _Profile:
+    """SQLite's counters of the last statement that was read to its end.
+
+    Apart from the reader for the reason that `Guard` has.
+    """
+
+    __slots__ = ("status",)
+
+    def __init__(self) -> None:
+        self.status: dict[str, int] = {}
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        self.status = event["stmt_status"]
+
+
 class D1Reader(Reader):
     """One thread's reader: a look at the newest state, with the names of the columns."""
 
-    __slots__ = ("_guard", "_known", "_page_size", "_size", "_sized", "_status", "_traced")
+    __slots__ = ("_guard", "_known", "_page_size", "_profile", "_size", "_sized", "_traced")
 
     def __init__(self, connection: apsw.Connection, path: Path, index: WalIndex | None) -> None:
         super().__init__(connection, path, index)
         self._guard = Guard(connection)
         self._known: dict[str, tuple[int, tuple[str, ...]]] = {}
         self._traced = False
-        self._status: dict[str, int] = {}
+        self._profile = _Profile()
         self._size = 0
         self._page_size = 0
         self._sized = b""
@@ -199,7 +214,7 @@ class D1Reader(Reader):
         if not counted:
             return (columns, rows, *_UNCOUNTED)
         duration = time.monotonic() - started
-        read = program.read(self._status, rows, 0)
+        read = program.read(self._profile.status, rows, 0)
         return (columns, rows, duration, 0, 0, False, read, 0, self._database_size())
 
     def _learn(self, sql: str, cursor: apsw.Cursor) -> tuple[str, ...]:
@@ -246,9 +261,6 @@ class D1Reader(Reader):
         finally:
             self._guard.end()
         return names[0] if names else ()
-
-    def _profile(self, event: dict[str, Any]) -> None:
-        self._status = event["stmt_status"]
 
     def newest_size(self) -> int:
         """Bytes of the database after the last commit."""

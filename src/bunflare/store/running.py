@@ -97,9 +97,19 @@ class Running:
         # The whole file, however large: what is mapped is the system's own cache of it.
         connection.execute(f"PRAGMA mmap_size={1 << 40}")
         reader = self.make_reader(connection)
+        number = threading.get_ident()
         with self._mutex:
-            self._readers[threading.get_ident()] = reader
+            before = self._readers.get(number)
+            self._readers[number] = reader
+        if before is not None:
+            # Somebody has kept it beyond its thread, whose number was then given to this one.
+            before.close()
         return reader
+
+    def _all_readers(self) -> list[Reader]:
+        # In one step, while other threads begin and end.
+        found = (reference() for reference in self._readers.valuerefs())
+        return [reader for reader in found if reader is not None]
 
     def make_reader(self, connection: apsw.Connection) -> Reader:
         keep_plans(connection)
@@ -111,7 +121,7 @@ class Running:
 
     def opened(self) -> list[object]:
         """Everything that holds a connection."""
-        return [self, *self._readers.values()]
+        return [self, *self._all_readers()]
 
     def _before_commit(self) -> Before | None:
         self._commits = self._checkpointer.commits
@@ -129,7 +139,7 @@ class Running:
     def _release_readers(self) -> None:
         """Let go of the snapshots that would keep the write-ahead log from starting anew."""
         own = self._readers.get(threading.get_ident())
-        for reader in list(self._readers.values()):
+        for reader in self._all_readers():
             if reader is own or reader.abandoned:
                 reader.release()
 
@@ -137,7 +147,7 @@ class Running:
         self.writer.close()
         if self._threads is not None:
             self._threads.shutdown(wait=True)
-        for reader in list(self._readers.values()):
+        for reader in self._all_readers():
             reader.close()
         self._checkpointer.close()
         self.close_connection()
