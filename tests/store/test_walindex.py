@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
@@ -95,6 +96,66 @@ def test_a_file_that_cannot_be_mapped_leaves_nothing_open(tmp_path: Path) -> Non
     with pytest.raises(ValueError):
         WalIndex(tmp_path / "data.sqlite")
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+LOCK = """
+import fcntl, sys
+file = open(sys.argv[1], "r+b")
+for line in sys.stdin:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(sys.argv[2]))
+    except OSError:
+        print("locked", flush=True)
+    else:
+        fcntl.lockf(file, fcntl.LOCK_UN, 1, int(sys.argv[2]))
+        print("free", flush=True)
+"""
+
+
+# Whoever gets the one takes itself for the first to open the database; the other, for the last to
+# close it.
+@pytest.mark.parametrize(("file", "byte"), [("data.sqlite-shm", 128), ("data.sqlite", 0x40000002)])
+async def test_a_closed_state_leaves_their_locks_to_other_connections_of_the_process(
+    directory: Path, file: str, byte: int
+) -> None:
+    path = directory / "data.sqlite"
+    async with bunflare.open(directory):
+        other = apsw.Connection(str(path))
+        other.execute("SELECT * FROM kv").fetchall()
+    with child(LOCK, directory / file, byte) as process:
+        for _ in range(2):
+            process.tell("try")
+            assert process.line() == "locked"
+            async with bunflare.open(directory) as state:
+                await state.database.write(insert, "a")
+                await state.database.write(lambda tx: tx.run("DELETE FROM kv"))
+        other.close()
+        process.tell("try")
+        assert process.line() == "free"
+
+
+async def test_a_file_is_kept_open_once_until_it_is_gone(directory: Path) -> None:
+    def descriptors() -> int:
+        found = 0
+        for entry in Path("/proc/self/fd").iterdir():
+            with suppress(FileNotFoundError):
+                found += str(entry.readlink()).startswith(str(directory / "data.sqlite-shm"))
+        return found
+
+    async with bunflare.open(directory):
+        pass
+    with other_program(directory) as run:
+        run("SELECT * FROM kv")
+        async with bunflare.open(directory):
+            pass
+        kept = descriptors()
+        for _ in range(3):
+            async with bunflare.open(directory):
+                pass
+            assert descriptors() == kept
+    async with bunflare.open(directory):
+        pass
+    assert descriptors() == 0
 
 
 async def test_nothing_that_a_process_does_drops_the_locks_that_it_holds(

@@ -80,6 +80,24 @@ def connect(path: Path, durability: Durability, busy: Callable[[int], bool]) -> 
     return connection
 
 
+def head_of(path: Path, size: int) -> bytes:
+    """The first bytes of a file, as far as it can be read.
+
+    Through SQLite: closing any descriptor of a file drops all locks that the process holds on it,
+    so SQLite keeps the descriptors of a file that it has locks on, and only it knows.
+    """
+    try:
+        file = apsw.VFSFile(
+            "", str(path), [apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_MAIN_DB, 0]
+        )
+        try:
+            return file.xRead(size, 0)
+        finally:
+            file.xClose()
+    except apsw.Error:
+        return b""
+
+
 def keep_plans(connection: apsw.Connection) -> None:
     """Have statements planned once, whatever is bound to them.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BunflareError, DatabaseFull, DirectoryError, FutureFormatError
+from .connection import head_of
 
 DIRECTORY_NAME = ".bunflare"
 ENVIRONMENT_VARIABLE = "BUNFLARE_DIR"
@@ -105,14 +106,8 @@ def open_directory(path: str | os.PathLike[str] | None = None) -> Directory:
 
 
 def _refuse_future(path: Path) -> None:
-    # The header is read as bytes: opening the file with SQLite would already write beside it. That
-    # is only right while this process has no connection to it: closing any descriptor of a file
-    # drops all locks that the process holds on it.
-    try:
-        with (path / "data.sqlite").open("rb") as file:
-            header = file.read(_SQLITE_HEADER_SIZE)
-    except OSError:
-        return
+    # The header is read as bytes: opening a database of the file would already write beside it.
+    header = head_of(path / "data.sqlite", _SQLITE_HEADER_SIZE)
     field = header[_USER_VERSION_OFFSET : _USER_VERSION_OFFSET + 4]
     version = int.from_bytes(field, "big", signed=True)
     if header.startswith(b"SQLite format 3\0"):

@@ -11,8 +11,12 @@ A commit that has not yet rewritten the header has not returned to its caller ei
 know of it: "not stale" here means that whoever has heard of a commit sees it.
 
 Closing *any* descriptor of a file drops every POSIX lock that the process holds on it, SQLite's
-included. So the file is opened and mapped once for all connections, and unmapped only after the
-last of them has been closed.
+included. Whoever opens the file next would then take itself for the first, and cut it to nothing
+under those who have it mapped: they end with a bus error, or write what no one will find. No count
+of our own connections tells when it may be closed, since SQLite keeps the file for any connection
+of the process: a thread that still reads, a backup, one of the user's. But whoever has closed it
+last has removed it. So a descriptor is closed once its file is gone, and until then kept for
+whoever opens that database again.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from __future__ import annotations
 import mmap
 import os
 import sys
+import threading
 from pathlib import Path
 from struct import Struct
 
@@ -32,18 +37,67 @@ _LOG = Struct("=16xI12x8s8x")
 SUPPORTED = sys.platform == "linux" and os.uname().machine == "x86_64"
 
 
-class WalIndex:
-    """The mapped header of one database's ``-shm`` file."""
+class _Mapped:
+    """A file that this process has mapped, for one or several."""
 
-    __slots__ = ("_descriptor", "_map")
+    __slots__ = ("descriptor", "map", "users")
+
+    def __init__(self, path: Path) -> None:
+        self.users = 0
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self.map = mmap.mmap(self.descriptor, mmap.PAGESIZE, prot=mmap.PROT_READ)
+        except BaseException:
+            os.close(self.descriptor)
+            raise
+
+    def close_if_gone(self) -> bool:
+        if self.users or os.fstat(self.descriptor).st_nlink:
+            return False
+        self.map.close()
+        os.close(self.descriptor)
+        return True
+
+
+# By device and number of the file, which is nobody else's while we have it open.
+_mapped: dict[tuple[int, int], _Mapped] = {}
+_mutex = threading.Lock()
+
+
+def _of(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _sweep() -> None:
+    for key, one in list(_mapped.items()):
+        if one.close_if_gone():
+            del _mapped[key]
+
+
+def _after_fork() -> None:
+    global _mutex
+    _mutex = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+class WalIndex:
+    """The mapped header of one database's ``-shm`` file. A connection to it is open."""
+
+    __slots__ = ("_file", "_map")
 
     def __init__(self, database: Path) -> None:
-        self._descriptor = os.open(f"{database}-shm", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            self._map = mmap.mmap(self._descriptor, mmap.PAGESIZE, prot=mmap.PROT_READ)
-        except BaseException:
-            os.close(self._descriptor)
-            raise
+        path = Path(f"{database}-shm")
+        with _mutex:
+            _sweep()
+            file = _mapped.get(_of(path.stat()))
+            if file is None:
+                file = _Mapped(path)
+                _mapped[_of(os.fstat(file.descriptor))] = file
+            file.users += 1
+        self._file = file
+        self._map = file.map
 
     def header(self) -> bytes:
         """What changes with every commit."""
@@ -60,9 +114,10 @@ class WalIndex:
         return found
 
     def close(self) -> None:
-        """To be called when no connection of this process is open any more."""
-        self._map.close()
-        os.close(self._descriptor)
+        """To be called once, after the connections that it was for were closed."""
+        with _mutex:
+            self._file.users -= 1
+            _sweep()
 
 
 def counter(header: bytes) -> int:
