@@ -348,14 +348,20 @@ async def test_the_library_is_given_up_at_once_on_its_own_thread(
     def fails(element: Any) -> None:
         raise ValueError("no")
 
+    async def waits_for_what_fails(element: Any) -> None:
+        failed = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(failed.set_exception, ValueError("no"))
+        await failed
+
     monkeypatch.setattr(lolhtml, "HTMLRewriter", Watched)
     gc.disable()
     try:
         assert "end</a>" in await rewritten(HTMLRewriter.new().on("a", {"element": waits}))
         assert not alive
-        with pytest.raises(ValueError, match="no"):
-            await rewritten(HTMLRewriter.new().on("a", {"element": fails}))
-        assert not alive
+        for failing in (fails, waits_for_what_fails):
+            with pytest.raises(ValueError, match="no"):
+                await rewritten(HTMLRewriter.new().on("a", {"element": failing}))
+            assert not alive
         HTMLRewriter.new().on("a", {"element": waits}).transform(bunflare.Response(PAGE))
         assert not alive
     finally:

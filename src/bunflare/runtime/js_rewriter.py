@@ -166,16 +166,23 @@ class Passage:
         return rewriter
 
     async def rewritten(self, rewriter: Any, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        async for chunk in body:
-            async for piece in self._pass(rewriter.write, chunk):
+        try:
+            async for chunk in body:
+                async for piece in self._pass(rewriter.write, chunk):
+                    yield piece
+            async for piece in self._pass(rewriter.end):
                 yield piece
-        async for piece in self._pass(rewriter.end):
-            yield piece
+        finally:
+            # An error's traceback has this frame, and may be kept for long, or be part of a circle.
+            del rewriter
 
     async def _pass(self, work: Callable[..., Any], *given: bytes) -> AsyncIterator[bytes]:
+        only = [work]
+        del work  # see `rewritten`
+
         def run() -> None:
             self.stack = current_stack()
-            work(*given)
+            only.pop()(*given)
 
         try:
             await on_stack(run)
@@ -208,7 +215,9 @@ class Passage:
         kind = KINDS[name]
 
         def call(part: Any) -> None:
-            self._call(handler, kind(part, self))
+            token = kind(part, self)
+            del part
+            self._call(handler, token)
 
         return call
 
