@@ -228,7 +228,12 @@ class HttpConnection(asyncio.Protocol):
         work = self._run(exchange)
         loop = self._loop
         if eager and loop.get_task_factory() is None:
-            task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, eager_start=True)  # type: ignore[call-arg]
+            try:
+                task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, eager_start=True)  # type: ignore[call-arg]
+            except (KeyboardInterrupt, SystemExit) as error:
+                # Neither the parser nor the transport would let it pass, as the loop does.
+                loop.call_soon(_raise, error)
+                return
             if task.done():
                 return
         else:
@@ -349,3 +354,7 @@ def _absolute(url: bytes) -> tuple[bytes, bytes]:
     except httptools.HttpParserError as error:
         raise _Refused(400, "the request's target is not a URL") from error
     return parsed.path or b"/", parsed.query or b""
+
+
+def _raise(error: BaseException) -> None:
+    raise error
