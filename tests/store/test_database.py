@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import bunflare
 from bunflare.store import running
 from bunflare.store.database import Database, get_database, open_database
 from bunflare.store.transaction import Transaction
-from tests.support import PATIENCE, child, other_program
+from tests.support import PATIENCE, child, eventually, other_program
 
 PUT = "INSERT INTO kv (namespace, key, value) VALUES ('T', ?, '')"
 
@@ -233,6 +234,30 @@ async def test_a_closing_that_is_given_up_closes_all_the_same(directory: Path) -
     assert sorted(descriptors()) == before
     with pytest.raises(bunflare.StateError, match="closed"):
         await state.kv("A").get("key")
+
+
+async def test_closing_ends_what_another_thread_reads(directory: Path) -> None:
+    before = sorted(descriptors())
+    found: list[BaseException] = []
+    state = bunflare.open(directory)
+
+    def read() -> None:
+        try:
+            state.database.view.one(
+                "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT 1 FROM n) SELECT sum(x) FROM n"
+            )
+        except bunflare.DatabaseError as error:
+            found.append(error)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    assert thread.ident is not None
+    number = thread.ident
+    await eventually(lambda: sys._current_frames()[number].f_code.co_name == "one")
+    await state.close()
+    thread.join()
+    assert "interrupted" in str(found[0])
+    assert sorted(descriptors()) == before
 
 
 def test_nobody_opens_a_directory_whose_files_are_just_being_closed(

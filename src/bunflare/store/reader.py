@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterable
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _HOLD_SECONDS = 0.05
+_PAUSE_SECONDS = 0.0005
 _HOT_BYTES = 16 * 1024 * 1024
 _HOT_LARGEST = 64 * 1024
 _ROW_OVERHEAD = 400
@@ -263,11 +265,19 @@ class Reader:
         return translate(error, self._path)
 
     def close(self) -> None:
-        self.release()
+        """End it, from any thread."""
+        while True:
+            try:
+                self.release()
+                self._connection.close()
+                break
+            except apsw.ThreadingViolationError:
+                # Its own thread is in the middle of a read, which fails.
+                self._connection.interrupt()
+                time.sleep(_PAUSE_SECONDS)
         self._index = None
         self._hot.clear()
         self._warm.clear()
-        self._connection.close()
 
 
 def _small(value: object) -> bool:
