@@ -22,7 +22,8 @@ from ..bindings.r2_objects import R2Object, R2Objects
 from ..bindings.r2_options import R2Checksums, R2HTTPMetadata, R2Range
 from ..errors import JsError
 from ..web.objects import JsArray, JsDict, without_null
-from ..web.readable import Stream
+from ..web.readable import SizedStream, Stream
+from ..web.streams import Counted
 from .js_dates import LocalDate
 
 _HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
@@ -122,6 +123,8 @@ class BindingFacade:
             return JsDict({name: self._result(item) for name, item in value.items()})
         if isinstance(value, list):
             return JsArray([self._result(item) for item in value])
+        if isinstance(value, Counted):
+            return SizedStream(value, value.left)
         if isinstance(value, AsyncGenerator):
             return Stream(value)
         if isinstance(value, datetime):

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol, Self
 
 from .buffer import Uint8Array
-from .streams import close, tee
+from .streams import Sized, close, tee
 
 _pipes: set[asyncio.Future[Any]] = set()
 
@@ -129,6 +129,26 @@ class Stream(Readable):
         """Two streams of it. What only one of them has read is held in memory for the other."""
         one, other = tee(self)
         return Stream(one), Stream(other)
+
+
+class SizedStream(Stream, Sized):
+    """One of which it is known how many bytes are to come."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, source: AsyncIterator[Any], left: int) -> None:
+        super().__init__(source)
+        self.left = left
+
+    async def __anext__(self) -> Any:
+        chunk = await super().__anext__()
+        self.left -= len(chunk)
+        return chunk
+
+    def tee(self) -> tuple[Stream, Stream]:
+        left = self.left
+        one, other = tee(self)
+        return SizedStream(one, left), SizedStream(other, left)
 
 
 def _piped(task: asyncio.Future[Any]) -> None:
