@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -141,3 +142,28 @@ async def test_a_schema_that_changes_changes_what_is_told(state: State, director
     async with bunflare.open(directory) as other:
         await other.d1("db").exec("DROP INDEX i")
     assert [await written() for _ in range(3)][1:] == [[1] * 3] * 2
+
+
+async def outcome(db: D1Database, sql: str, one: tuple[Any, ...]) -> Any:
+    try:
+        return told(await db.prepare(sql).bind(*one).run())
+    except D1Error as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("sql", STATEMENTS)
+@pytest.mark.parametrize("kind", SCHEMAS)
+async def test_statements_of_one_turn_are_told_of_as_if_they_were_alone(
+    state: State, kind: str, sql: str
+) -> None:
+    left, right = state.d1("left"), state.d1("right")
+    for db in (left, right):
+        await db.exec(SCHEMAS[kind])
+    for many in (*MANY, *MANY):
+        expected = [await outcome(left, sql, one) for one in many]
+        found = await asyncio.gather(*[outcome(right, sql, one) for one in many])
+        if kind == "ids at their end":
+            expected = [one[:2] + one[3:] for one in expected]
+            found = [one[:2] + one[3:] for one in found]
+        assert found == expected
+        assert await rows(left) == await rows(right)

@@ -19,6 +19,7 @@ from typing import Any, NoReturn, cast
 from ..errors import D1Error, D1TypeError, D1ValueError
 from ..store.d1 import Bound, D1File, Outcome
 from ..store.d1_reader import CHANGES, COLUMNS, ROWS, SECONDS, SIZE_AFTER, Done
+from ..store.operation import LATER
 
 _SERVED_BY = "bunflare"
 _INT64 = 1 << 63
@@ -149,11 +150,14 @@ class D1PreparedStatement:
     async def all(self) -> D1Result:
         """Run it: all rows, and what was done."""
         database = self._database
-        future = database.file.quick(self._bound)
-        if future is not None:
-            done, size = await future
+        file = database.file
+        step = file.quick(self._bound)
+        if step is not None:
+            found = file.writes.now(step)
+            if found is LATER:
+                found = await file.writes.add(step)
             database.seen()
-            return _result(done, size)
+            return _result(*found)
         outcome = database.read(self._bound, True) or await database.query(self._bound, True)
         columns, rows = outcome[:2]
         result = _result((columns, (), *outcome[SECONDS:]), outcome[SIZE_AFTER])

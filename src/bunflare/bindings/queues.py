@@ -21,6 +21,7 @@ from ..clock import Clock
 from ..errors import QueueTypeError, ValueCorrupt
 from ..store import queue_care, queue_delivery
 from ..store import queues as store
+from ..store.operation import LATER
 from ..store.session import Session
 from ..store.transaction import Transaction
 from .queue_arguments import (
@@ -213,7 +214,9 @@ class Queue:
             broker = self._broker
             if broker.database.hindered:
                 await broker.database.admit()
-            sent = await broker.outbox.write((row, size))
+            sent = broker.outbox.now((row, size))
+            if sent is LATER:
+                sent = await broker.outbox.add((row, size))
             broker.sent(self._queue)
         else:
             sent = await self._session.write(store.send_many, [row], size)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,13 +165,18 @@ class _Kind:
 class D1File(Database):
     """One open D1 database."""
 
+    _running: D1Running | None
+    # Readers are each thread's own.
+    _local: Any
+
     def __init__(
         self, directory: D1Directory, durability: Durability, now: Callable[[], int]
     ) -> None:
         self._kinds: dict[str, _Kind] = {}
         self._now = now
         self._asked = 0
-        self._gatherer = Gatherer[Step, tuple[Done, int]](self, self._gathered, self._sized)
+        #: Short writes: what each has done, and the database's size.
+        self.writes = Gatherer[Step, tuple[Done, int]](self, self._gathered, self._sized)
         super().__init__(directory, durability)
 
     def _open(self) -> D1Running:
@@ -180,7 +185,10 @@ class D1File(Database):
     @property
     def running(self) -> D1Running:
         """What is open, opened if need be."""
-        return cast("D1Running", self._running or self._start())
+        return self._running or self._start()
+
+    def _start(self) -> D1Running:
+        return cast("D1Running", super()._start())
 
     @property
     def history(self) -> History:
@@ -229,7 +237,7 @@ class D1File(Database):
         if not kind.reads:
             return None
         try:
-            reader = cast("D1Reader", self._local.reader)
+            reader: D1Reader = self._local.reader
             if counted and kind.program is None:
                 kind.program = reader.program(sql, parameters)
             return reader.fetch(sql, parameters, _INLINE, counted, kind.program)
@@ -239,11 +247,10 @@ class D1File(Database):
             kind.reads = False
             return None
 
-    def quick(self, bound: Bound) -> Awaitable[tuple[Done, int]] | None:
-        """Have a short write run with all others of this turn of the event loop.
+    def quick(self, bound: Bound) -> Step | None:
+        """The short write, for `writes`.
 
-        What was done, and the database's size. None if it is not known to be one, or if something
-        is to be waited for before.
+        None if it is not known to be one, or if something is to be waited for before.
         """
         sql, parameters = bound
         kind = self._kinds.get(sql)
@@ -251,13 +258,14 @@ class D1File(Database):
             return None
         if output_gate.get() is not None:
             return None
-        return self._gatherer.write((sql, parameters, kind.program))
+        return sql, parameters, kind.program
 
-    def _gathered(self, _tx: Transaction, steps: list[Step]) -> list[Any]:
-        return self.running.executes.quick(steps, stop=False)
+    def _gathered(self, tx: Transaction, steps: list[Step]) -> list[Any]:
+        return self.running.executes.gathered(tx, steps)
 
     def _sized(self, done: Sequence[Any]) -> list[Any]:
-        self._relearn()
+        if self.running.executes.guard.asked != self._asked:
+            self._relearn()
         size = self._newest_size()
         return [(one, size) if one.__class__ is tuple else one for one in done]
 
@@ -290,10 +298,10 @@ class D1File(Database):
         first = bounds[0][0]
         known = self._kinds.get(first)
         if known is not None and known.program is not None and known.program.appends:
-            many = [parameters for sql, parameters in bounds if sql is first]
-            if len(many) == len(bounds):
-                executes = self.running.executes
-                return await self._written(executes.append, first, known.program, many)
+            program = known.program
+            alike = [(sql, parameters, program) for sql, parameters in bounds if sql is first]
+            if len(alike) == len(bounds):
+                return await self._written(self.running.executes.batch, alike)
         steps: list[Step] = []
         last: list[int] = []
         heavy = False
@@ -324,13 +332,14 @@ class D1File(Database):
         self, function: Callable[..., list[Done]], *args: object, heavy: bool = False
     ) -> tuple[list[Done], int]:
         # What is asked for after this comes after it.
-        self._gatherer.part()
+        self.writes.part()
         done = await self.write(function, *args, heavy=heavy)
         self._relearn()
         return done, self._newest_size()
 
     def _newest_size(self) -> int:
-        return cast("D1Reader", self._local.reader).newest_size()
+        size: int = self._local.reader.newest_size()
+        return size
 
     def describe(self, sql: str, parameters: tuple[Any, ...]) -> tuple[str, ...]:
         """The names of the columns that a query gives."""

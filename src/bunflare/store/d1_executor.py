@@ -19,7 +19,6 @@ from .connection import Row
 from .d1_connection import LOOK, USER, Guard, keyword
 from .d1_reader import (
     ENTRIES,
-    LAST_ID,
     LONGEST,
     SCHEMA_WORDS,
     Done,
@@ -78,43 +77,57 @@ class D1Executor:
             raise D1Error("D1_ERROR: FOREIGN KEY constraint failed: SQLITE_CONSTRAINT")
         return done
 
-    def append(
-        self, _tx: Transaction, sql: str, program: Program, many: list[tuple[Any, ...]]
-    ) -> list[Done]:
-        """Run a statement that appends a row (`Program.appends`) with each of ``many`` parameters.
+    def batch(self, _tx: Transaction, alike: Sequence[Step]) -> list[Done]:
+        """`run`, for steps of one statement that appends a row (`Program.appends`)."""
+        return self._appended(alike) or self.quick(alike, stop=True)
 
-        They share their time evenly. A write function.
+    def gathered(self, _tx: Transaction, steps: Sequence[Step]) -> list[Any]:
+        """`quick`, for what was asked for by several: a write function."""
+        first, _, program = steps[0]
+        if program.appends and len(steps) > 1 and all(sql is first for sql, _, _ in steps):
+            found = self._appended(steps)
+            if found is not None:
+                return found
+        return self.quick(steps, stop=False)
+
+    def _appended(self, steps: Sequence[Step]) -> list[Done] | None:
+        """Run one statement with all parameters; None, and nothing is done, if not all append.
+
+        They share their time evenly.
         """
+        sql, parameters, program = steps[0]
         execute, connection = self._execute, self._connection
-        before = connection.total_changes()
-        started = time.monotonic()
+        many = [parameters for _, parameters, _ in steps]
         execute("SAVEPOINT several")
-        found = self.quick([(sql, many[0], program)], stop=True)
+        before = connection.total_changes()
         guard = self.guard
+        started = time.monotonic()
         guard.begin(started + LONGEST)
         try:
+            execute(sql, parameters, prepare_flags=USER)
+            first = connection.last_insert_rowid()
             self._executemany(sql, many[1:], prepare_flags=USER)
         except apsw.Error as error:
-            raise guard.explain(error) from error
+            if not connection.in_transaction:
+                raise guard.explain(error) from error
+            first = -1
         finally:
             guard.end()
-        first = found[0][LAST_ID]
         last = first + len(many) - 1
-        appended = connection.total_changes() - before == len(many)
-        if not appended or connection.last_insert_rowid() != last:
-            # A table may say that what violates its rules is passed over, and one whose ids have
-            # come to their end gives any: then one has to look at each.
+        # A table may say that what violates its rules is passed over, and one whose ids have come
+        # to their end gives any.
+        alike = connection.total_changes() - before == len(many)
+        if first < 0 or not alike or connection.last_insert_rowid() != last:
             execute("ROLLBACK TO several")
-            found = self.quick([(sql, one, program) for one in many], stop=True)
-        else:
-            each = (time.monotonic() - started) / len(many)
-            read, written = program.seeks, program.entries + program.sequence
-            found = [
-                ((), _NO_ROWS, each, 1, number, True, read, written)
-                for number in range(first, last + 1)
-            ]
+            execute("RELEASE several")
+            return None
         execute("RELEASE several")
-        return found
+        each = (time.monotonic() - started) / len(many)
+        read, written = program.seeks, program.entries + program.sequence
+        return [
+            ((), _NO_ROWS, each, 1, number, True, read, written)
+            for number in range(first, last + 1)
+        ]
 
     def quick(self, steps: Sequence[Step], stop: bool) -> list[Any]:
         """Run short statements that give no rows.
@@ -125,7 +138,8 @@ class D1Executor:
         execute, changes = self._execute, connection.total_changes
         last, forget = connection.last_insert_rowid, connection.set_last_insert_rowid
         monotonic = time.monotonic
-        self._trace(False)
+        if self._traced:
+            self._trace(False)
         guard = self.guard
         done: list[Any] = []
         add = done.append

@@ -14,7 +14,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import apsw
 
@@ -91,11 +91,10 @@ class Database:
         """`write`, whatever the running task holds or waits for. Not to be cancelled."""
         return self._start().writer.submit(function, args)
 
-    def write_now(
-        self, asker: object | None, function: Callable[..., T], *args: object
-    ) -> T | object:
+    def write_now(self, asker: object | None, function: Callable[..., T], *args: object) -> T | Any:
         """`write` on the spot, for an asker who writes alone; `LATER` if it is to be enqueued."""
-        return self._start().writer.now(asker, function, *args)
+        running = self._running or self._start()
+        return running.writer.now(asker, function, *args)
 
     def enqueue(self, operation: Operation) -> None:
         """Have the writer do it in its turn; it learns itself what has become of it."""

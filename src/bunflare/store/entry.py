@@ -31,7 +31,9 @@ class Entry:
         Where somebody has it, the place in line is kept, for `patiently` or until `give_up`.
         """
         turnstile, busy = self._turnstile, self._busy
-        if not turnstile.try_enter():
+        try:
+            turnstile.take()
+        except BlockingIOError:
             return False
         busy.patient = False
         try:

@@ -11,7 +11,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from operator import methodcaller
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .operation import LATER, Joint
 
@@ -128,17 +128,20 @@ class Gatherer(Generic[T, R]):
         self._open[loop] = gathered
         return future
 
-    async def write(self, item: T) -> R:
-        """Have an item written, at once for one who writes alone; its result when it is on disk."""
+    def now(self, item: T) -> R | Any:
+        """Write an item on the spot, for a task that writes alone; else `LATER`: it is to be added.
+
+        Its result, or its error is raised.
+        """
         if self._open:
-            return await self.add(item)
+            return LATER
         done: Any = self._database.write_now(asyncio.current_task(), self._work, [item])
         if done is LATER:
-            return await self.add(item)
+            return LATER
         outcome = (done if self._finish is None else self._finish(done))[0]
         if isinstance(outcome, BaseException):
             raise outcome
-        return cast("R", outcome)
+        return outcome
 
     def part(self) -> None:
         """What is added after this comes after whatever else is asked of the writer now."""

@@ -12,7 +12,7 @@ from .loops import call_soon
 _log = logging.getLogger("bunflare")
 
 #: What is in the place of a result where something was not done on the spot.
-LATER: Final = object()
+LATER: Final[Any] = object()
 
 
 class Operation:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any
 
@@ -286,8 +286,3 @@ def _small(value: object) -> bool:
 
 #: What a reader knew before a commit.
 Before = tuple[Reader, bytes | None]
-
-
-def remembered(before: Before | None) -> Callable[[Query], Row | None] | None:
-    """What a reader that knows the newest state remembers of it."""
-    return None if before is None or before[1] is None else before[0].remembered

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import apsw
 
 from ..errors import DatabaseError, StateError
 from .connection import Parameters, Query, Row
+
+if TYPE_CHECKING:
+    from .reader import Before
 
 #: What no row is.
 UNKNOWN: Row = (object(),)
@@ -26,7 +29,7 @@ class Transaction:
     to happen outside the database once the commit is on disk is handed to `after`.
     """
 
-    __slots__ = ("_connection", "_execute", "_executemany", "afterwards", "remembered", "stale")
+    __slots__ = ("_connection", "_execute", "_executemany", "afterwards", "before", "stale")
 
     def __init__(
         self, connection: apsw.Connection, execute: Callable[..., apsw.Cursor] | None = None
@@ -37,8 +40,8 @@ class Transaction:
         self._executemany: Callable[..., apsw.Cursor] = connection.executemany
         self.afterwards: list[Callable[[], object]] = []
         self.stale: list[Stale] = []
-        #: What was known when this began of look-ups that readers remember, where that is true.
-        self.remembered: Callable[[Query], Row | None] | None = None
+        #: What was known when this began.
+        self.before: Before | None = None
 
     def run(self, sql: str, parameters: Parameters = ()) -> None:
         """Run a statement for its effect."""
@@ -62,9 +65,10 @@ class Transaction:
 
     def known(self, sql: str, parameters: Parameters) -> Row | None:
         """The answer to a look-up without asking; `UNKNOWN` if it would have to be asked for."""
-        if self.remembered is None or self.stale:
+        before = self.before
+        if before is None or before[1] is None or self.stale:
             return UNKNOWN
-        return self.remembered((sql, parameters))
+        return before[0].remembered((sql, parameters))
 
     def after(self, action: Callable[[], object]) -> None:
         """Call ``action`` once the commit is on disk; never, if there is none."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 _POLL_SECONDS = 0.0002
@@ -20,15 +21,19 @@ _POLL_SECONDS = 0.0002
 class Turnstile:
     """A lock among processes that dies with its process."""
 
-    __slots__ = ("_descriptor",)
+    __slots__ = ("_descriptor", "leave", "take")
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        #: Take the lock if it is free, else raise BlockingIOError.
+        self.take = partial(fcntl.flock, self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        #: Let the next one in.
+        self.leave = partial(fcntl.flock, self._descriptor, fcntl.LOCK_UN)
 
     def try_enter(self) -> bool:
         """Take the lock if it is free."""
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.take()
         except BlockingIOError:
             return False
         return True
@@ -42,9 +47,6 @@ class Turnstile:
             # flock() can wait by itself, but not for a limited time.
             time.sleep(_POLL_SECONDS)
         return True
-
-    def leave(self) -> None:
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -37,7 +37,6 @@ from .connection import BusyWait, translate
 from .entry import Entry
 from .loops import call_soon, in_thread
 from .operation import LATER, Operation, Pause, deliver
-from .reader import Before, remembered
 from .transaction import Transaction
 from .turnstile import Turnstile
 
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from pathlib import Path
 
+    from .reader import Before
     from .transaction import Stale
 
 T = TypeVar("T")
@@ -151,7 +151,7 @@ class Writer:
             self._pump_loop = loop
         loop.call_soon(self._pump)
 
-    def now(self, asker: object | None, function: Callable[..., T], *args: object) -> T | object:
+    def now(self, asker: object | None, function: Callable[..., T], *args: object) -> T | Any:
         """Run ``function(transaction, *args)`` and commit it before this returns.
 
         That is for an ``asker`` who writes alone, one thing after the other: nothing would join it.
@@ -182,7 +182,7 @@ class Writer:
     def _run_now(self, function: Callable[..., T], args: tuple[object, ...]) -> T:
         transaction = self._own_transaction
         before = self._committing()
-        transaction.remembered = remembered(before)
+        transaction.before = before
         try:
             result = function(transaction, *args)
         except BaseException:
@@ -305,7 +305,7 @@ class Writer:
             )
         else:
             before = self._committing()
-            transaction.remembered = remembered(before)
+            transaction.before = before
             error = self._statements(group, transaction, careful)
             if isinstance(error, _RunAgain):
                 self._run_again(group)
