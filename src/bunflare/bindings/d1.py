@@ -18,6 +18,7 @@ from typing import Any, NoReturn, cast
 
 from ..errors import D1Error, D1TypeError, D1ValueError
 from ..store.d1 import Bound, D1File, Outcome
+from ..store.d1_executor import Appended
 from ..store.d1_reader import CHANGES, COLUMNS, ROWS, SECONDS, SIZE_AFTER, Done
 from ..store.operation import LATER
 
@@ -64,15 +65,16 @@ class _Late:
 
     __slots__ = ("_done", "_size")
 
-    _done: Done
-    _size: int
+    _done: Done | int
+    _size: int | Appended
 
     def __getattr__(self, name: str) -> Any:
         # Only what is not there yet is asked for here.
+        done, size = _parts(self)
         if name == "results":
-            value: Any = _dicts(self)
+            value: Any = _dicts(done)
         elif name == "meta":
-            value = _meta(self._done, self._size)
+            value = _meta(done, size)
         elif name == "success":
             value = True
         else:
@@ -119,7 +121,9 @@ class D1PreparedStatement:
         values (0 to 255). Raises `D1TypeError` for anything else.
         """
         for value in values:
-            kind = value.__class__
+            kind = type(value)
+            if kind is str:
+                continue
             if kind is int:
                 if -0x8000_0000_0000_0000 <= value <= 0x7FFF_FFFF_FFFF_FFFF:
                     continue
@@ -207,10 +211,15 @@ class _Queries:
         bounds = [statement._bound for statement in prepared]
         done, size = await self.file.batch(bounds)
         self.seen()
-        results = [_new(D1Result) for _ in done]
+        results = [_new(D1Result) for _ in range(len(done))]
         # One after the other, without a step of Python for each.
-        deque(map(_set_done, results, done), 0)
-        deque(map(_set_size, results, repeat(size)), 0)
+        if isinstance(done, Appended):
+            done.size = size
+            deque(map(_set_done, results, range(len(done))), 0)
+            deque(map(_set_size, results, repeat(done)), 0)
+        else:
+            deque(map(_set_done, results, done), 0)
+            deque(map(_set_size, results, repeat(size)), 0)
         return results
 
     def read(self, bound: Bound, counted: bool) -> Outcome | None:
@@ -416,8 +425,15 @@ def _result(done: Done, size: int) -> D1Result:
     return result
 
 
-def _dicts(late: _Late) -> list[dict[str, Any]]:
-    done = late._done
+def _parts(late: _Late) -> tuple[Done, int]:
+    """What was done, and the database's size."""
+    done, size = late._done, late._size
+    if isinstance(done, int) and isinstance(size, Appended):
+        return size[done], size.size
+    return cast("tuple[Done, int]", (done, size))
+
+
+def _dicts(done: Done) -> list[dict[str, Any]]:
     columns = done[COLUMNS]
     return [dict(zip(columns, row)) for row in done[ROWS]]  # noqa: B905 - as long as each other
 

@@ -260,13 +260,15 @@ class D1File(Database):
             return None
         return sql, parameters, kind.program
 
-    def _gathered(self, tx: Transaction, steps: list[Step]) -> list[Any]:
-        return self.running.executes.gathered(tx, steps)
+    def _gathered(self, tx: Transaction, steps: list[Step]) -> Sequence[Any]:
+        running = self._running or self._start()
+        return running.executes.gathered(tx, steps)
 
     def _sized(self, done: Sequence[Any]) -> list[Any]:
-        if self.running.executes.guard.asked != self._asked:
+        running = self._running or self._start()
+        if running.executes.guard.asked != self._asked:
             self._relearn()
-        size = self._newest_size()
+        size = self._local.reader.newest_size()
         return [(one, size) if one.__class__ is tuple else one for one in done]
 
     async def query(self, bound: Bound, counted: bool) -> Outcome:
@@ -293,15 +295,15 @@ class D1File(Database):
 
         return await self.on_thread(run)
 
-    async def batch(self, bounds: Sequence[Bound]) -> tuple[list[Done], int]:
+    async def batch(self, bounds: Sequence[Bound]) -> tuple[Sequence[Done], int]:
         """Run statements as one transaction: all or none. What each did, and the size after."""
         first = bounds[0][0]
         known = self._kinds.get(first)
         if known is not None and known.program is not None and known.program.appends:
-            program = known.program
-            alike = [(sql, parameters, program) for sql, parameters in bounds if sql is first]
-            if len(alike) == len(bounds):
-                return await self._written(self.running.executes.batch, alike)
+            many = [parameters for sql, parameters in bounds if sql is first]
+            if len(many) == len(bounds):
+                executes = self.running.executes
+                return await self._written(executes.batch, first, known.program, many)
         steps: list[Step] = []
         last: list[int] = []
         heavy = False
@@ -329,8 +331,8 @@ class D1File(Database):
         return done, size
 
     async def _written(
-        self, function: Callable[..., list[Done]], *args: object, heavy: bool = False
-    ) -> tuple[list[Done], int]:
+        self, function: Callable[..., Sequence[Done]], *args: object, heavy: bool = False
+    ) -> tuple[Sequence[Done], int]:
         # What is asked for after this comes after it.
         self.writes.part()
         done = await self.write(function, *args, heavy=heavy)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import apsw
 
@@ -33,6 +33,40 @@ Step = tuple[str, tuple[Any, ...], Program]
 
 # A statement that gives no rows and no columns.
 _NO_ROWS: tuple[Row, ...] = ()
+
+
+class Appended(Sequence[Done]):
+    """What each of several statements did that appended a row: made where it is asked for.
+
+    They share their time evenly.
+    """
+
+    __slots__ = ("_count", "_first", "_program", "_seconds", "size")
+
+    def __init__(self, program: Program, first: int, count: int, seconds: float) -> None:
+        self._program = program
+        self._first = first
+        self._count = count
+        self._seconds = seconds
+        #: Bytes of the database after them.
+        self.size = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Done: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Done]: ...
+    def __getitem__(self, index: int | slice) -> Done | Sequence[Done]:
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(self._count))]
+        if not 0 <= index < self._count:
+            raise IndexError
+        program = self._program
+        written = program.entries + program.sequence
+        each = self._seconds / self._count
+        return ((), _NO_ROWS, each, 1, self._first + index, True, program.seeks, written)
 
 
 class D1Executor:
@@ -77,34 +111,34 @@ class D1Executor:
             raise D1Error("D1_ERROR: FOREIGN KEY constraint failed: SQLITE_CONSTRAINT")
         return done
 
-    def batch(self, _tx: Transaction, alike: Sequence[Step]) -> list[Done]:
-        """`run`, for steps of one statement that appends a row (`Program.appends`)."""
-        return self._appended(alike) or self.quick(alike, stop=True)
+    def batch(
+        self, _tx: Transaction, sql: str, program: Program, many: Sequence[tuple[Any, ...]]
+    ) -> Sequence[Done]:
+        """`run`, for one statement that appends a row (`Program.appends`), with many parameters."""
+        found = self._appended(sql, program, many)
+        return found or self.quick([(sql, one, program) for one in many], stop=True)
 
-    def gathered(self, _tx: Transaction, steps: Sequence[Step]) -> list[Any]:
+    def gathered(self, _tx: Transaction, steps: Sequence[Step]) -> Sequence[Any]:
         """`quick`, for what was asked for by several: a write function."""
         first, _, program = steps[0]
-        if program.appends and len(steps) > 1 and all(sql is first for sql, _, _ in steps):
-            found = self._appended(steps)
-            if found is not None:
+        if program.appends and len(steps) > 1:
+            many = [parameters for sql, parameters, _ in steps if sql is first]
+            if len(many) == len(steps) and (found := self._appended(first, program, many)):
                 return found
         return self.quick(steps, stop=False)
 
-    def _appended(self, steps: Sequence[Step]) -> list[Done] | None:
-        """Run one statement with all parameters; None, and nothing is done, if not all append.
-
-        They share their time evenly.
-        """
-        sql, parameters, program = steps[0]
+    def _appended(
+        self, sql: str, program: Program, many: Sequence[tuple[Any, ...]]
+    ) -> Appended | None:
+        """Run a statement with many parameters; None, and nothing is done, if not all append."""
         execute, connection = self._execute, self._connection
-        many = [parameters for _, parameters, _ in steps]
         execute("SAVEPOINT several")
         before = connection.total_changes()
         guard = self.guard
         started = time.monotonic()
         guard.begin(started + LONGEST)
         try:
-            execute(sql, parameters, prepare_flags=USER)
+            execute(sql, many[0], prepare_flags=USER)
             first = connection.last_insert_rowid()
             self._executemany(sql, many[1:], prepare_flags=USER)
         except apsw.Error as error:
@@ -113,21 +147,15 @@ class D1Executor:
             first = -1
         finally:
             guard.end()
-        last = first + len(many) - 1
         # A table may say that what violates its rules is passed over, and one whose ids have come
         # to their end gives any.
         alike = connection.total_changes() - before == len(many)
-        if first < 0 or not alike or connection.last_insert_rowid() != last:
+        if first < 0 or not alike or connection.last_insert_rowid() != first + len(many) - 1:
             execute("ROLLBACK TO several")
             execute("RELEASE several")
             return None
         execute("RELEASE several")
-        each = (time.monotonic() - started) / len(many)
-        read, written = program.seeks, program.entries + program.sequence
-        return [
-            ((), _NO_ROWS, each, 1, number, True, read, written)
-            for number in range(first, last + 1)
-        ]
+        return Appended(program, first, len(many), time.monotonic() - started)
 
     def quick(self, steps: Sequence[Step], stop: bool) -> list[Any]:
         """Run short statements that give no rows.

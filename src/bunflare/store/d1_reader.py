@@ -8,7 +8,6 @@ is counted is what the platform counts: see `read_program`.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from itertools import islice
@@ -31,8 +30,6 @@ LARGEST_RESULT = 128 * 1024 * 1024
 
 _CHUNK = 1000
 _KNOWN = 1024
-# Where the head of SQLite's shared memory has the number of pages; 0 before the first commit.
-_PAGES = slice(20, 24)
 _NEVER = float("inf")
 _LOOPS = frozenset({"Next", "Prev", "VNext", "SorterNext", "Program", "VUpdate", "RowSetRead"})
 _OPENS = frozenset({"OpenRead", "OpenWrite", "ReopenIdx"})
@@ -265,7 +262,7 @@ class D1Reader(Reader):
     def newest_size(self) -> int:
         """Bytes of the database after the last commit."""
         if self._index is not None and self._page_size:
-            pages = int.from_bytes(self._index.header()[_PAGES], sys.byteorder)
+            pages = self._index.pages()
             if pages:
                 return pages * self._page_size
         return self._database_size()

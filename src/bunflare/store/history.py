@@ -40,6 +40,7 @@ from .history_files import (
     SALTS,
     Files,
     Position,
+    Settings,
     frame_size,
 )
 from .turnstile import Turnstile
@@ -84,7 +85,7 @@ class History:
         ``durable`` need not outlast a loss of power.
         """
         self.files = Files(folder)
-        self.settings = self.files.settings()
+        self.choose(self.files.settings())
         self._database = database
         self._log = Path(f"{database}-wal")
         #: How many frames the log has, and which life of it that is.
@@ -109,6 +110,11 @@ class History:
             if self.wanting and self.settings.on:
                 # At once, so that it is the state before what is written next.
                 self._begun = self._begin_base()
+
+    def choose(self, settings: Settings) -> None:
+        """Keep so much from now on."""
+        self.settings = settings
+        self._on = settings.on
 
     # -- what there is ---------------------------------------------------------------------
 
@@ -185,7 +191,7 @@ class History:
 
     def note(self) -> None:
         """Note the time of a commit. To be called after it, by whoever made it."""
-        if not self.settings.on:
+        if not self._on:
             return
         try:
             seen = frames, salts = self._look()

@@ -60,7 +60,7 @@ class ObjectLog:
         #: How far the log was copied back the last time.
         self._copied = 0
         self.history = History(path, Path(history_of(path)), self._index, now, durable=durable)
-        self.history.settings = settings
+        self.history.choose(settings)
         connection.set_wal_hook(self._index.hear)
 
     def begin(self, threads: Callable[[], Executor]) -> None:

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterable
 from sys import getsizeof
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import apsw
@@ -36,6 +37,9 @@ _HOT_LARGEST = 64 * 1024
 _ROW_OVERHEAD = 400
 # Characters, of at most four bytes.
 _SMALL = 64
+# Columns.
+_FEW = 4
+_numbers = frozenset({int, float, NoneType}).issuperset
 # Where more rows are read than fit, one in so many is remembered at its first reading.
 _SAMPLE = 8
 
@@ -244,7 +248,7 @@ class Reader:
                 if row is UNKNOWN:
                     hot.pop(query, None)
                     self._warm.pop(query, None)
-                elif query in hot and row is not None and len(row) == 1 and _small(row[0]):
+                elif query in hot and row is not None and _small(row):
                     # What it adds to the row before is less than a row is reckoned with.
                     hot[query] = row
                 else:
@@ -280,8 +284,10 @@ class Reader:
         self._warm.clear()
 
 
-def _small(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= _SMALL
+def _small(row: Row) -> bool:
+    if len(row) == 1 and isinstance(text := row[0], str):
+        return len(text) <= _SMALL
+    return len(row) <= _FEW and _numbers(map(type, row))
 
 
 #: What a reader knew before a commit.

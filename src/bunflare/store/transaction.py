@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
@@ -29,7 +29,7 @@ class Transaction:
     to happen outside the database once the commit is on disk is handed to `after`.
     """
 
-    __slots__ = ("_connection", "_execute", "_executemany", "afterwards", "before", "stale")
+    __slots__ = ("_connection", "_execute", "afterwards", "before", "many", "run", "stale")
 
     def __init__(
         self, connection: apsw.Connection, execute: Callable[..., apsw.Cursor] | None = None
@@ -37,19 +37,14 @@ class Transaction:
         self._connection = connection
         # One cursor serves all statements: each is read to its end before the next.
         self._execute: Callable[..., apsw.Cursor] = execute or connection.cursor().execute
-        self._executemany: Callable[..., apsw.Cursor] = connection.executemany
+        #: ``run(sql, parameters=())``: run a statement for its effect.
+        self.run: Callable[..., object] = self._execute
+        #: ``many(sql, rows)``: the same, once with each of several parameters.
+        self.many: Callable[..., object] = connection.executemany
         self.afterwards: list[Callable[[], object]] = []
         self.stale: list[Stale] = []
         #: What was known when this began.
         self.before: Before | None = None
-
-    def run(self, sql: str, parameters: Parameters = ()) -> None:
-        """Run a statement for its effect."""
-        self._execute(sql, parameters)
-
-    def many(self, sql: str, rows: Sequence[Parameters]) -> None:
-        """Run a statement for its effect, once with each of several parameters."""
-        self._executemany(sql, rows)
 
     def one(self, sql: str, parameters: Parameters = ()) -> Row | None:
         """The first row of a query, or of a statement with RETURNING; or None."""
@@ -125,4 +120,4 @@ class Transaction:
         def refuse(*_: object) -> NoReturn:
             raise StateError(refusal)
 
-        self._execute = self._executemany = refuse
+        self._execute = self.run = self.many = refuse

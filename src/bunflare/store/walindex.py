@@ -31,6 +31,7 @@ from struct import Struct
 _HEADER_SIZE = 48
 _TRIES = 1000
 _COUNTER = slice(8, 12)
+_PAGES = Struct("=20xI")
 _LOG = Struct("=16xI12x8s8x")
 
 #: Only where it was tested: other processors order memory otherwise, other systems lock otherwise.
@@ -102,6 +103,11 @@ class WalIndex:
     def header(self) -> bytes:
         """What changes with every commit."""
         return self._map[:_HEADER_SIZE]
+
+    def pages(self) -> int:
+        """How many pages the database has; 0 before the first commit."""
+        pages: int = _PAGES.unpack_from(self._map, 0)[0]
+        return pages
 
     def log(self) -> tuple[int, bytes]:
         """How many frames the log has, and the salts that tell this life of it from others."""

@@ -435,9 +435,12 @@ class Writer:
 
     def _release(self) -> None:
         self._transaction = None
+        # Whoever asks has added to what waits before they look at this.
+        self._active = False
+        if not self._waiting:
+            return
         with self._mutex:
-            self._active = False
-            if not self._waiting:
+            if self._active or not self._waiting:
                 return
             loop = self._waiting[0].loop
             if self._pump_loop is loop:
