@@ -172,6 +172,33 @@ async def test_a_failure_takes_its_promises_with_it(database: Database) -> None:
     assert seen == []
 
 
+async def test_a_commit_that_fails_takes_its_promises_with_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def promising(tx: Transaction, key: str) -> None:
+        put(tx, key)
+        tx.after(lambda: seen.append(key))
+
+    await database.write(put, "first")
+    writer = database._start().writer
+    commit = writer._commit
+
+    def fail() -> BaseException | None:
+        writer._rollback()
+        return bunflare.DatabaseFull("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "_commit", fail)
+        with pytest.raises(bunflare.DatabaseFull):
+            await database.write(promising, "a")
+    assert writer._commit == commit
+    await database.write(promising, "b")
+    assert seen == ["b"]
+    assert keys(database) == ["b", "first"]
+
+
 async def test_waiting_for_another_program_does_not_hold_up_the_event_loop(
     database: Database, directory: Path
 ) -> None:

@@ -239,7 +239,8 @@ class Reader:
         index = self._index
         if index is None:
             return
-        self.release()
+        if self._held:
+            self.release()
         header = index.header()
         alone = before is not None and counter(header) == (counter(before) + commits) & 0xFFFFFFFF
         if alone and before == self._seen:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 import apsw
 
@@ -36,6 +36,8 @@ class Running:
         self._threads: ThreadPoolExecutor | None = None
         # A reader belongs to its thread and goes with it.
         self._readers: WeakValueDictionary[int, Reader] = WeakValueDictionary()
+        #: That of the thread that committed last: mostly there is but one.
+        self._latest: ref[Reader] | None = None
         self.busy = busy = BusyWait(BUSY_TIMEOUT)
         self._connection = connect(self.path, durability, busy)
         try:
@@ -125,8 +127,15 @@ class Running:
 
     def _before_commit(self) -> Before | None:
         self._commits = self._checkpointer.commits
-        reader = self._readers.get(threading.get_ident())
-        return None if reader is None else reader.before_commit()
+        number = threading.get_ident()
+        latest = self._latest
+        reader = None if latest is None else latest()
+        if reader is None or reader.thread != number:
+            reader = self._readers.get(number)
+            if reader is None:
+                return None
+            self._latest = ref(reader)
+        return reader.before_commit()
 
     def _after_commit(self, before: Before | None, stale: list[Stale]) -> None:
         if before is not None:

@@ -169,33 +169,30 @@ class Writer:
             if self._active or self._waiting or self._closed:
                 return LATER
             self._active = True
+        transaction = self._own_transaction
         try:
             if not self._entry.at_once():
                 self._entry.give_up()
                 return LATER
-            return self._run_now(function, args)
+            before = transaction.before = self._committing()
+            try:
+                result = function(transaction, *args)
+                failure = self._commit()
+                if failure is not None:
+                    raise failure
+            except BaseException:
+                # What it promised goes with it.
+                self._own_transaction = Transaction(self._connection, self._execute)
+                self._rollback()
+                raise
+            self._after_commit(before, transaction)
+            transaction.stale.clear()
+            transaction.afterwards.clear()
+            return result
         except apsw.Error as error:
             raise translate(error, self._path) from error
         finally:
             self._release()
-
-    def _run_now(self, function: Callable[..., T], args: tuple[object, ...]) -> T:
-        transaction = self._own_transaction
-        before = self._committing()
-        transaction.before = before
-        try:
-            result = function(transaction, *args)
-        except BaseException:
-            self._own_transaction = Transaction(self._connection, self._execute)
-            self._rollback()
-            raise
-        error = self._commit()
-        if error is not None:
-            raise error
-        self._after_commit(before, transaction)
-        transaction.stale.clear()
-        transaction.afterwards.clear()
-        return result
 
     @property
     def active(self) -> bool:
