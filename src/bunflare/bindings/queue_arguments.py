@@ -65,14 +65,15 @@ def encode(body: Any, content_type: object) -> tuple[str, str, int]:
 
     What is stored can be read: JSON, plain text, or base64 where the body is bytes.
     """
-    if content_type == "json":
-        # Nearly all are.
-        return _encode_value(body, "json")
-    match content_type.lower() if isinstance(content_type, str) else content_type:
-        case "json" | "v8" as kind:
-            return _encode_value(body, kind)
-        case None:
-            return _encode_value(body, "json")
+    # Nearly all are JSON.
+    plain = content_type == "json"
+    match content_type.lower() if not plain and isinstance(content_type, str) else content_type:
+        case "json" | "v8" | None as kind:
+            try:
+                text = values.dumps(body)
+            except ValueNotSerializable as error:
+                raise QueueTypeError(str(error)) from error
+            return text, kind or "json", len(text) if text.isascii() else utf8_length(text)
         case "text":
             if not isinstance(body, str):
                 raise QueueTypeError(
@@ -91,14 +92,6 @@ def encode(body: Any, content_type: object) -> tuple[str, str, int]:
             return base64.b64encode(data).decode(), "bytes", len(data)
         case _:
             raise QueueTypeError(f"Unsupported queue message content type: {content_type}")
-
-
-def _encode_value(body: Any, kind: str) -> tuple[str, str, int]:
-    try:
-        text = values.dumps(body)
-    except ValueNotSerializable as error:
-        raise QueueTypeError(str(error)) from error
-    return text, kind, len(text) if text.isascii() else utf8_length(text)
 
 
 def decode(stored: str | bytes, content_type: str) -> Any:
