@@ -38,8 +38,9 @@ def clock() -> bunflare.ManualClock:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hand-moved clock does not wait for long for what hangs on purpose."""
+    """Neither a hand-moved clock nor a closing state waits for long for what hangs on purpose."""
     monkeypatch.setattr("bunflare.clock._PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("bunflare.bindings.object_host._GRACE", 0.1)
 
 
 @pytest.fixture

@@ -424,6 +424,7 @@ class Trouble(DurableObject):
         return int(value)
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("way", ["raise", "hang", "section", "memory", "size", "depth", "sql"])
 async def test_an_object_that_fails_harms_no_other(state: bunflare.State, way: str) -> None:
     objects = state.durable_objects(Trouble)

@@ -257,6 +257,7 @@ async def test_a_failing_constructor_fails_the_call_and_is_tried_again(
     assert await stub.ok() == 2
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_an_idle_object_leaves_memory_and_a_busy_one_does_not(
     things: bunflare.DurableObjectNamespace, clock: bunflare.ManualClock
 ) -> None:
@@ -271,6 +272,7 @@ async def test_an_idle_object_leaves_memory_and_a_busy_one_does_not(
     waiting.cancel()
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_caller_that_gives_up_does_not_stop_the_object(
     things: bunflare.DurableObjectNamespace,
 ) -> None:

@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 import bunflare
+from tests.cli.forked import Run, forking
 from tests.cli.process import run
 from tests.cli.tree import COMMANDS, Words, takes
 from tests.runtime.test_dev import dev, project
@@ -198,7 +199,7 @@ def called(words: list[str]) -> Words:
     )
 
 
-def play(directory: Path, script: str) -> set[Words]:
+def play(run: Run, directory: Path, script: str) -> set[Words]:
     """Run each line; which commands that were."""
     done: set[Words] = set()
     for line in script.strip().splitlines():
@@ -238,13 +239,14 @@ def test_every_command_runs_as_a_process_and_speaks_json(tmp_path: Path) -> None
     (root / "quote.txt").write_text("Less is more\n")
     (root / "keys.json").write_text('[{"key": "a", "value": "1"}, {"key": "b", "value": "2"}]')
     (root / "names.json").write_text('["a", "b"]')
-    with dev(root) as server:
+    with dev(root) as server, forking(tmp_path) as run:
         assert server.text() == "filled"
-        done = play(root, BESIDE) | {("dev",)}
+        done = play(run, root, BESIDE) | {("dev",)}
         assert run(root, "kv", "key", "get", "rang", "--binding", "KV")[0] == "yes"
         asyncio.run(switch_on(root))
         run(root, "kv", "key", "put", "a", "1", "--binding", "KV")
-    done |= play(root, AFTER)
+    with forking(tmp_path) as run:
+        done |= play(run, root, AFTER)
     assert COMMANDS.keys() - done == set()
 
 
