@@ -157,7 +157,7 @@ class D1PreparedStatement:
         file = database.file
         step = file.quick(self._bound)
         if step is not None:
-            found = file.writes.now(step)
+            found = file.now(step)
             if found is LATER:
                 found = await file.writes.add(step)
             database.seen()

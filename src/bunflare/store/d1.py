@@ -44,6 +44,7 @@ from .gate import output_gate
 from .gathered import Gatherer
 from .history import History
 from .history_files import Position
+from .operation import LATER
 from .past import trim
 from .reader import Before
 from .running import Running
@@ -259,6 +260,19 @@ class D1File(Database):
         if output_gate.get() is not None:
             return None
         return sql, parameters, kind.program
+
+    def now(self, step: Step) -> tuple[Done, int] | Any:
+        """What `writes` would give, at once for a task that writes alone; else `LATER`."""
+        if self.writes.gathering:
+            return LATER
+        running = self._running or self._start()
+        executes = running.executes
+        done = running.writer.now(asyncio.current_task(), executes.single, step)
+        if done is LATER:
+            return LATER
+        if executes.guard.asked != self._asked:
+            self._relearn()
+        return done, self._local.reader.newest_size()
 
     def _gathered(self, tx: Transaction, steps: list[Step]) -> Sequence[Any]:
         running = self._running or self._start()

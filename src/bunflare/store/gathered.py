@@ -95,7 +95,7 @@ class Gathered(Joint, Generic[T, R]):
 class Gatherer(Generic[T, R]):
     """Gathers what is asked of one database in each event loop."""
 
-    __slots__ = ("_database", "_finish", "_open", "_work")
+    __slots__ = ("_database", "_finish", "_work", "gathering")
 
     def __init__(
         self,
@@ -108,13 +108,14 @@ class Gatherer(Generic[T, R]):
         self._database = database
         self._work = work
         self._finish = finish
-        self._open: dict[asyncio.AbstractEventLoop, Gathered[T, R]] = {}
+        #: What is not taken by the writer yet, of each event loop.
+        self.gathering: dict[asyncio.AbstractEventLoop, Gathered[T, R]] = {}
 
     def add(self, item: T) -> asyncio.Future[R]:
         """Have an item written; its result when it is on disk."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
-        gathered = self._open.get(loop)
+        gathered = self.gathering.get(loop)
         if gathered is not None:
             with gathered.mutex:
                 if not gathered.closed and len(gathered.items) < _MOST:
@@ -125,7 +126,7 @@ class Gatherer(Generic[T, R]):
         gathered.items.append(item)
         gathered.futures.append(future)
         self._database.enqueue(gathered)
-        self._open[loop] = gathered
+        self.gathering[loop] = gathered
         return future
 
     def now(self, item: T) -> R | Any:
@@ -133,7 +134,7 @@ class Gatherer(Generic[T, R]):
 
         Its result, or its error is raised.
         """
-        if self._open:
+        if self.gathering:
             return LATER
         done: Any = self._database.write_now(asyncio.current_task(), self._work, [item])
         if done is LATER:
@@ -145,8 +146,8 @@ class Gatherer(Generic[T, R]):
 
     def part(self) -> None:
         """What is added after this comes after whatever else is asked of the writer now."""
-        self._open.pop(asyncio.get_running_loop(), None)
+        self.gathering.pop(asyncio.get_running_loop(), None)
 
     def _over(self, gathered: Gathered[T, R]) -> None:
-        if self._open.get(gathered.loop) is gathered:
-            del self._open[gathered.loop]
+        if self.gathering.get(gathered.loop) is gathered:
+            del self.gathering[gathered.loop]
