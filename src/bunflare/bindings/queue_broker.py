@@ -86,7 +86,8 @@ class Broker:
 
     def sent(self, queue: str) -> None:
         """There may be something to deliver in ``queue``."""
-        self._retention.sent(self.timer)
+        if self._retention.next is None:
+            self._retention.sent(self.timer)
         # Other states of this process may be of the same directory.
         for broker in _listening.get(self.database, ()):
             if queue in broker._consumers:

@@ -24,24 +24,24 @@ class Retention:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._next: float | None = None
+        #: When to look, if that is known.
+        self.next: float | None = None
         self.chore = Chore("the removal of old messages", self._due, self._act)
 
     def sent(self, timer: Timer) -> None:
-        """There are messages."""
-        if self._next is None:
-            self._next = self._clock.now() + _LONGEST_MS
-            timer.at(self._next)
+        """There are messages. To be called if there is no `next`."""
+        self.next = self._clock.now() + _LONGEST_MS
+        timer.at(self.next)
 
     def changed(self, timer: Timer) -> None:
         """A queue keeps its messages for another time than before."""
-        self._next = None
+        self.next = None
         timer.look()
 
     def _due(self) -> float | None:
-        if self._next is None:
-            self._next = self._earliest()
-        return self._next
+        if self.next is None:
+            self.next = self._earliest()
+        return self.next
 
     def _earliest(self) -> float | None:
         view = self._database.view
@@ -59,4 +59,4 @@ class Retention:
             pass
         # What is left may be just being delivered, and too old.
         earliest = self._earliest()
-        self._next = None if earliest is None else max(earliest, now + 60_000)
+        self.next = None if earliest is None else max(earliest, now + 60_000)

@@ -214,9 +214,10 @@ class Queue:
             broker = self._broker
             if broker.database.hindered:
                 await broker.database.admit()
-            sent = broker.outbox.now((row, size))
+            outbox = broker.outbox
+            sent = LATER if outbox.gathering else outbox.now((row, size))
             if sent is LATER:
-                sent = await broker.outbox.add((row, size))
+                sent = await outbox.add((row, size))
             broker.sent(self._queue)
         else:
             sent = await self._session.write(store.send_many, [row], size)

@@ -315,24 +315,17 @@ def send_gathered(tx: Transaction, rows: list[Weighed]) -> list[Metrics]:
         tx.run(_SEND, row)
         tx.run(_COUNT_SENT, (queue, 1, size))
         return [_grown(tx, queue, 1, size, row[5])]
-    tx.many(_SEND, [row for row, _ in rows])
-    sizes: dict[str, list[int]] = {}
-    oldest: dict[str, int] = {}
-    for row, size in rows:
-        queue = row[1]
-        if queue in sizes:
-            sizes[queue].append(size)
-            if row[5] < oldest[queue]:
-                oldest[queue] = row[5]
-        else:
-            sizes[queue] = [size]
-            oldest[queue] = row[5]
+    sent = [row for row, _ in rows]
+    tx.many(_SEND, sent)
+    by_queue: dict[str, list[Weighed]] = {}
+    for one in rows:
+        by_queue.setdefault(one[0][1], []).append(one)
     metrics: dict[str, Metrics] = {}
-    for queue, several in sizes.items():
-        grown = queue, len(several), sum(several)
+    for queue, several in by_queue.items():
+        grown = queue, len(several), sum([size for _, size in several])
         tx.run(_COUNT_SENT, grown)
-        metrics[queue] = _grown(tx, *grown, oldest[queue])
-    return [metrics[row[1]] for row, _ in rows]
+        metrics[queue] = _grown(tx, *grown, min([row[5] for row, _ in several]))
+    return [metrics[row[1]] for row in sent]
 
 
 def _grown(tx: Transaction, queue: str, count: int, size: int, created: int) -> Metrics:
