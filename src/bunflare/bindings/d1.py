@@ -39,7 +39,7 @@ class D1Timings:
 class D1Meta:
     """What a statement did. All numbers are of that statement alone."""
 
-    #: Milliseconds.
+    #: Milliseconds. Insertions by one statement, in a batch or one turn, may share theirs evenly.
     duration: float
     #: Bytes of the database after it.
     size_after: int
