@@ -79,6 +79,7 @@ def everybody_had_turns(reports: list[dict[str, Any]]) -> None:
     for report in reports:
         assert report["writes"] >= fair / 2
         assert report["put"][OF] < longest
+        assert report["put"]["longest"] < 10 * longest
         assert report["logged"] == [0]
 
 
