@@ -50,7 +50,7 @@ async def find(file: D1File, to: str | datetime) -> Position:
     if not isinstance(to, datetime):
         raise D1TypeError(f"a bookmark or a datetime is wanted, not {type(to).__name__}")
     moment = int((to if to.tzinfo else to.replace(tzinfo=UTC)).timestamp() * 1000)
-    files = file.history.files
+    files = file.history.told()
     found = await file.on_thread(lambda: position_at(files, moment))
     if found is None:
         raise D1Error(f"no state is kept from {to.isoformat()} or before")

@@ -182,7 +182,7 @@ def for_time(data: ObjectData, history: Kept, time: int) -> str | None:
         return None
     at: Position | None = _NO_SQL
     if data.file is not None and data.file.log is not None:
-        files = data.file.log.history.files
+        files = data.file.log.history.told()
         at = position_at(files, time)
         if at is None:
             # As it was when its history began, unless that has been forgotten.

@@ -7,7 +7,7 @@ the log's lives is a generation with a number; a position is a generation and a 
 copy of the database (a base) and the generations after it give every state that was ever
 committed, whatever was changed: rows, tables, full-text indexes.
 
-Nothing of this is on a commit's path but a note of its time, sixteen bytes to the system. A
+Nothing of this is on a commit's path but a note of its time, which is written a moment later. A
 checkpoint runs while a reader of ours holds a snapshot, past which SQLite does not copy, and only
 after all that the snapshot sees was kept and flushed.
 
@@ -43,6 +43,7 @@ from .history_files import (
     Settings,
     frame_size,
 )
+from .history_times import Times
 from .turnstile import Turnstile
 
 _log = logging.getLogger("bunflare")
@@ -96,7 +97,7 @@ class History:
         self._asking: apsw.Connection | None = None
         self._mutex = threading.Lock()
         self._making = threading.Lock()
-        self._times = -1
+        self._times = Times()
         self._salts = b""
         self._number = 0
         self._noted: tuple[int, bytes] = (0, b"")
@@ -150,6 +151,7 @@ class History:
         newest = numbers[-1] if numbers else 0
         frames, salts = self._look()
         if frames and newest and self.files.salts(newest) == salts:
+            self._note_newest(newest, frames)
             self.wanting = not self.files.based(newest)
         else:
             number = self._next(newest)
@@ -160,6 +162,12 @@ class History:
                     # Nothing that is kept leads here: the base that is made next will.
                     return Position(number, 0)
         return Position(newest, self.files.count(newest)) if newest else Position(1, 0)
+
+    def _note_newest(self, number: int, frames: int) -> None:
+        """Note when the newest state was, if who made it was killed before they did."""
+        if max(self.files.notes(number), default=(0, 0))[0] < frames:
+            with self.files.times(number).open("ab") as file:
+                file.write(NOTE.pack(frames, self._log.stat().st_mtime_ns // 1_000_000))
 
     def _next(self, newest: int) -> int:
         """The number of a life of the log that has just begun."""
@@ -199,11 +207,16 @@ class History:
                 return
             if salts != self._salts:
                 self._enter(salts)
-            os.write(self._times, NOTE.pack(frames, self._now()))
+            self._times.note(frames, self._now())
             self._noted = seen
         except (OSError, apsw.Error, _BegunAnewError):
             # The commit stands; its time will be that of the next.
             _log.exception("the time of a commit to %s was not noted", self._database)
+
+    def told(self) -> Files:
+        """The files, with the times of all that this process has committed."""
+        self._times.flush()
+        return self.files
 
     def position(self) -> Position:
         """The present state's."""
@@ -234,19 +247,16 @@ class History:
             header = self._log_header()
             if header[SALTS] != salts:
                 raise _BegunAnewError
+            self._times.flush()
             before = files.notes(number)
             number = self._next(number)
             # How things were before its first commit, they have been since the last one's time.
-            since = before[-1][1] if before else self._now()
+            since = max(before)[1] if before else self._now()
             files.write(files.times(number), NOTE.pack(0, since))
             files.write(files.frames(number), header)
         elif not files.based(number):
             self.wanting = True
-        if self._times >= 0:
-            os.close(self._times)
-        self._times = os.open(
-            files.times(number), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
+        self._times.open(files.times(number))
         self._number, self._salts = number, salts
 
     # -- checkpoints -----------------------------------------------------------------------
@@ -401,9 +411,10 @@ class History:
 
     def leave(self) -> None:
         """End, with the log left as it is, for whoever opens the database next to keep."""
-        if self._times >= 0:
-            os.close(self._times)
-            self._times = -1
+        try:
+            self._times.close()
+        except OSError:
+            _log.exception("the times of some commits to %s were not noted", self._database)
         if self._begun is not None:
             self._begun[0].close()
             self._begun = None

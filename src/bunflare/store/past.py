@@ -21,9 +21,10 @@ from .history_files import LOG_HEADER, Files, Position, Settings, frame_size
 def position_at(files: Files, moment: int) -> Position | None:
     """The newest state that there was at a moment (ms epoch); None if none is kept that old."""
     for number in reversed(files.generations()):
-        for frame, at in reversed(files.notes(number)):
-            if at <= moment:
-                return Position(number, frame)
+        # Processes write their notes a little later, so that one may be behind a newer one's.
+        frames = [frame for frame, at in files.notes(number) if at <= moment]
+        if frames:
+            return Position(number, max(frames))
     return None
 
 
