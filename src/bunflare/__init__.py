@@ -87,6 +87,7 @@ if TYPE_CHECKING:
     from .bindings.object_sql import SqlCursor, SqlStorage
     from .bindings.object_state import DurableObjectState
     from .bindings.object_storage import DurableObjectStorage, DurableObjectTransaction
+    from .bindings.queue_answers import QueueSendMetadata, QueueSendResponse
     from .bindings.queue_arguments import MessageSendRequest
     from .bindings.queue_batch import Message, MessageBatch, MessageBatchMetadata, QueueMetrics
     from .bindings.queue_consumer import Consumer
@@ -95,8 +96,6 @@ if TYPE_CHECKING:
         PulledMessage,
         Queue,
         QueueAckResult,
-        QueueSendMetadata,
-        QueueSendResponse,
     )
     from .bindings.r2 import R2Bucket
     from .bindings.r2_care import R2Check, R2Problem
@@ -177,8 +176,8 @@ _LATER = {
     "Queue": "bindings.queues",
     "QueueAckResult": "bindings.queues",
     "QueueMetrics": "bindings.queue_batch",
-    "QueueSendMetadata": "bindings.queues",
-    "QueueSendResponse": "bindings.queues",
+    "QueueSendMetadata": "bindings.queue_answers",
+    "QueueSendResponse": "bindings.queue_answers",
     "R2Bucket": "bindings.r2",
     "R2Check": "bindings.r2_care",
     "R2Checksums": "bindings.r2_options",

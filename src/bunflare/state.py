@@ -221,6 +221,7 @@ class State(_Systems, StateCare):
         """The D1 database of that name: ``d1/<name>.sqlite``, made if it is not there."""
         from .bindings.d1 import D1Database
         from .bindings.d1_name import check_name
+        from .bindings.d1_results import results
         from .store.d1 import open_d1
 
         file = self._d1.get(name) if isinstance(name, str) else None
@@ -229,7 +230,7 @@ class State(_Systems, StateCare):
                 raise StateError("the state is closed")
             database = self._database
             file = open_d1(
-                database.directory, check_name(name), database.durability, self._clock.now
+                database.directory, check_name(name), database.durability, results, self._clock.now
             )
             self._d1[name] = file
         return D1Database(file)

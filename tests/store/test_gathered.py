@@ -55,7 +55,7 @@ async def test_what_was_asked_for_in_between_keeps_its_place(state: bunflare.Sta
 
 
 async def test_those_who_wait_hear_when_the_results_cannot_be_told(state: bunflare.State) -> None:
-    def finish(_done: Sequence[Any]) -> Sequence[int]:
+    def finish(_items: Sequence[int], _done: Sequence[Any]) -> Sequence[int]:
         raise bunflare.StateError("the state is closed")
 
     gatherer = Gatherer[int, int](state.database, doubled, finish)

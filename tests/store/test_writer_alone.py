@@ -292,7 +292,7 @@ async def test_what_is_gathered_is_written_on_the_spot_too(database: Database) -
     def work(_tx: Transaction, items: list[int]) -> list[Any]:
         return [ValueError(str(item)) if item < 0 else 2 * item for item in items]
 
-    gatherer = Gatherer[int, int](database, work, lambda found: [*found])
+    gatherer = Gatherer[int, int](database, work, lambda _, found: [*found])
 
     async def write(number: int) -> int:
         done = gatherer.now(number)

@@ -9,87 +9,22 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import repeat
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 from ..errors import D1Error, D1TypeError, D1ValueError
 from ..store.d1 import Bound, D1File, Outcome
-from ..store.d1_executor import Appended
-from ..store.d1_reader import CHANGES, COLUMNS, ROWS, SECONDS, SIZE_AFTER, Done
+from ..store.d1_reader import COLUMNS, ROWS, SIZE_AFTER
 from ..store.operation import LATER
+from ..store.pending import Pending, begins
+from .d1_results import D1Meta, D1Result, D1Timings, result, result_of_rows, results
 
-_SERVED_BY = "bunflare"
+_new = object.__new__
 _INT64 = 1 << 63
 # Classes of values that SQLite takes as they are; it makes NULL of NaN itself.
 _PLAIN = frozenset({type(None), str, float, bytes})
-
-
-@dataclass(frozen=True, slots=True)
-class D1Timings:
-    """How long SQLite worked on a statement, in milliseconds."""
-
-    sql_duration_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class D1Meta:
-    """What a statement did. All numbers are of that statement alone."""
-
-    #: Milliseconds. Insertions by one statement, in a batch or one turn, may share theirs evenly.
-    duration: float
-    #: Bytes of the database after it.
-    size_after: int
-    #: Rows that were looked at, at least; SQLite counts those of scans exactly.
-    rows_read: int
-    #: Rows written, with the entries of indexes and sequences.
-    rows_written: int
-    #: The id of the last row it inserted, or 0.
-    last_row_id: int
-    changed_db: bool
-    #: Rows inserted, updated or deleted, without those of triggers.
-    changes: int
-    served_by: str
-    served_by_region: str
-    served_by_colo: str
-    served_by_primary: bool
-    timings: D1Timings
-    total_attempts: int
-
-
-class _Late:
-    """A result whose parts are made when they are asked for: of most, few ever are."""
-
-    __slots__ = ("_done", "_size")
-
-    _done: Done | int
-    _size: int | Appended
-
-    def __getattr__(self, name: str) -> Any:
-        # Only what is not there yet is asked for here.
-        done, size = _parts(self)
-        if name == "results":
-            value: Any = _dicts(done)
-        elif name == "meta":
-            value = _meta(done, size)
-        elif name == "success":
-            value = True
-        else:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        object.__setattr__(self, name, value)
-        return value
-
-
-@dataclass(frozen=True, slots=True)
-class D1Result(_Late):
-    """Rows as dicts, and what was done. A name that occurs twice keeps the last column."""
-
-    success: bool
-    results: list[dict[str, Any]]
-    meta: D1Meta
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,23 +86,25 @@ class D1PreparedStatement:
             raise D1Error(f"D1_COLUMN_NOTFOUND: Column not found ({column})")
         return row[column]
 
-    async def all(self) -> D1Result:
-        """Run it: all rows, and what was done."""
+    @begins
+    def all(self) -> Coroutine[Any, Any, D1Result]:
+        """Run it: all rows, and what was done.
+
+        A short write begins at once; whether it succeeded one hears by awaiting it.
+        """
+        return self._database.begin(self._bound) or self._all()
+
+    async def _all(self) -> D1Result:
         database = self._database
         file = database.file
         step = file.quick(self._bound)
         if step is not None:
             found = file.now(step)
-            if found is LATER:
-                found = await file.writes.add(step)
+            made: D1Result = await file.writes.add(step) if found is LATER else result(*found)
             database.seen()
-            return _result(*found)
+            return made
         outcome = database.read(self._bound, True) or await database.query(self._bound, True)
-        columns, rows = outcome[:2]
-        result = _result((columns, (), *outcome[SECONDS:]), outcome[SIZE_AFTER])
-        # Whoever asks for rows wants them.
-        _set_results(result, [dict(zip(columns, row)) for row in rows])  # noqa: B905
-        return result
+        return result_of_rows(outcome, outcome[SIZE_AFTER])
 
     #: The same as `all`.
     run = all
@@ -186,10 +123,12 @@ class D1PreparedStatement:
 class _Queries:
     """What a database and a session have in common."""
 
-    __slots__ = ("file",)
+    __slots__ = ("begin", "file")
 
-    def __init__(self, file: D1File) -> None:
+    def __init__(self, file: D1File, begin: Callable[[Bound], Pending[Any] | None]) -> None:
+        """``begin`` begins a write at once, or gives None."""
         self.file = file
+        self.begin = begin
 
     def prepare(self, sql: str) -> D1PreparedStatement:
         """A statement. Nothing is looked at before it is run."""
@@ -211,16 +150,7 @@ class _Queries:
         bounds = [statement._bound for statement in prepared]
         done, size = await self.file.batch(bounds)
         self.seen()
-        results = [_new(D1Result) for _ in range(len(done))]
-        # One after the other, without a step of Python for each.
-        if isinstance(done, Appended):
-            done.size = size
-            deque(map(_set_done, results, range(len(done))), 0)
-            deque(map(_set_size, results, repeat(done)), 0)
-        else:
-            deque(map(_set_done, results, done), 0)
-            deque(map(_set_size, results, repeat(size)), 0)
-        return results
+        return results(done, size)
 
     def read(self, bound: Bound, counted: bool) -> Outcome | None:
         """Run a query here and now, if that is quick."""
@@ -238,6 +168,9 @@ class D1Database(_Queries):
     """A database. Made by `State.d1`."""
 
     __slots__ = ()
+
+    def __init__(self, file: D1File) -> None:
+        super().__init__(file, file.begin)
 
     async def exec(self, sql: str) -> D1ExecResult:
         """Run the statements of a text one after the other, each a transaction of its own.
@@ -376,7 +309,8 @@ class D1DatabaseSession(_Queries):
     __slots__ = ("_bookmark",)
 
     def __init__(self, file: D1File, constraint_or_bookmark: str | None) -> None:
-        super().__init__(file)
+        # It notes what each answer is of, so none is given without it.
+        super().__init__(file, lambda _: None)
         if constraint_or_bookmark is not None and not isinstance(constraint_or_bookmark, str):
             raise D1TypeError("D1_SESSION_ERROR: invalid bookmark or constraint")
         given = (constraint_or_bookmark or "").strip()
@@ -404,58 +338,6 @@ class D1DatabaseSession(_Queries):
         bookmark = bookmark_of(self.file, self.file.position())
         if self._bookmark is None or self._bookmark < bookmark:
             self._bookmark = bookmark
-
-
-def _drafts(kind: type) -> type[Any]:
-    """A frozen result in the making: to fill the frozen one takes three times as long."""
-    return type(kind.__name__, (), {"__slots__": vars(kind)["__slots__"]})
-
-
-_MetaDraft, _TimingsDraft = map(_drafts, (D1Meta, D1Timings))
-_new = object.__new__
-_set_done = vars(_Late)["_done"].__set__
-_set_size = vars(_Late)["_size"].__set__
-_set_results = vars(D1Result)["results"].__set__
-
-
-def _result(done: Done, size: int) -> D1Result:
-    result = _new(D1Result)
-    _set_done(result, done)
-    _set_size(result, size)
-    return result
-
-
-def _parts(late: _Late) -> tuple[Done, int]:
-    """What was done, and the database's size."""
-    done, size = late._done, late._size
-    if isinstance(done, int) and isinstance(size, Appended):
-        return size[done], size.size
-    return cast("tuple[Done, int]", (done, size))
-
-
-def _dicts(done: Done) -> list[dict[str, Any]]:
-    columns = done[COLUMNS]
-    return [dict(zip(columns, row)) for row in done[ROWS]]  # noqa: B905 - as long as each other
-
-
-def _meta(done: Done, size: int) -> D1Meta:
-    duration = done[SECONDS] * 1000
-    timings = _TimingsDraft()
-    timings.sql_duration_ms = duration
-    timings.__class__ = D1Timings
-    meta = _MetaDraft()
-    meta.duration = duration
-    meta.size_after = size
-    meta.changes, meta.last_row_id, meta.changed_db, meta.rows_read, meta.rows_written = done[
-        CHANGES:SIZE_AFTER
-    ]
-    meta.served_by = _SERVED_BY
-    meta.served_by_region = meta.served_by_colo = "LOCAL"
-    meta.served_by_primary = True
-    meta.timings = timings
-    meta.total_attempts = 1
-    meta.__class__ = D1Meta
-    return cast("D1Meta", meta)
 
 
 def _value(value: Any) -> Any:

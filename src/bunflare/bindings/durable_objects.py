@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DurableObjectTypeError
+from ..store.pending import begins
 from . import object_ids as ids
 from .object_ids import DurableObjectId
 from .rpc import copy
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Generator
+    from collections.abc import Coroutine, Generator
 
     from ..web import Request, Response
     from .object_host import ObjectHost
@@ -106,7 +107,7 @@ class DurableObjectStub:
     """Calls one object: ``await stub.any_public_method(…)``, ``await stub.fetch(request)``.
 
     A call is on its way as soon as it is made, and those of one stub arrive in their order; to
-    await one tells its result. Arguments and results arrive as copies.
+    await one, or a task made of it, tells its result. Arguments and results arrive as copies.
     """
 
     def __init__(self, host: ObjectHost, id: DurableObjectId) -> None:
@@ -118,7 +119,7 @@ class DurableObjectStub:
         """The name that the id was made from."""
         return self.id.name
 
-    def fetch(self, request: Request | str, **init: Any) -> Awaitable[Response]:
+    def fetch(self, request: Request | str, **init: Any) -> Coroutine[Any, Any, Response]:
         """Have the object's ``fetch`` answer a request, or a URL with the options of one."""
         from ..web import Request
 
@@ -153,7 +154,8 @@ class _Method:
         self._id = id
         self._name = name
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+    @begins
+    def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         if args:
             args = tuple([copy(one) for one in args])
         if kwargs:

@@ -22,6 +22,7 @@ from ..errors import DurableObjectTypeError, StateError
 from ..store import object_history
 from ..store import objects as store
 from ..store.gate import output_gate
+from ..store.pending import Pending
 from . import object_ids as ids
 from .actor import Actor, Event
 from .object_alarms import AlarmClock
@@ -157,7 +158,7 @@ class ObjectHost:
 
     def call(
         self, id: DurableObjectId, method: str, args: tuple[Any, ...] | None, kwargs: dict[str, Any]
-    ) -> asyncio.Future[Any]:
+    ) -> Pending[Any]:
         """Have a method called; no ``args`` ask for a property."""
         loop = self._loop
         if (
@@ -167,7 +168,7 @@ class ObjectHost:
             or self.database.in_transaction
         ):
             loop = self._own_loop()
-        reply: asyncio.Future[Any] = loop.create_future()
+        reply: Pending[Any] = Pending(loop=loop)
         call = Call(method, args, kwargs, reply)
         if self.owner and not self._waiting and output_gate.get() is None:
             self.run(id, call)
@@ -185,9 +186,9 @@ class ObjectHost:
         self._leave(send, reply)
         return reply
 
-    def fetch(self, id: DurableObjectId, request: Request) -> asyncio.Future[Response]:
+    def fetch(self, id: DurableObjectId, request: Request) -> Pending[Response]:
         """Have a request answered."""
-        reply: asyncio.Future[Any] = self._own_loop().create_future()
+        reply: Pending[Any] = Pending(loop=self._own_loop())
 
         def send() -> None:
             if self.owner:

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ..store import queue_care, queue_delivery, queues
+from .queue_answers import metrics_of
 from .queue_arguments import check_name
 from .queue_batch import when
-from .queues import metrics_of
 
 if TYPE_CHECKING:
     from ..clock import Clock

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import DatabaseError
@@ -23,6 +23,7 @@ from ..store import queues
 from ..store.gathered import Gatherer
 from ..store.loops import call_soon
 from ..timer import Chore
+from .queue_answers import QueueSendResponse
 
 if TYPE_CHECKING:
     from ..clock import Clock
@@ -58,7 +59,9 @@ class Broker:
         self.timer = timer
         self._retention = retention
         #: What is sent alone.
-        self.outbox = Gatherer[queues.Weighed, queues.Metrics](database, queues.send_gathered)
+        self.outbox = Gatherer[queues.Weighed, QueueSendResponse](
+            database, queues.send_gathered, self._answers
+        )
         self._consumers: dict[str, list[Consumer]] = {}
         self._holder: str | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -81,6 +84,17 @@ class Broker:
         if self._holder is None:
             self._holder = f"{self.database.presence.id}.{next(_numbers)}"
         return self._holder
+
+    def _answers(
+        self, sent: Sequence[queues.Weighed], metrics: Sequence[queues.Metrics]
+    ) -> list[QueueSendResponse]:
+        """What the senders of messages hear; whoever waits for such is told."""
+        answers = {}
+        for (row, _), one in zip(sent, metrics, strict=True):
+            if row[1] not in answers:
+                answers[row[1]] = QueueSendResponse(one)
+                self.sent(row[1])
+        return [answers[row[1]] for row, _ in sent]
 
     # -- being told ------------------------------------------------------------------------
 

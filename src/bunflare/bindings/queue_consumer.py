@@ -20,10 +20,11 @@ from ..errors import DatabaseError, QueueTypeError
 from ..store import queue_delivery as store
 from ..store import queues
 from ..store.connection import Row
+from .queue_answers import metrics_of
 from .queue_arguments import LIMITS, check_name, seconds_ms, whole
 from .queue_batch import Message, MessageBatch, MessageBatchMetadata, outcome
 from .queue_broker import LEASE_MS, Broker
-from .queues import body_of, metrics_of
+from .queues import body_of
 
 _log = logging.getLogger("bunflare")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -22,8 +22,10 @@ from ..errors import QueueTypeError, ValueCorrupt
 from ..store import queue_care, queue_delivery
 from ..store import queues as store
 from ..store.operation import LATER
+from ..store.pending import begins
 from ..store.session import Session
 from ..store.transaction import Transaction
+from .queue_answers import QueueSendResponse, metrics_of
 from .queue_arguments import (
     LIMITS,
     MessageSendRequest,
@@ -47,39 +49,6 @@ if TYPE_CHECKING:
 _PURGE = 1000
 _PULL_SIZE = 5
 _VISIBILITY_MS = 30_000
-
-
-@dataclass(frozen=True, slots=True)
-class QueueSendMetadata:
-    """What the answer to a send tells of the queue."""
-
-    metrics: QueueMetrics
-
-
-class QueueSendResponse:
-    """The answer to `Queue.send` and `Queue.send_batch`: the queue's metrics, as of then."""
-
-    # Its parts are made when they are asked for, which most senders never do.
-    __slots__ = ("_metadata", "_row")
-
-    def __init__(self, row: store.Metrics) -> None:
-        self._row = row
-        self._metadata: QueueSendMetadata | None = None
-
-    @property
-    def metadata(self) -> QueueSendMetadata:
-        if self._metadata is None:
-            self._metadata = QueueSendMetadata(metrics_of(self._row))
-        return self._metadata
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, QueueSendResponse) and self._row == other._row
-
-    def __hash__(self) -> int:
-        return hash(self._row)
-
-    def __repr__(self) -> str:
-        return f"QueueSendResponse(metadata={self.metadata!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,18 +157,48 @@ class Queue:
 
     # -- sending ---------------------------------------------------------------------------
 
-    async def send(
+    @begins
+    def send(
         self,
         body: Any,
         content_type: QueueContentType = "json",
         delay_seconds: float | None = None,
-    ) -> QueueSendResponse:
-        """Add a message of at most 128,000 bytes. It is on disk when this returns.
+    ) -> Coroutine[Any, Any, QueueSendResponse]:
+        """Add a message of at most 128,000 bytes. It is on disk when the answer is there.
 
         ``content_type`` is "json" or "v8" (any value that the platform's structured clone takes),
         "text" (a str) or "bytes". It is not delivered before ``delay_seconds`` have passed, at
         most 24 hours; by default those of the queue.
         """
+        if self._session.immediate and self._broker.database.joinable:
+            try:
+                weighed = self._weighed(body, content_type, delay_seconds)
+                begun = self._broker.outbox.begin(weighed)
+            except Exception:
+                # It is raised again where it is awaited.
+                begun = None
+            if begun is not None:
+                return begun
+        return self._send(body, content_type, delay_seconds)
+
+    async def _send(
+        self, body: Any, content_type: QueueContentType, delay_seconds: float | None
+    ) -> QueueSendResponse:
+        weighed = self._weighed(body, content_type, delay_seconds)
+        if self._session.immediate:
+            broker = self._broker
+            if broker.database.hindered:
+                await broker.database.admit()
+            outbox = broker.outbox
+            sent = outbox.now(weighed)
+            return await outbox.add(weighed) if sent is LATER else sent
+        metrics = await self._session.write(store.send_many, [weighed[0]], weighed[1])
+        await self._wake(self._queue)
+        return QueueSendResponse(metrics)
+
+    def _weighed(
+        self, body: Any, content_type: QueueContentType, delay_seconds: float | None
+    ) -> store.Weighed:
         text, kind, size = encode(body, content_type)
         if size > self._limits.message_size:
             check_size(size, self._limits)
@@ -209,20 +208,7 @@ class Queue:
             visible += self._put_off(delay_seconds, "Queue send failed")
         elif delay := store.delivery_delay(self._session.view, self._queue):
             visible += delay * 1000
-        row = (_ids.new(now), self._queue, text, kind, visible, now)
-        if self._session.immediate:
-            broker = self._broker
-            if broker.database.hindered:
-                await broker.database.admit()
-            outbox = broker.outbox
-            sent = LATER if outbox.gathering else outbox.now((row, size))
-            if sent is LATER:
-                sent = await outbox.add((row, size))
-            broker.sent(self._queue)
-        else:
-            sent = await self._session.write(store.send_many, [row], size)
-            await self._wake(self._queue)
-        return QueueSendResponse(sent)
+        return (_ids.new(now), self._queue, text, kind, visible, now), size
 
     async def send_batch(
         self,
@@ -439,11 +425,6 @@ class Queue:
             self._broker.sent(queue)
         else:
             await self._session.write(_afterwards, partial(self._broker.sent, queue))
-
-
-def metrics_of(row: store.Metrics) -> QueueMetrics:
-    messages, size, oldest = row
-    return QueueMetrics(messages, size, None if oldest >= store.NEVER else when(oldest))
 
 
 def _afterwards(tx: Transaction, action: Callable[[], object]) -> None:

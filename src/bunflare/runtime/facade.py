@@ -15,12 +15,14 @@ from functools import cache
 from inspect import isawaitable, iscoroutine
 from typing import Any
 
-from ..bindings.d1 import D1DatabaseSession, D1Meta, D1PreparedStatement, D1Timings
+from ..bindings.d1 import D1DatabaseSession, D1PreparedStatement
+from ..bindings.d1_results import D1Meta, D1Timings
 from ..bindings.kv import KVKey, KVList
 from ..bindings.r2_multipart import R2MultipartUpload
 from ..bindings.r2_objects import R2Object, R2Objects
 from ..bindings.r2_options import R2Checksums, R2HTTPMetadata, R2Range
 from ..errors import JsError
+from ..store.pending import Pending
 from ..web.objects import JsArray, JsDict, without_null
 from ..web.readable import SizedStream, Stream
 from ..web.streams import Counted
@@ -105,7 +107,9 @@ class BindingFacade:
                 # What was handed out in a facade comes back without it.
                 args = ([_bare(one) for one in args[0]], *args[1:])
             result = method(*args, **kwargs)
-            return self._awaited(result) if iscoroutine(result) else self._result(result)
+            if iscoroutine(result) or isinstance(result, Pending):
+                return self._awaited(result)
+            return self._result(result)
 
         return call
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..bindings.queue_answers import QueueSendResponse
 from ..bindings.queue_arguments import MessageSendRequest
 from ..bindings.queue_batch import Message, MessageBatch, QueueMetrics
-from ..bindings.queues import QueueSendResponse
 from ..errors import QueueTypeError, WorkerError
 from ..web.objects import JsDict
 from .facade import BindingFacade, Edge, snake

@@ -46,6 +46,7 @@ from .history import History
 from .history_files import Position
 from .operation import LATER
 from .past import trim
+from .pending import Pending
 from .reader import Before
 from .running import Running
 from .transaction import Transaction
@@ -171,13 +172,21 @@ class D1File(Database):
     _local: Any
 
     def __init__(
-        self, directory: D1Directory, durability: Durability, now: Callable[[], int]
+        self,
+        directory: D1Directory,
+        durability: Durability,
+        now: Callable[[], int],
+        results: Callable[[Sequence[Any], int], list[Any]],
     ) -> None:
+        """``results`` makes of what several statements did, and the size after them, what those
+        hear who wait for short writes.
+        """
+        self._results = results
         self._kinds: dict[str, _Kind] = {}
         self._now = now
         self._asked = 0
-        #: Short writes: what each has done, and the database's size.
-        self.writes = Gatherer[Step, tuple[Done, int]](self, self._gathered, self._sized)
+        #: Short writes: the result of each.
+        self.writes = Gatherer[Step, Any](self, self._gathered, self._finished)
         super().__init__(directory, durability)
 
     def _open(self) -> D1Running:
@@ -261,8 +270,13 @@ class D1File(Database):
             return None
         return sql, parameters, kind.program
 
+    def begin(self, bound: Bound) -> Pending[Any] | None:
+        """Begin a short write, for whoever waits for its result; None where it is to be awaited."""
+        step = self.quick(bound) if self.joinable else None
+        return None if step is None else self.writes.begin(step)
+
     def now(self, step: Step) -> tuple[Done, int] | Any:
-        """What `writes` would give, at once for a task that writes alone; else `LATER`."""
+        """What was done, and the size, at once for a task that writes alone; else `LATER`."""
         if self.writes.gathering:
             return LATER
         running = self._running or self._start()
@@ -278,12 +292,11 @@ class D1File(Database):
         running = self._running or self._start()
         return running.executes.gathered(tx, steps)
 
-    def _sized(self, done: Sequence[Any]) -> list[Any]:
+    def _finished(self, _steps: Sequence[Step], done: Sequence[Any]) -> list[Any]:
         running = self._running or self._start()
         if running.executes.guard.asked != self._asked:
             self._relearn()
-        size = self._local.reader.newest_size()
-        return [(one, size) if one.__class__ is tuple else one for one in done]
+        return self._results(done, self._local.reader.newest_size())
 
     async def query(self, bound: Bound, counted: bool) -> Outcome:
         """Run what `read` and `quick` do not: the statement, or several as one transaction."""
@@ -407,11 +420,13 @@ def open_d1(
     directory: Directory,
     name: str,
     durability: Durability,
+    results: Callable[[Sequence[Any], int], list[Any]],
     now: Callable[[], int] = _milliseconds,
 ) -> D1File:
     """The database of that name, opened if this process has not opened it yet.
 
-    Each call is one more user, who ends with `Database.release`. ``now`` gives the ms epoch.
+    Each call is one more user, who ends with `Database.release`. ``now`` gives the ms epoch; for
+    ``results`` see `D1File`.
     """
     folder = directory.path / "d1"
     path = folder / f"{name}.sqlite"
@@ -419,7 +434,7 @@ def open_d1(
         found = _registry.get(path)
         if found is None:
             folder.mkdir(mode=0o700, exist_ok=True)
-            found = D1File(D1Directory(path), durability, now)
+            found = D1File(D1Directory(path), durability, now, results)
             _registry[path] = found
         found.retain()
         return cast("D1File", found)

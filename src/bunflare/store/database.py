@@ -116,6 +116,16 @@ class Database:
         return (current is not None and not current.ended) or output_gate.get() is not None
 
     @property
+    def joinable(self) -> bool:
+        """Whether a write may begin as soon as it is called, and join those of the same turn.
+
+        Not where it has to wait for something before, and not where somebody writes alone, who is
+        to wait for no turn's end: see `write_now`.
+        """
+        running = self._running
+        return running is not None and not running.writer.alone and not self.hindered
+
+    @property
     def in_transaction(self) -> bool:
         """Whether the running task holds a transaction."""
         current = self._open_transaction.get()

@@ -14,6 +14,7 @@ from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .operation import LATER, Joint
+from .pending import Pending
 
 if TYPE_CHECKING:
     from .database import Database
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: A write function of several items: a result for each, or the error of what undid itself alone.
-Work = Callable[["Transaction", list[T]], Sequence[R | Exception]]
+#: A write function of several items: what was done for each, or the error of what undid itself.
+Work = Callable[["Transaction", list[T]], Sequence[Any]]
+#: What makes of the items, and what was done for each, what those hear who wait for them.
+Finish = Callable[[Sequence[T], Sequence[Any]], Sequence["R | Exception"]]
 
 _cancelled = methodcaller("cancelled")
 # So that no turn takes too long.
@@ -38,8 +41,8 @@ class Gathered(Joint, Generic[T, R]):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        work: Work[T, R],
-        finish: Callable[[Sequence[Any]], Sequence[R | Exception]] | None,
+        work: Work[T],
+        finish: Finish[T, R] | None,
         over: Callable[[Gathered[T, R]], object],
     ) -> None:
         super().__init__(self._run, loop)
@@ -77,7 +80,7 @@ class Gathered(Joint, Generic[T, R]):
             outcomes = [self.error] * len(futures)
         elif self._finish is not None:
             try:
-                outcomes = self._finish(self.result)
+                outcomes = self._finish(self.items, self.result)
             except Exception as error:
                 # It is on disk, but was closed before one could say what was done.
                 outcomes = [error] * len(futures)
@@ -100,8 +103,8 @@ class Gatherer(Generic[T, R]):
     def __init__(
         self,
         database: Database,
-        work: Work[T, R],
-        finish: Callable[[Sequence[Any]], Sequence[R | Exception]] | None = None,
+        work: Work[T],
+        finish: Finish[T, R] | None = None,
     ) -> None:
         """``work`` is a write function; ``finish``, once its commit is on disk, gives the results
         in the place of what that gave."""
@@ -115,19 +118,32 @@ class Gatherer(Generic[T, R]):
         """Have an item written; its result when it is on disk."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
+        self._add(item, future, loop)
+        return future
+
+    def begin(self, item: T) -> Pending[R] | None:
+        """The same, for whoever may want to make a task of it; None if no event loop runs yet."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return None
+        future: Pending[R] = Pending(loop=loop)
+        self._add(item, future, loop)
+        return future
+
+    def _add(self, item: T, future: asyncio.Future[R], loop: asyncio.AbstractEventLoop) -> None:
         gathered = self.gathering.get(loop)
         if gathered is not None:
             with gathered.mutex:
                 if not gathered.closed and len(gathered.items) < _MOST:
                     gathered.items.append(item)
                     gathered.futures.append(future)
-                    return future
+                    return
         gathered = Gathered(loop, self._work, self._finish, self._over)
         gathered.items.append(item)
         gathered.futures.append(future)
         self._database.enqueue(gathered)
         self.gathering[loop] = gathered
-        return future
 
     def now(self, item: T) -> R | Any:
         """Write an item on the spot, for a task that writes alone; else `LATER`: it is to be added.
@@ -139,7 +155,7 @@ class Gatherer(Generic[T, R]):
         done: Any = self._database.write_now(asyncio.current_task(), self._work, [item])
         if done is LATER:
             return LATER
-        outcome = (done if self._finish is None else self._finish(done))[0]
+        outcome = (done if self._finish is None else self._finish([item], done))[0]
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome

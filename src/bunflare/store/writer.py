@@ -195,6 +195,11 @@ class Writer:
             self._release()
 
     @property
+    def alone(self) -> bool:
+        """Whether there is somebody for whom `now` may do something."""
+        return self._lone is not None
+
+    @property
     def active(self) -> bool:
         """Whether a group or a transaction is under way."""
         return self._active

@@ -1,0 +1,54 @@
+"""A call that has begun before it is awaited, as every call of the platform has.
+
+A coroutine begins when it is awaited, and to run several at once takes a task for each, which costs
+as much as a small write. What has begun already needs none: `asyncio.gather` takes it as it is.
+Where a task is asked for, it makes as good a one as any coroutine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
+
+
+class Pending(asyncio.Future[T], Coroutine[Any, Any, T]):
+    """The result to come of a call. To cancel it is to take back what has not been done yet."""
+
+    __slots__ = ()
+
+    # What a task that was made of it calls, step by step.
+
+    def send(self, _value: Any) -> Any:
+        if self.done():
+            raise StopIteration(self.result())
+        # As a future's own __await__ does for the task.
+        self._asyncio_future_blocking = True
+        return self
+
+    def throw(self, error: Any, value: Any = None, traceback: Any = None, /) -> Any:
+        if isinstance(error, type):
+            error = value if isinstance(value, BaseException) else error()
+        if isinstance(error, asyncio.CancelledError):
+            # The task was cancelled before its first step.
+            self.cancel()
+        raise error.with_traceback(traceback) if traceback is not None else error
+
+    def close(self) -> None:
+        """Nothing: what has begun goes on."""
+
+
+def begins(function: F) -> F:
+    """Have a function that gives coroutines pass for one that was written as such.
+
+    Frameworks ask that of what they are to call: one that is none they would call on a thread.
+    """
+    if sys.version_info >= (3, 12):
+        return inspect.markcoroutinefunction(function)
+    function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+    return function
