@@ -1,10 +1,10 @@
 """One running Durable Object: its instance, its events one at a time where it matters, its end.
 
-Every event (a call, a request, an alarm, a message) runs as a task of its own. The task's steps
-pass through `Event`, which is the input gate: while a critical section (`block_concurrency_while`,
-a transaction, the construction) is open, no step of another event runs, be it its first or a later
-one. Its end is the output gate: the caller hears of the result when all that the object has written
-until then is on disk.
+Every event (a call, a request, an alarm, a message) passes through `Event`, step by step, which is
+the input gate: while a critical section (`block_concurrency_while`, a transaction, the
+construction) is open, no step of another event runs, be it its first or a later one. Its end is the
+output gate: the caller hears of the result when all that the object has written until then is on
+disk.
 """
 
 from __future__ import annotations
@@ -12,14 +12,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from inspect import isawaitable
-from types import CoroutineType
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import DurableObjectAbort, DurableObjectReset
 from ..store.gate import output_gate
-from .rpc import SCALARS, carried, copy
+from .object_events import Event, Turn, settle
 from .section import Section
 from .socket_events import entrance
 
@@ -44,139 +42,6 @@ _ABORTED = "Application called abort() to reset Durable Object."
 _section: contextvars.ContextVar[Section | None] = contextvars.ContextVar(
     "bunflare_critical_section", default=None
 )
-
-
-class Event(Coroutine[Any, Any, None]):
-    """One event, as the coroutine of its task: ``start(instance)``, whose result is awaited.
-
-    A copy of what that gives goes to ``reply``.
-    """
-
-    __slots__ = ("_coroutine", "_held", "_result", "_start", "actor", "reply", "task")
-
-    #: The object that it is for, once that is running.
-    actor: Actor
-
-    def __init__(self, start: Callable[[Any], Any] | None, reply: asyncio.Future[Any]) -> None:
-        self._start = start
-        self._coroutine: Coroutine[Any, Any, Any] | None = None
-        self._held: BaseException | None = None
-        self.reply = reply
-        self.task: asyncio.Task[None] | None = None
-
-    def begin(self, instance: Any) -> Any:
-        """Begin on it. Called once."""
-        start, self._start = self._start, None
-        assert start is not None
-        return start(instance)
-
-    def send(self, value: Any) -> Any:
-        actor = self.actor
-        if actor.section is not None:
-            return actor.hold()
-        data = actor.data
-        # A step of an event begins, at whose end all that it wrote is sent at once.
-        data.scheduled = True
-        try:
-            coroutine = self._coroutine
-            if coroutine is None:
-                result = self.begin(actor.instance)
-                if result.__class__ is CoroutineType:
-                    self._coroutine = coroutine = result
-                elif isawaitable(result):
-                    self._coroutine = coroutine = _awaited(result)
-                if coroutine is not None:
-                    awaited = coroutine.send(None)
-                    data.flush()
-                    return awaited
-            elif self._held is None:
-                awaited = coroutine.send(value)
-                data.flush()
-                return awaited
-            else:
-                error, self._held = self._held, None
-                awaited = coroutine.throw(error)
-                data.flush()
-                return awaited
-        except StopIteration as stop:
-            result = stop.value
-        except KeyboardInterrupt as error:
-            # Whoever pressed the keys means the program.
-            self._failed(error)
-            raise
-        except BaseException as error:
-            self._failed(error)
-            raise StopIteration from None
-        self._succeeded(result)
-        raise StopIteration
-
-    # -- its end ---------------------------------------------------------------------------
-
-    def _succeeded(self, result: Any) -> None:
-        """Its code has come to its end; the caller hears of it when all is on disk."""
-        actor = self.actor
-        self.task = None
-        actor.left(self)
-        error = None
-        if result.__class__ not in SCALARS:
-            try:
-                result = copy(result)
-            except Exception as refused:
-                result, error = None, refused
-        self._leave(result, error)
-
-    def _failed(self, error: BaseException) -> None:
-        actor = self.actor
-        self.task = None
-        actor.left(self)
-        self._leave(None, carried(error) if isinstance(error, Exception) else actor.fatal(error))
-
-    def _leave(self, result: Any, error: BaseException | None) -> None:
-        actor = self.actor
-        broken = actor.broken
-        if broken is None:
-            try:
-                if actor.data.confirm(self):
-                    self._result = result
-                    self._held = error
-                    return
-            except Exception as failure:
-                broken = failure
-        _settle(self.reply, result, broken or error)
-
-    def settle(self, error: BaseException | None) -> None:
-        """All that was written before its end is on disk, or could not be written."""
-        reply = self.reply
-        error = error or self._held
-        if reply.done():
-            return
-        if error is None:
-            reply.set_result(self._result)
-        else:
-            reply.set_exception(error)
-
-    def throw(self, kind: Any, value: Any = None, trace: Any = None) -> Any:
-        error: BaseException = kind if isinstance(kind, BaseException) else value or kind()
-        if self._coroutine is None:
-            self._failed(error)
-            raise StopIteration
-        if self.actor.section is not None and not isinstance(error, asyncio.CancelledError):
-            self._held = error
-            return self.actor.hold()
-        try:
-            return self._coroutine.throw(error)
-        except StopIteration as stop:
-            self._succeeded(stop.value)
-        except BaseException as failure:
-            self._failed(failure)
-        raise StopIteration
-
-    def close(self) -> None:
-        if self._coroutine is not None:
-            self._coroutine.close()
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        raise NotImplementedError("an event is run by its task")
 
 
 class Actor:
@@ -267,10 +132,13 @@ class Actor:
             self.running = {event}
         else:
             self.running.add(event)
-        # Not by the loop's method: a number in each one's name is half of a task's making.
-        event.task = asyncio.Task(
-            event, loop=self._loop, name="event", context=self._context.copy()
-        )
+        event.context = self._context.copy()
+        host = self.host
+        assert host is not None
+        turn = host.turn
+        if turn is None:
+            turn = host.turn = Turn(host, self._loop)
+        turn.add(event)
 
     def left(self, event: Event) -> None:
         """The code of an event has come to its end."""
@@ -363,7 +231,7 @@ class Actor:
             self.reset(error)
         section.over = True
         self._close(section)
-        _settle(section.future, result, error)
+        settle(section.future, result, error)
         if error is not None:
             # Where nobody awaits it, the reset has said it.
             section.future.exception()
@@ -425,9 +293,13 @@ class Actor:
         queue, self._queue = self._queue, None
         current = asyncio.current_task()
         for event in (*(running or ()), *(queue or ())):
-            _settle(event.reply, None, error)
-            if event.task is not None and event.task is not current:
-                event.task.cancel()
+            settle(event.reply, None, error)
+            turn = event.turn
+            # Those that have not begun will not.
+            if turn is not None and turn.event is event:
+                task = turn.task
+                if task is not None and task is not current:
+                    task.cancel()
         blocked, self._blocked = self._blocked, None
         section = self.section
         while section is not None:
@@ -435,7 +307,7 @@ class Actor:
                 section.task.cancel()
             section = section.parent
         for section in blocked or ():
-            _settle(section.future, None, error)
+            settle(section.future, None, error)
             section.future.exception()
         for future in self._held or ():
             future.cancel()
@@ -457,7 +329,8 @@ class Actor:
 
     def under_way(self) -> list[asyncio.Future[Any]]:
         """What has to be awaited before the object is idle; more may follow."""
-        found = [event.task for event in self.running or () if event.task is not None]
+        turns = [event.turn for event in self.running or () if event.turn is not None]
+        found: list[asyncio.Future[Any]] = [one.task for one in turns if one.task is not None]
         found += [section.task for section in (self.section,) if section and section.task]
         written = self.data.confirmed()
         return [*found, *(self.background or ()), *([] if written is None else [written])]
@@ -475,20 +348,7 @@ class Actor:
         )
 
 
-async def _awaited(value: Awaitable[Any]) -> Any:
-    return await value
-
-
 def _seen(future: asyncio.Future[Any]) -> None:
     """Whoever could be told of its failure has logged it."""
     if not future.cancelled():
         future.exception()
-
-
-def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(result)
-    else:
-        future.set_exception(error)

@@ -23,11 +23,12 @@ from weakref import WeakValueDictionary
 
 from ..errors import DurableObjectError, DurableObjectTypeError, ValueNotSerializable
 from ..store.gate import output_gate
-from .actor import Actor, Event
+from .actor import Actor
 from .link_frames import lost, packed, unpacked
 from .link_streams import PIECE, RemoteStream, Sender, pieces_of
 from .link_stubs import DISPOSED, Args, Handle, Remote, RemoteFunction, RemoteTarget, call, home
 from .object_calls import actor_here
+from .object_events import Event
 from .rpc import SCALARS, RpcTarget, by_reference, carried, copy, find_method, has_reference
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DurableObjectError
 from ..store import objects as store
 from ..timer import Chore
-from .actor import Event
+from .object_events import Event
 from .object_ids import DurableObjectId
 from .rpc import relaxed
 

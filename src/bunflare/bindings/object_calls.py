@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DurableObjectError, DurableObjectTypeError
-from .actor import Actor, Event
+from .actor import Actor
+from .object_events import Event
 from .rpc import find_method, relaxed
 from .socket_events import entrance
 
@@ -32,7 +33,7 @@ class Call(Event):
         self._coroutine = None
         self._held = None
         self.reply = reply
-        self.task = None
+        self.turn = None
 
     def begin(self, instance: Any) -> Any:
         member = find_method(instance, self._method)

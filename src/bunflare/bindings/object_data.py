@@ -34,9 +34,20 @@ class ObjectData:
     """One object's storage, of which all its interfaces are views."""
 
     __slots__ = (
-        *("_actor", "_database", "_failed", "_known", "_namespace"),
-        *("bookmark", "digits", "file", "flying", "host", "layers", "name", "ringing", "scheduled"),
-        *("__weakref__", "aside", "successor"),
+        *("_actor", "_database", "_failed", "_namespace"),
+        *(
+            "bookmark",
+            "digits",
+            "file",
+            "flying",
+            "host",
+            "known",
+            "layers",
+            "name",
+            "ringing",
+            "scheduled",
+        ),
+        *("__weakref__", "aside", "scheduled", "successor"),
     )
 
     def __init__(
@@ -65,7 +76,8 @@ class ObjectData:
         self.scheduled = False
         #: What is being committed to the SQL file on a thread.
         self.aside: Aside | None = None
-        self._known = False
+        #: Whether its row is on disk.
+        self.known = False
         self._failed: BaseException | None = None
         #: Its SQL file, once that was asked for.
         self.file: ObjectFile | None = None
@@ -357,7 +369,7 @@ class ObjectData:
     def write(self, tx: Transaction, layer: Layer) -> None:
         """Write a layer that was sent."""
         namespace, digits = self._namespace, self.digits
-        if not self._known:
+        if not self.known:
             store.add(tx, namespace, digits, self.name, self.host.clock.now())
         if layer.cleared:
             store.clear(tx, namespace, digits)
@@ -378,7 +390,7 @@ class ObjectData:
             self.flying.remove(layer)
             return
         del self.flying[0]
-        self._known = True
+        self.known = True
         if layer.alarm is not None and layer.alarm != store.KEEP:
             self.host.alarms.set(layer.alarm)
         if layer.waiter is not None:

@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from ..store import object_history
+from ..store import objects as store
 from ..store.operation import LATER, Joint
 
 if TYPE_CHECKING:
@@ -46,8 +47,30 @@ class Batch(Joint):
         """The write function."""
         # It may be run once more, with what it has now.
         self.open = False
+        puts: list[store.Put] = []
+        namespace = self._host.namespace
         for layer in self.layers:
-            layer.data.write(tx, layer)
+            data = layer.data
+            if (
+                layer.alarm != store.KEEP
+                or layer.cleared
+                or layer.sequence is not None
+                or layer.restores
+                or not data.known
+                or None in layer.entries.values()
+            ):
+                if puts:
+                    store.put_all(tx, puts)
+                    puts = []
+                data.write(tx, layer)
+            else:
+                # Most have stored something and done nothing else.
+                digits = data.digits
+                for key, text in layer.entries.items():
+                    assert text is not None
+                    puts.append((namespace, digits, key, text))
+        if puts:
+            store.put_all(tx, puts)
         if self._host.history is not None:
             self._keep(tx, self._host.history.settings)
 

@@ -24,11 +24,12 @@ from ..store import objects as store
 from ..store.gate import output_gate
 from ..store.pending import Pending
 from . import object_ids as ids
-from .actor import Actor, Event
+from .actor import Actor
 from .object_alarms import AlarmClock
 from .object_calls import Call, actor_here, begin_fetch
 from .object_commits import Commits
 from .object_data import ObjectData
+from .object_events import Event, Turn
 from .object_flush import Flusher
 from .object_ids import DurableObjectId
 from .object_sockets import HostSockets
@@ -102,6 +103,8 @@ class ObjectHost:
         self.has_alarm = callable(getattr(made, "alarm", None))
         self.alarms = AlarmClock(self, timer)
         self.flusher = Flusher(self)
+        #: What the next event joins.
+        self.turn: Turn | None = None
         self.commits = Commits()
         self.sql_directory = str(database.directory.path / "do-sql" / namespace)
         self.sockets = HostSockets(self)

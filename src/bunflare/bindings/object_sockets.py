@@ -18,7 +18,7 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DurableObjectError, DurableObjectTypeError, DurableObjectValueError
-from .actor import Event
+from .object_events import Event
 from .rpc import relaxed
 from .websocket import WebSocket, WebSocketRequestResponsePair
 

@@ -249,6 +249,9 @@ _DATA_TABLES = (
     *(*object_bookmarks.TABLES, *object_history.TABLES),
 )
 
+#: Namespace, id, key and the text of its value.
+Put = tuple[str, str, str, str]
+
 #: Instead of an alarm: it stays as it is.
 KEEP = -1
 
@@ -290,6 +293,12 @@ def put(tx: Transaction, namespace: str, id: str, key: str, value: str | None) -
     else:
         tx.run(_PUT, (namespace, id, key, value))
         tx.forget(_GET, where, (value,))
+
+
+def put_all(tx: Transaction, rows: list[Put]) -> None:
+    """Write the texts of any keys of any objects, in this order."""
+    tx.many(_PUT, rows)
+    tx.stale += [((_GET, row[:3]), row[3:]) for row in rows]
 
 
 def clear(tx: Transaction, namespace: str, id: str) -> None:
