@@ -146,8 +146,6 @@ class Actor:
         self.used = True
         if running is not None:
             running.discard(event)
-            if not running:
-                self.running = None
 
     def hold(self) -> asyncio.Future[None]:
         """What a step awaits while a critical section is open."""

@@ -418,7 +418,11 @@ class ObjectData:
             raise self._failed
         if not self.flying:
             return False
-        self.flying[-1].wait(waiter)
+        layer = self.flying[-1]
+        if layer.waiter is None:
+            layer.waiter = waiter
+        else:
+            layer.wait(waiter)
         return True
 
     def confirmed(self) -> asyncio.Future[None] | None:

@@ -164,16 +164,12 @@ class ObjectHost:
     ) -> Pending[Any]:
         """Have a method called; no ``args`` ask for a property."""
         loop = self._loop
-        if (
-            loop is None
-            or self._closed
-            or loop is not get_running_loop()
-            or self.database.in_transaction
-        ):
+        hindered = self.database.hindered
+        if loop is None or hindered or self._closed or loop is not get_running_loop():
             loop = self._own_loop()
         reply: Pending[Any] = Pending(loop=loop)
         call = Call(method, args, kwargs, reply)
-        if self.owner and not self._waiting and output_gate.get() is None:
+        if self.owner and not self._waiting and not hindered:
             self.run(id, call)
             return reply
 
