@@ -38,9 +38,21 @@ class Kind:
     written: Callable[[], Coroutine[Any, Any, list[object]]]
 
 
-@pytest.fixture(params=["d1", "queue", "object"])
+@pytest.fixture(params=["kv", "d1", "queue", "object"])
 async def kind(request: pytest.FixtureRequest, state: bunflare.State) -> AsyncIterator[Kind]:
-    if request.param == "d1":
+    if request.param == "kv":
+        kv = state.kv("log")
+        await kv.put("the first", "")
+
+        async def keys() -> list[object]:
+            names = [one.name for one in (await kv.list()).keys]
+            return [int(name) for name in names if name.isdigit()]
+
+        def put(value: object) -> Coroutine[Any, Any, Any]:
+            return kv.put(str(value) if isinstance(value, int) else "", b"")
+
+        yield Kind(put, keys)
+    elif request.param == "d1":
         db = state.d1("log")
         await db.exec("CREATE TABLE log (value INT CHECK (typeof(value) = 'integer'))")
         insert = db.prepare("INSERT INTO log VALUES (?)")
@@ -110,7 +122,7 @@ async def test_an_error_is_raised_where_one_awaits_and_harms_no_other(kind: Kind
         await begun
 
 
-@pytest.mark.parametrize("kind", ["d1", "queue"], indirect=True)
+@pytest.mark.parametrize("kind", ["kv", "d1", "queue"], indirect=True)
 async def test_who_gives_up_in_time_has_nothing_written(kind: Kind) -> None:
     await busy(kind)
     begun, other = kind.call(1), kind.call(2)

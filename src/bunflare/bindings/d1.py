@@ -170,7 +170,7 @@ class D1Database(_Queries):
     __slots__ = ()
 
     def __init__(self, file: D1File) -> None:
-        super().__init__(file, file.begin)
+        super().__init__(file, file.begin_short)
 
     async def exec(self, sql: str) -> D1ExecResult:
         """Run the statements of a text one after the other, each a transaction of its own.

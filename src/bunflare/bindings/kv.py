@@ -8,7 +8,7 @@ It departs in two points: a namespace is strongly consistent (the platform's is 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, cast, overload
 
@@ -17,6 +17,7 @@ from ..errors import KVTypeError
 from ..quick_json import stored
 from ..store import kv as store
 from ..store.connection import Row
+from ..store.pending import Pending, begins
 from ..store.session import Session
 from ..timer import Chore, Timer
 from .kv_arguments import (
@@ -200,20 +201,51 @@ class KVNamespace:
 
     # -- put and delete --------------------------------------------------------------------
 
-    async def put(
+    @begins
+    def put(
         self,
         key: str,
         value: KVValueInput,
         expiration: int | None = None,
         expiration_ttl: int | None = None,
         metadata: Any = None,
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """Set ``key`` to ``value`` (at most 25 MiB; a number becomes its text).
 
         ``expiration`` (seconds since the epoch) and ``expiration_ttl`` (seconds from now) are at
         least 60 seconds away; where both are given, ``expiration_ttl`` counts. ``metadata`` is any
         JSON of at most 1,024 bytes. Nothing is written if anything is wrong.
         """
+        if (
+            self._session.joinable
+            and expiration is None
+            and expiration_ttl is None
+            and metadata is None
+        ):
+            try:
+                begun = self._begin(key, value)
+            except Exception:
+                # It is raised again where it is awaited.
+                begun = None
+            if begun is not None:
+                return begun
+        return self._put(key, value, expiration, expiration_ttl, metadata)
+
+    def _begin(self, key: str, value: KVValueInput) -> Pending[None] | None:
+        data = self._check.known(value)
+        if data is None or len(data) > store.HEAVY_VALUE:
+            return None
+        key = self._check.key(key, "PUT")
+        return self._session.begin(store.put, self._namespace, key, data, None, None)
+
+    async def _put(
+        self,
+        key: str,
+        value: KVValueInput,
+        expiration: int | None,
+        expiration_ttl: int | None,
+        metadata: Any,
+    ) -> None:
         check = self._check
         key = check.key(key, "PUT")
         until = None

@@ -270,7 +270,7 @@ class D1File(Database):
             return None
         return sql, parameters, kind.program
 
-    def begin(self, bound: Bound) -> Pending[Any] | None:
+    def begin_short(self, bound: Bound) -> Pending[Any] | None:
         """Begin a short write, for whoever waits for its result; None where it is to be awaited."""
         step = self.quick(bound) if self.joinable else None
         return None if step is None else self.writes.begin(step)

@@ -23,6 +23,7 @@ from .connection import Durability, translate
 from .directory import MEMORY, Directory, locate, open_directory
 from .gate import output_gate, pass_output_gate
 from .operation import LATER, Operation
+from .pending import Pending
 from .running import Running
 from .session import View
 from .transaction import Transaction
@@ -77,6 +78,18 @@ class Database:
             if done is not LATER:
                 return cast("T", done)
         return await writer.submit(function, args, heavy)
+
+    def begin(self, function: Callable[..., T], *args: object) -> Pending[T] | None:
+        """Begin what `write` does, before that is awaited; None where it is to be awaited."""
+        if not self.joinable:
+            return None
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return None
+        future: Pending[T] = Pending(loop=loop)
+        self.enqueue(Operation(function, args, False, loop, future))
+        return future
 
     async def admit(self) -> None:
         """What comes before each write, for those who use `submit`."""

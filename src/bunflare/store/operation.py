@@ -36,13 +36,14 @@ class Operation:
         args: tuple[Any, ...],
         heavy: bool,
         loop: asyncio.AbstractEventLoop,
+        future: asyncio.Future[Any] | None = None,
     ) -> None:
         #: None asks for the transaction itself.
         self.function = function
         self.args = args
         self.heavy = heavy
         self.loop = loop
-        self.future: asyncio.Future[Any] = loop.create_future()
+        self.future: asyncio.Future[Any] = future or loop.create_future()
         self.result: Any = None
         self.error: BaseException | None = None
         #: What becomes of the result where nobody is there any more to take it.

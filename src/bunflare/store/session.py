@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from .connection import Parameters, Row, SqliteError, translate
+from .pending import Pending
 from .transaction import Transaction
 
 T = TypeVar("T")
@@ -28,6 +29,10 @@ class Session(Protocol):
         """Whether a write is on disk when it returns, and not only when something else ends."""
 
     @property
+    def joinable(self) -> bool:
+        """Whether `begin` may begin something."""
+
+    @property
     def view(self) -> View: ...
 
     async def write(self, function: Callable[..., T], *args: object, heavy: bool = False) -> T:
@@ -35,6 +40,9 @@ class Session(Protocol):
 
         ``heavy`` says that it handles megabytes and is better run on a thread.
         """
+
+    def begin(self, function: Callable[..., T], *args: object) -> Pending[T] | None:
+        """Begin what `write` does, before that is awaited; None where it is to be awaited."""
 
     async def when_over(self, close: Callable[[], Awaitable[object]]) -> None:
         """Await ``close()`` when it is certain what becomes of the writes until now."""
@@ -46,6 +54,7 @@ class TransactionSession:
     __slots__ = ("_closing", "_path", "_transaction")
 
     immediate = False
+    joinable = False
 
     def __init__(self, transaction: Transaction, path: Path) -> None:
         self._transaction = transaction
@@ -62,6 +71,9 @@ class TransactionSession:
                 return function(self._transaction, *args)
         except SqliteError as error:
             raise translate(error, self._path) from error
+
+    def begin(self, function: Callable[..., T], *args: object) -> None:
+        return None
 
     async def when_over(self, close: Callable[[], Awaitable[object]]) -> None:
         self._closing.append(close)
