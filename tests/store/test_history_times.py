@@ -134,3 +134,12 @@ def test_another_file_gets_none_of_the_last_ones_notes(tmp_path: Path) -> None:
         [(1, 1000), (2, 1000)],
         [(1, 1000)],
     ]
+
+
+async def test_those_of_one_that_is_prompt_are_written_at_once(tmp_path: Path) -> None:
+    times = Times(prompt=True)
+    times.open(tmp_path / "1.times")
+    times.note(1, 1000)
+    times.note(2, 1000)
+    assert read(tmp_path / "1.times") == [(1, 1000), (2, 1000)]
+    times.close()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import DurableObjectAbort, DurableObjectReset
 from ..store.gate import output_gate
-from .object_events import Event, Turn, settle
+from .object_events import Event, settle
 from .section import Section
 from .socket_events import entrance
 
@@ -53,6 +53,7 @@ class Actor:
         "_held",
         "_loop",
         "_queue",
+        "_turns",
         "background",
         "broken",
         "clock",
@@ -77,6 +78,7 @@ class Actor:
         self.clock = host.clock
         self.has_alarm = host.has_alarm
         self._loop = asyncio.get_running_loop()
+        self._turns = host.turns()
         self.data: ObjectData
         self.instance: Any = None
         #: Why this object takes no more events.
@@ -133,12 +135,7 @@ class Actor:
         else:
             self.running.add(event)
         event.context = self._context.copy()
-        host = self.host
-        assert host is not None
-        turn = host.turn
-        if turn is None:
-            turn = host.turn = Turn(host, self._loop)
-        turn.add(event)
+        self._turns.add(event)
 
     def left(self, event: Event) -> None:
         """The code of an event has come to its end."""

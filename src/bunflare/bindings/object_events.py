@@ -19,7 +19,6 @@ from .rpc import SCALARS, carried, copy
 
 if TYPE_CHECKING:
     from .actor import Actor
-    from .object_host import ObjectHost
 
 
 class Event(Coroutine[Any, Any, None]):
@@ -157,26 +156,39 @@ class Event(Coroutine[Any, Any, None]):
         raise NotImplementedError("an event is run by its turn")
 
 
+class Turns:
+    """The events of a host's objects that have not begun."""
+
+    __slots__ = ("_loop", "next")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        #: What the next event joins.
+        self.next: Turn | None = None
+
+    def add(self, event: Event) -> None:
+        """Run an event after those that were added before."""
+        turn = self.next
+        if turn is None:
+            turn = self.next = Turn(self, self._loop)
+        event.turn = turn
+        turn.waiting.append(event)
+
+
 class Turn(Coroutine[Any, Any, None]):
     """What a task runs: events one after the other, until one of them waits."""
 
-    __slots__ = ("_host", "_loop", "_waiting", "event", "task")
+    __slots__ = ("_turns", "event", "task", "waiting")
 
-    def __init__(self, host: ObjectHost, loop: asyncio.AbstractEventLoop) -> None:
-        self._host = host
-        self._loop = loop
-        self._waiting: deque[Event] = deque()
+    def __init__(self, turns: Turns, loop: asyncio.AbstractEventLoop) -> None:
+        self._turns = turns
+        self.waiting: deque[Event] = deque()
         #: What is being run, or waits.
         self.event: Event | None = None
         #: Not by the loop's method: a number in each one's name is half of a task's making.
         self.task: asyncio.Task[None] | None = asyncio.Task(
             self, loop=loop, name="event", context=contextvars.Context()
         )
-
-    def add(self, event: Event) -> None:
-        """Run an event after those that were added before."""
-        event.turn = self
-        self._waiting.append(event)
 
     def send(self, value: Any) -> Any:
         event = self.event
@@ -192,7 +204,7 @@ class Turn(Coroutine[Any, Any, None]):
             if event is not None:
                 return event.context.run(event.throw, kind, value, trace)
             # The event loop ends before it came to any of them.
-            for event in self._waiting:
+            for event in self.waiting:
                 try:
                     event.context.run(event.throw, kind, value, trace)
                 except StopIteration:
@@ -204,10 +216,9 @@ class Turn(Coroutine[Any, Any, None]):
 
     def _begin(self) -> Any:
         """Run events until one waits, or there are no more."""
-        host, task, waiting = self._host, self.task, self._waiting
+        task, waiting = self.task, self.waiting
         assert task is not None
-        if host.turn is self:
-            host.turn = None
+        self._close()
         try:
             while waiting and not task.cancelling():
                 self.event = event = waiting.popleft()
@@ -218,25 +229,21 @@ class Turn(Coroutine[Any, Any, None]):
                 except StopIteration:
                     continue
         finally:
-            if waiting:
-                self._leave()
+            # Those that have not begun are left to another.
+            while waiting:
+                self._turns.add(waiting.popleft())
         raise StopIteration
 
-    def _leave(self) -> None:
-        """Let others run those that have not begun."""
-        host = self._host
-        turn = host.turn
-        if turn is None:
-            turn = host.turn = Turn(host, self._loop)
-        while self._waiting:
-            turn.add(self._waiting.popleft())
+    def _close(self) -> None:
+        """From now on, events join another."""
+        if self._turns.next is self:
+            self._turns.next = None
 
     def _end(self) -> None:
         """Let go of what it knew: it and its task would keep each other, and that."""
-        if self._host.turn is self:
-            self._host.turn = None
+        self._close()
         self.event = self.task = None
-        self._waiting.clear()
+        self.waiting.clear()
 
     def close(self) -> None:
         if self.event is not None:

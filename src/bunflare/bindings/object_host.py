@@ -29,7 +29,7 @@ from .object_alarms import AlarmClock
 from .object_calls import Call, actor_here, begin_fetch
 from .object_commits import Commits
 from .object_data import ObjectData
-from .object_events import Event, Turn
+from .object_events import Event, Turns
 from .object_flush import Flusher
 from .object_ids import DurableObjectId
 from .object_sockets import HostSockets
@@ -103,8 +103,7 @@ class ObjectHost:
         self.has_alarm = callable(getattr(made, "alarm", None))
         self.alarms = AlarmClock(self, timer)
         self.flusher = Flusher(self)
-        #: What the next event joins.
-        self.turn: Turn | None = None
+        self._turns: Turns | None = None
         self.commits = Commits()
         self.sql_directory = str(database.directory.path / "do-sql" / namespace)
         self.sockets = HostSockets(self)
@@ -247,6 +246,12 @@ class ObjectHost:
                 _refuse(event.reply, carried(error))
                 return
         actor.deliver(event)
+
+    def turns(self) -> Turns:
+        """What runs the events of all objects."""
+        if self._turns is None:
+            self._turns = Turns(asyncio.get_running_loop())
+        return self._turns
 
     def actor(self, id: DurableObjectId) -> Actor:
         """The running object, made if it is not there. Raises what its constructor raises."""

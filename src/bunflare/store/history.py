@@ -79,11 +79,13 @@ class History:
         now: Callable[[], int],
         *,
         durable: bool = True,
+        prompt: bool = False,
     ) -> None:
         """The history of ``database`` in ``folder``.
 
         ``index`` is the database's, where there is one; ``now`` gives the ms epoch. One that is not
-        ``durable`` need not outlast a loss of power.
+        ``durable`` need not outlast a loss of power. ``prompt`` is for one whose times have to be
+        on a par with others, also after a kill.
         """
         self.files = Files(folder)
         self.choose(self.files.settings())
@@ -97,7 +99,7 @@ class History:
         self._asking: apsw.Connection | None = None
         self._mutex = threading.Lock()
         self._making = threading.Lock()
-        self._times = Times()
+        self._times = Times(prompt=prompt)
         self._salts = b""
         self._number = 0
         self._noted: tuple[int, bytes] = (0, b"")

@@ -25,9 +25,11 @@ _REST_MS = 5
 class Times:
     """The notes of the present life of the log."""
 
-    __slots__ = ("_descriptor", "_mutex", "_scheduled", "_waiting", "_written")
+    __slots__ = ("_descriptor", "_mutex", "_rest", "_scheduled", "_waiting", "_written")
 
-    def __init__(self) -> None:
+    def __init__(self, *, prompt: bool = False) -> None:
+        """``prompt`` has each note written at once."""
+        self._rest = 0 if prompt else _REST_MS
         self._descriptor = -1
         # A forgotten event loop writes what waited for it, whatever else goes on then.
         self._mutex = threading.RLock()
@@ -48,7 +50,7 @@ class Times:
         """Note that the log has come to so many frames at a time (ms epoch). Raises `OSError`."""
         with self._mutex:
             self._waiting += NOTE.pack(frames, at)
-            close = 0 <= at - self._written < _REST_MS
+            close = 0 <= at - self._written < self._rest
             if close and (self._scheduled or self._schedule()):
                 return
             self._written = at
@@ -81,7 +83,7 @@ class Times:
         except RuntimeError:
             return False
         self._scheduled = True
-        loop.call_later(_REST_MS / 1000, Once(self._rested))
+        loop.call_later(self._rest / 1000, Once(self._rested))
         return True
 
     def _rested(self) -> None:

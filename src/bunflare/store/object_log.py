@@ -59,7 +59,10 @@ class ObjectLog:
         self._index = _Seen(path, connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0])
         #: How far the log was copied back the last time.
         self._copied = 0
-        self.history = History(path, Path(history_of(path)), self._index, now, durable=durable)
+        # Its keys have theirs in the row that is written with them.
+        self.history = History(
+            path, Path(history_of(path)), self._index, now, durable=durable, prompt=True
+        )
         self.history.choose(settings)
         connection.set_wal_hook(self._index.hear)
 
