@@ -53,7 +53,6 @@ class Actor:
         "_held",
         "_loop",
         "_queue",
-        "_turns",
         "background",
         "broken",
         "clock",
@@ -68,6 +67,7 @@ class Actor:
         "section",
         "seen",
         "sockets",
+        "turns",
         "used",
     )
 
@@ -78,7 +78,7 @@ class Actor:
         self.clock = host.clock
         self.has_alarm = host.has_alarm
         self._loop = asyncio.get_running_loop()
-        self._turns = host.turns()
+        self.turns = host.turns()
         self.data: ObjectData
         self.instance: Any = None
         #: Why this object takes no more events.
@@ -135,7 +135,7 @@ class Actor:
         else:
             self.running.add(event)
         event.context = self._context.copy()
-        self._turns.add(event)
+        self.turns.add(event)
 
     def left(self, event: Event) -> None:
         """The code of an event has come to its end."""
@@ -289,12 +289,10 @@ class Actor:
         current = asyncio.current_task()
         for event in (*(running or ()), *(queue or ())):
             settle(event.reply, None, error)
-            turn = event.turn
-            # Those that have not begun will not.
-            if turn is not None and turn.event is event:
-                task = turn.task
-                if task is not None and task is not current:
-                    task.cancel()
+            # Of those that share one, the others will not begin.
+            task = event.begun_in()
+            if task is not None and task is not current:
+                task.cancel()
         blocked, self._blocked = self._blocked, None
         section = self.section
         while section is not None:
@@ -324,8 +322,8 @@ class Actor:
 
     def under_way(self) -> list[asyncio.Future[Any]]:
         """What has to be awaited before the object is idle; more may follow."""
-        turns = [event.turn for event in self.running or () if event.turn is not None]
-        found: list[asyncio.Future[Any]] = [one.task for one in turns if one.task is not None]
+        tasks = [event.turn.task if event.turn else event.task for event in self.running or ()]
+        found: list[asyncio.Future[Any]] = [task for task in tasks if task is not None]
         found += [section.task for section in (self.section,) if section and section.task]
         written = self.data.confirmed()
         return [*found, *(self.background or ()), *([] if written is None else [written])]

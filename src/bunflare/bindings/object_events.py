@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from inspect import isawaitable
 from types import CoroutineType
@@ -27,7 +26,17 @@ class Event(Coroutine[Any, Any, None]):
     A copy of what that gives goes to ``reply``.
     """
 
-    __slots__ = ("_coroutine", "_held", "_result", "_start", "actor", "context", "reply", "turn")
+    __slots__ = (
+        "_coroutine",
+        "_held",
+        "_result",
+        "_start",
+        "actor",
+        "context",
+        "reply",
+        "task",
+        "turn",
+    )
 
     #: The object that it is for, once that is running, and what its code sees.
     actor: Actor
@@ -38,7 +47,8 @@ class Event(Coroutine[Any, Any, None]):
         self._coroutine: Coroutine[Any, Any, Any] | None = None
         self._held: BaseException | None = None
         self.reply = reply
-        #: Where it is run, until its code has come to its end.
+        #: What runs it, until its code has come to its end: a task of its own, or a turn's.
+        self.task: asyncio.Task[None] | None = None
         self.turn: Turn | None = None
 
     def begin(self, instance: Any) -> Any:
@@ -49,6 +59,8 @@ class Event(Coroutine[Any, Any, None]):
 
     def send(self, value: Any) -> Any:
         actor = self.actor
+        if actor.turns.next is self:
+            actor.turns.next = None
         if actor.section is not None:
             return actor.hold()
         data = actor.data
@@ -92,7 +104,7 @@ class Event(Coroutine[Any, Any, None]):
     def _succeeded(self, result: Any) -> None:
         """Its code has come to its end; the caller hears of it when all is on disk."""
         actor = self.actor
-        self.turn = None
+        self.task = self.turn = None
         actor.left(self)
         error = None
         if result.__class__ not in SCALARS:
@@ -104,7 +116,7 @@ class Event(Coroutine[Any, Any, None]):
 
     def _failed(self, error: BaseException) -> None:
         actor = self.actor
-        self.turn = None
+        self.task = self.turn = None
         actor.left(self)
         self._leave(None, carried(error) if isinstance(error, Exception) else actor.fatal(error))
 
@@ -135,6 +147,8 @@ class Event(Coroutine[Any, Any, None]):
     def throw(self, kind: Any, value: Any = None, trace: Any = None) -> Any:
         error: BaseException = kind if isinstance(kind, BaseException) else value or kind()
         if self._coroutine is None:
+            if self.actor.turns.next is self:
+                self.actor.turns.next = None
             self._failed(error)
             raise StopIteration
         if self.actor.section is not None and not isinstance(error, asyncio.CancelledError):
@@ -152,61 +166,81 @@ class Event(Coroutine[Any, Any, None]):
         if self._coroutine is not None:
             self._coroutine.close()
 
+    def begun_in(self) -> asyncio.Task[None] | None:
+        """The task that runs it alone, if it may have begun and has not ended."""
+        turn = self.turn
+        if turn is None:
+            return self.task
+        return turn.task if turn.event is self else None
+
     def __await__(self) -> Generator[Any, Any, None]:
-        raise NotImplementedError("an event is run by its turn")
+        raise NotImplementedError("an event is run by its task")
 
 
 class Turns:
-    """The events of a host's objects that have not begun."""
+    """The events of a host's objects that have not begun.
 
-    __slots__ = ("_loop", "next")
+    The first has a task of its own, so that one who calls alone pays for no more.
+    """
+
+    __slots__ = ("loop", "next")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        #: What the next event joins.
-        self.next: Turn | None = None
+        self.loop = loop
+        #: What the next event follows, or joins.
+        self.next: Event | Turn | None = None
 
     def add(self, event: Event) -> None:
         """Run an event after those that were added before."""
-        turn = self.next
-        if turn is None:
-            turn = self.next = Turn(self, self._loop)
-        event.turn = turn
-        turn.waiting.append(event)
+        before = self.next
+        if before is None:
+            self.next = event
+            # Not by the loop's method: a number in each one's name is half of a task's making.
+            event.task = asyncio.Task(event, loop=self.loop, name="event", context=event.context)
+        elif isinstance(before, Turn):
+            event.turn = before
+            before.waiting.append(event)
+        else:
+            self.next = Turn(self, event)
 
 
 class Turn(Coroutine[Any, Any, None]):
     """What a task runs: events one after the other, until one of them waits."""
 
-    __slots__ = ("_turns", "event", "task", "waiting")
+    __slots__ = ("_first", "_turns", "event", "task", "waiting")
 
-    def __init__(self, turns: Turns, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, turns: Turns, first: Event) -> None:
         self._turns = turns
-        self.waiting: deque[Event] = deque()
+        #: Whose context is the task's.
+        self._first: Event | None = first
+        self.waiting = [first]
         #: What is being run, or waits.
         self.event: Event | None = None
-        #: Not by the loop's method: a number in each one's name is half of a task's making.
+        first.turn = self
         self.task: asyncio.Task[None] | None = asyncio.Task(
-            self, loop=loop, name="event", context=contextvars.Context()
+            self, loop=turns.loop, name="event", context=first.context
         )
 
     def send(self, value: Any) -> Any:
         event = self.event
         try:
-            return self._begin() if event is None else event.context.run(event.send, value)
+            if event is None:
+                return self._begin()
+            if event is self._first:
+                return event.send(value)
+            return event.context.run(event.send, value)
         except BaseException:
             self._end()
             raise
 
     def throw(self, kind: Any, value: Any = None, trace: Any = None) -> Any:
-        event = self.event
         try:
-            if event is not None:
-                return event.context.run(event.throw, kind, value, trace)
+            if self.event is not None:
+                return self._throw(self.event, kind, value, trace)
             # The event loop ends before it came to any of them.
             for event in self.waiting:
                 try:
-                    event.context.run(event.throw, kind, value, trace)
+                    self._throw(event, kind, value, trace)
                 except StopIteration:
                     continue
             raise StopIteration
@@ -214,35 +248,39 @@ class Turn(Coroutine[Any, Any, None]):
             self._end()
             raise
 
+    def _throw(self, event: Event, *error: Any) -> Any:
+        if event is self._first:
+            return event.throw(*error)
+        return event.context.run(event.throw, *error)
+
     def _begin(self) -> Any:
         """Run events until one waits, or there are no more."""
-        task, waiting = self.task, self.waiting
-        assert task is not None
-        self._close()
+        turns, first, task, waiting = self._turns, self._first, self.task, self.waiting
+        if turns.next is self:
+            turns.next = None
+        waiting.reverse()
         try:
-            while waiting and not task.cancelling():
-                self.event = event = waiting.popleft()
-                if event.actor.broken is not None:
-                    continue
-                try:
-                    return event.context.run(event.send, None)
-                except StopIteration:
-                    continue
+            while True:
+                self.event = event = waiting.pop()
+                if event.actor.broken is None:
+                    try:
+                        if event is first:
+                            return event.send(None)
+                        return event.context.run(event.send, None)
+                    except StopIteration:
+                        pass
+                if not waiting or (task is not None and task.cancelling()):
+                    raise StopIteration
         finally:
             # Those that have not begun are left to another.
             while waiting:
-                self._turns.add(waiting.popleft())
-        raise StopIteration
-
-    def _close(self) -> None:
-        """From now on, events join another."""
-        if self._turns.next is self:
-            self._turns.next = None
+                turns.add(waiting.pop())
 
     def _end(self) -> None:
         """Let go of what it knew: it and its task would keep each other, and that."""
-        self._close()
-        self.event = self.task = None
+        if self._turns.next is self:
+            self._turns.next = None
+        self.event = self._first = self.task = None
         self.waiting.clear()
 
     def close(self) -> None:

@@ -47,6 +47,15 @@ class Batch(Joint):
         """The write function."""
         # It may be run once more, with what it has now.
         self.open = False
+        if len(self.layers) == 1:
+            layer = self.layers[0]
+            layer.data.write(tx, layer)
+        else:
+            self._write_all(tx)
+        if self._host.history is not None:
+            self._keep(tx, self._host.history.settings)
+
+    def _write_all(self, tx: Transaction) -> None:
         puts: list[store.Put] = []
         namespace = self._host.namespace
         for layer in self.layers:
@@ -71,8 +80,6 @@ class Batch(Joint):
                     puts.append((namespace, digits, key, text))
         if puts:
             store.put_all(tx, puts)
-        if self._host.history is not None:
-            self._keep(tx, self._host.history.settings)
 
     def _keep(self, tx: Transaction, kept: Settings) -> None:
         """Keep what the keys were before, all in one."""

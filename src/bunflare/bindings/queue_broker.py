@@ -89,6 +89,9 @@ class Broker:
         self, sent: Sequence[queues.Weighed], metrics: Sequence[queues.Metrics]
     ) -> list[QueueSendResponse]:
         """What the senders of messages hear; whoever waits for such is told."""
+        if len(sent) == 1:
+            self.sent(sent[0][0][1])
+            return [QueueSendResponse(metrics[0])]
         answers = {}
         for (row, _), one in zip(sent, metrics, strict=True):
             if row[1] not in answers:
