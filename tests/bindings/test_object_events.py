@@ -50,6 +50,14 @@ class Worker(DurableObject):
             tasks = [group.create_task(asyncio.sleep(0, number)) for number in range(3)]
         return [task.result() for task in tasks]
 
+    async def blocks(self, who: str) -> None:
+        async def section() -> None:
+            seen.append(who)
+            await asyncio.sleep(0)
+            seen.append(f"{who} again")
+
+        await self.ctx.block_concurrency_while(section)
+
     async def fails(self) -> None:
         raise ValueError("no")
 
@@ -137,3 +145,31 @@ async def test_those_that_have_not_begun_when_their_task_is_cancelled_fail() -> 
     assert [type(one) for one in found] == [DurableObjectReset] * 2
     assert seen == ["before"] * 2
     assert await stubs["a"].here("again") == ["nobody", "again"]
+
+
+async def test_those_of_one_object_keep_their_order_when_one_of_them_has_to_wait() -> None:
+    await asyncio.gather(*[stubs[one].here("x") for one in "ab"])
+    seen.clear()
+    calls = [
+        stubs["b"].here("b1"),
+        stubs["a"].blocks("a1"),
+        stubs["a"].here("a2"),
+        stubs["b"].here("b2"),
+        stubs["a"].here("a3"),
+    ]
+    await asyncio.gather(*calls)
+    assert [one for one in seen if one[0] == "a"] == ["a1", "a1 again", "a2", "a3"]
+    assert [one for one in seen if one[0] == "b"] == ["b1", "b2"]
+
+
+async def test_what_is_called_meanwhile_comes_after_those_that_were_called_before() -> None:
+    await asyncio.gather(*[stubs[one].here("x") for one in "abc"])
+    seen.clear()
+    calls = [
+        stubs["b"].here("first"),
+        stubs["a"].calls(["c"]),
+        stubs["c"].here("called before"),
+        stubs["c"].here("called before"),
+    ]
+    await asyncio.gather(*calls)
+    assert seen == ["first", "called before", "called before", "called"]

@@ -122,6 +122,13 @@ class Actor:
         else:
             self._queue.append(event)
 
+    def again(self, event: Event) -> None:
+        """Deliver an event that has not begun, since one before it has to wait."""
+        if self.running is not None:
+            self.running.discard(event)
+        if self.broken is None:
+            self.deliver(event)
+
     def enter(self, start: Callable[[Any], Any]) -> None:
         """Run ``start(instance)`` as an event that nobody waits for."""
         if self.broken is None:

@@ -183,17 +183,21 @@ class Turns:
     The first has a task of its own, so that one who calls alone pays for no more.
     """
 
-    __slots__ = ("loop", "next")
+    __slots__ = ("_later", "loop", "next")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         #: What the next event follows, or joins.
         self.next: Event | Turn | None = None
+        #: What came while a turn was running, whose own events may have to go first.
+        self._later: list[Event] | None = None
 
     def add(self, event: Event) -> None:
         """Run an event after those that were added before."""
         before = self.next
-        if before is None:
+        if self._later is not None:
+            self._later.append(event)
+        elif before is None:
             self.next = event
             # Not by the loop's method: a number in each one's name is half of a task's making.
             event.task = asyncio.Task(event, loop=self.loop, name="event", context=event.context)
@@ -202,6 +206,22 @@ class Turns:
             before.waiting.append(event)
         else:
             self.next = Turn(self, event)
+
+    def begin(self, turn: Turn) -> None:
+        """The turn runs its events now."""
+        if self.next is turn:
+            self.next = None
+        self._later = []
+
+    def leave(self, rest: list[Event]) -> None:
+        """It runs none any more: the ``rest`` (the last one first) have not begun."""
+        later, self._later = self._later, None
+        while rest:
+            event = rest.pop()
+            event.turn = None
+            event.actor.again(event)
+        for event in later or ():
+            self.add(event)
 
 
 class Turn(Coroutine[Any, Any, None]):
@@ -256,8 +276,7 @@ class Turn(Coroutine[Any, Any, None]):
     def _begin(self) -> Any:
         """Run events until one waits, or there are no more."""
         turns, first, task, waiting = self._turns, self._first, self.task, self.waiting
-        if turns.next is self:
-            turns.next = None
+        turns.begin(self)
         waiting.reverse()
         try:
             while True:
@@ -272,9 +291,7 @@ class Turn(Coroutine[Any, Any, None]):
                 if not waiting or (task is not None and task.cancelling()):
                     raise StopIteration
         finally:
-            # Those that have not begun are left to another.
-            while waiting:
-                turns.add(waiting.pop())
+            turns.leave(waiting)
 
     def _end(self) -> None:
         """Let go of what it knew: it and its task would keep each other, and that."""
