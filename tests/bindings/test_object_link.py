@@ -21,6 +21,7 @@ from bunflare import (
     DurableObjectTypeError,
     RpcTarget,
 )
+from bunflare.web.streams import Counted, Sized
 from tests.support import Child, child, eventually
 
 _CHUNK = 100_000
@@ -159,6 +160,9 @@ class Far(DurableObject):
                 yield chunk.upper()
 
         return [bunflare.Response(echo(), status=201, headers={"x-two": "2"})]
+
+    async def mirror(self, given: Any) -> Any:
+        return [bunflare.Response(given.body) if isinstance(given, bunflare.Request) else given]
 
     async def fetch(self, request: Any) -> Any:
         if request.method == "PUT":
@@ -567,6 +571,27 @@ async def test_bodies_pass_in_flat_memory_and_as_they_are_read(far: Any) -> None
     assert await far.back("given") <= 5
     assert sum([len(part) async for part in parts]) == 599 * _CHUNK
     assert _peak() - before < 20_000
+
+
+async def test_how_long_a_stream_is_passes_with_it(far: Any) -> None:
+    size = 2 * _CHUNK
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(2):
+            yield bytes(_CHUNK)
+
+    async def mirrored(body: Any) -> Any:
+        (response,) = await far.mirror(bunflare.Request("https://x/", method="POST", body=body))
+        return response.take()
+
+    for body, left in ((Counted(chunks(), size), size), (bytes(5_000_000), 5_000_000)):
+        stream = await mirrored(body)
+        assert stream.left == left
+        assert sum([len(chunk) async for chunk in stream]) == left
+    assert not isinstance(await mirrored(chunks()), Sized)
+    (stream,) = await far.mirror(Counted(chunks(), size))
+    await anext(stream)
+    assert stream.left == _CHUNK
 
 
 # -- more than two, and ends at any time -------------------------------------------------------

@@ -122,11 +122,9 @@ class Origin(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         Origin.reads.wait(PATIENCE)
-        size = 0
-        while (length := int(self.rfile.readline(), 16)) > 0:
-            size += len(self.rfile.read(length))
-            self.rfile.readline()
-        self.rfile.readline()
+        size, left = 0, int(self.headers["content-length"])
+        while size < left and (piece := self.rfile.read(min(65536, left - size))):
+            size += len(piece)
         self.send_response(200)
         self.send_header("content-length", str(len(str(size))))
         self.end_headers()

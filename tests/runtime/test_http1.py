@@ -172,7 +172,7 @@ def test_requests_sent_at_once_are_answered_in_order(server: Server) -> None:
         sender.join()
     found = [int(number) for number in re.findall(rb"GET http://x/(\d+)", answer)]
     assert found == list(range(count))
-    assert b"3\r\nend\r\n0\r\n\r\n" in answer
+    assert answer.endswith(b"\r\n\r\nend")
 
 
 def test_a_client_that_does_not_read_holds_nothing_up(server: Server) -> None:

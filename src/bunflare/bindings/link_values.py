@@ -23,6 +23,8 @@ from weakref import WeakValueDictionary
 
 from ..errors import DurableObjectError, DurableObjectTypeError, ValueNotSerializable
 from ..store.gate import output_gate
+from ..web.readable import Readable, SizedStream
+from ..web.streams import Counted, Sized
 from .actor import Actor
 from .link_frames import lost, packed, unpacked
 from .link_streams import PIECE, RemoteStream, Sender, pieces_of
@@ -160,7 +162,7 @@ class Passing:
         if isinstance(value, Remote) and (number := home(value, self)) is not None:
             return ["own", number]
         if isinstance(value, AsyncIterator):
-            return ["stream", self._offer(value, actor)]
+            return ["stream", *self._offer(value, actor)]
         number = self._number(actor)
         self._exports[number] = _Export(value, actor)
         target = isinstance(value, RpcTarget) and not isinstance(value, RemoteFunction)
@@ -185,14 +187,15 @@ class Passing:
         if isinstance(body, bytes):
             if len(body) <= PIECE:
                 return body
-            body = pieces_of(body)
+            body = Counted(pieces_of(body), len(body))
         return self._offer(body, actor)
 
-    def _offer(self, source: AsyncIterator[Any], actor: Actor | None) -> int:
-        """Give a stream away: its number."""
+    def _offer(self, source: AsyncIterator[Any], actor: Actor | None) -> list[int | None]:
+        """Give a stream away: its number, and how many bytes it has if that is known."""
+        left = source.left if isinstance(source, Sized) else None
         number = self._number(actor)
         self._senders[number] = Sender(number, source, self._write, self._writer.drain, self._ended)
-        return number
+        return [number, left]
 
     def _ended(self, number: int) -> None:
         self._senders.pop(number, None)
@@ -216,14 +219,14 @@ class Passing:
         if kind == "own":
             return self._exports[rest[0]].value
         if kind == "stream":
-            return self._stream(rest[0])
+            return self._stream(*rest)
         if kind == "target":
             return RemoteTarget(Handle(self, rest[0]))
         if kind == "function":
             return RemoteFunction(Handle(self, rest[0]))
         *about, headers, body = rest
-        if isinstance(body, int):
-            body = self._stream(body)
+        if isinstance(body, list):
+            body = self._stream(*body)
         pairs = [(name, text) for name, text in headers]
         if kind == "request":
             method, url = about
@@ -337,13 +340,13 @@ class Passing:
 
     # -- streams ---------------------------------------------------------------------------
 
-    def _stream(self, number: int) -> RemoteStream:
+    def _stream(self, number: int, left: int | None) -> Readable:
         stream = RemoteStream(number, self._write, lambda one: self._streams.pop(one, None))
         if self.closed:
             stream.end(lost())
         else:
             self._streams[number] = stream
-        return stream
+        return stream if left is None else SizedStream(stream, left)
 
     def _pulled(self, number: int, count: int) -> None:
         if number in self._senders:

@@ -11,6 +11,8 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Protocol
 
+from ..web.streams import Counted
+
 # Bytes of a body that are read ahead.
 _AHEAD = 256 * 1024
 # Chunks of a body that are copied into one write with what frames them.
@@ -56,6 +58,7 @@ class HttpExchange:
         "has_body",
         "headers",
         "keep_alive",
+        "length",
         "method",
         "over",
         "path",
@@ -84,6 +87,8 @@ class HttpExchange:
         self.version = version
         self.keep_alive = True
         self.has_body = False
+        #: Bytes of the body, where the client has said so.
+        self.length: int | None = None
         #: Whether the client waits for a word before it sends the body.
         self.continues = False
         #: What was answered, for the log.
@@ -111,6 +116,8 @@ class HttpExchange:
     @property
     def body(self) -> AsyncIterator[bytes] | None:
         """The request's body as it comes; None if there is none."""
+        if self.length is not None:
+            return Counted(self, self.length)
         return self if self.has_body else None
 
     def __aiter__(self) -> HttpExchange:

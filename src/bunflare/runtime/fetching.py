@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from ..errors import FetchError, FetchTypeError
 from ..store.gate import pass_output_gate
 from ..web import Headers, Request, Response
-from ..web.streams import Counted
+from ..web.streams import Counted, Sized
 from .js_values import PyProxy
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ async def fetch(resource: Any, options: Any = None, **other: Any) -> Response:
         raise
     body = response._body
     if body is not None and not isinstance(body, bytes):
-        response._body = _until(signal, body)
+        ended = _until(signal, body)
+        response._body = Counted(ended, body.left) if isinstance(body, Sized) else ended
     return response
 
 
@@ -139,6 +140,8 @@ async def _send(url: str, method: str, headers: Any, body: Any) -> aiohttp.Clien
     import aiohttp
     import yarl
 
+    if isinstance(body, Sized):
+        headers = [*headers, ("content-length", str(body.left))]
     try:
         return await (await _session()).request(
             method,

@@ -193,7 +193,10 @@ class HttpConnection(asyncio.Protocol):
         size = 0
         for name, value in headers:
             size += len(name) + len(value)
-            if name == b"content-length" or name == b"transfer-encoding":
+            if name == b"content-length":
+                exchange.has_body = True
+                exchange.length = int(value)
+            elif name == b"transfer-encoding":
                 exchange.has_body = True
             elif name == b"expect" and value.lower() == b"100-continue":
                 exchange.continues = True

@@ -8,6 +8,7 @@ from typing import Literal, Self, TypeAlias
 
 from ..errors import FetchTypeError
 from . import text
+from .readable import SizedStream
 
 BlobPart: TypeAlias = "str | bytes | bytearray | memoryview | Blob"
 BlobEnding: TypeAlias = Literal["transparent", "native"]
@@ -61,9 +62,9 @@ class Blob:
         """The bytes as UTF-8; what is invalid becomes U+FFFD, a byte order mark is dropped."""
         return text.decode(self._data)
 
-    async def stream(self) -> AsyncIterator[bytes]:
-        for start in range(0, len(self._data), _CHUNK):
-            yield self._data[start : start + _CHUNK]
+    def stream(self) -> SizedStream:
+        """The bytes in chunks."""
+        return SizedStream(_chunks(self._data), len(self._data))
 
     arrayBuffer = array_buffer
 
@@ -127,6 +128,11 @@ class File(Blob):
 
     def __repr__(self) -> str:
         return f"File({self._name!r}, size={self.size}, type={self.type!r})"
+
+
+async def _chunks(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), _CHUNK):
+        yield data[start : start + _CHUNK]
 
 
 def _joined(parts: Iterable[BlobPart] | BlobPart, endings: BlobEnding | None) -> bytes:
