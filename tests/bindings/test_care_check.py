@@ -144,6 +144,9 @@ ROWS = [
     Case(("queues", "count"), "UPDATE bunflare_queue_counts SET messages = 7"),
     Case(("queues", "time"), "UPDATE queue_messages SET attempts = -1, visible_at = 'soon'"),
     Case(
+        ("queues", "setting"), "INSERT INTO bunflare_queues (name, created_at) VALUES ('a', 'soon')"
+    ),
+    Case(
         ("queues", "lease"),
         "UPDATE queue_messages SET bunflare_holder = 'x.1', bunflare_lease = 'y'",
     ),

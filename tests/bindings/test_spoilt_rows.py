@@ -10,6 +10,7 @@ import apsw
 import pytest
 
 import bunflare
+from bunflare.bindings.queue_admin import QueueAdmin
 from tests.cli.process import run
 from tests.support import eventually
 
@@ -58,8 +59,10 @@ async def test_what_belongs_to_objects(
 
 # -- queues ------------------------------------------------------------------------------------
 
-# Text, a blob, a fraction, infinity, and a time in no calendar.
-NO_TIMES = ["'soon'", "x'00ff'", "12.5", "9e999", "8999999999999999999"]
+# What is no time: text, a blob, infinity. And what is one, if an odd one: a fraction, and a time in
+# no calendar.
+NO_TIMES = ["'soon'", "x'00ff'", "9e999", "-9e999"]
+ODD_TIMES = ["12.5", "8999999999999999999"]
 
 
 async def spoilt_queue(state: bunflare.State, directory: Path, column: str, value: str) -> None:
@@ -68,7 +71,7 @@ async def spoilt_queue(state: bunflare.State, directory: Path, column: str, valu
     spoil(directory, f"UPDATE queue_messages SET {column} = {value} WHERE body = '\"bad\"'")
 
 
-@pytest.mark.parametrize("value", NO_TIMES)
+@pytest.mark.parametrize("value", [*NO_TIMES, *ODD_TIMES])
 @pytest.mark.parametrize("column", ["visible_at", "created_at"])
 async def test_peeking_shows_a_message_without_a_time(
     state: bunflare.State, directory: Path, clock: bunflare.ManualClock, column: str, value: str
@@ -78,14 +81,21 @@ async def test_peeking_shows_a_message_without_a_time(
     found = {one.body: one for one in await queue.peek()}
     assert found.keys() == {"a", "bad", "b"}
     assert found["a"].corrupt is found["b"].corrupt is None
-    if value in ("'soon'", "x'00ff'"):
+    problems = (await state.check()).problems
+    if value in NO_TIMES:
         assert "is no time" in str(found["bad"].corrupt)
         assert found["bad"].timestamp.timestamp() * 1000 == clock.now()
         assert found["bad"].state == "ready"
+        assert [(one.system, one.kind, one.key) for one in problems] == [
+            ("queues", "time", found["bad"].id)
+        ]
+    else:
+        assert found["bad"].corrupt is None
+        assert problems == ()
     assert (await queue.metrics()).backlog_count == 3
 
 
-@pytest.mark.parametrize("value", NO_TIMES)
+@pytest.mark.parametrize("value", ["'soon'", "x'00ff'", "9e999", *ODD_TIMES])
 @pytest.mark.parametrize("column", ["visible_at", "created_at", "bunflare_expires"])
 async def test_a_spoilt_message_stops_no_pull(
     state: bunflare.State, directory: Path, column: str, value: str
@@ -95,7 +105,9 @@ async def test_a_spoilt_message_stops_no_pull(
     pulled = [one for _ in range(3) for one in await queue.pull(100)]
     expected = {"a", "b", "bad"}
     if (column, value) == ("visible_at", "8999999999999999999"):
-        expected.remove("bad")  # which is a time, if a late one
+        expected.remove("bad")  # it is not due for long
+    elif (column, value) in (("created_at", "12.5"), ("bunflare_expires", "12.5")):
+        expected.remove("bad")  # it is too old
     assert {one.body for one in pulled} == expected
     assert all(one.timestamp for one in pulled)
     result = await queue.ack([one.lease_id for one in pulled])
@@ -134,6 +146,43 @@ async def test_a_spoilt_message_waits_for_no_others(state: bunflare.State, direc
         await eventually(lambda: seen == ["bad"])
 
 
+async def test_a_message_may_be_due_at_a_fraction_of_a_millisecond(
+    state: bunflare.State, directory: Path, clock: bunflare.ManualClock
+) -> None:
+    await spoilt_queue(state, directory, "visible_at", str(clock.now() + 0.5))
+    seen: list[Any] = []
+    async with state.consume(
+        "jobs", lambda batch: seen.extend(one.body for one in batch.messages), max_batch_timeout=0
+    ):
+        await eventually(lambda: sorted(seen) == ["a", "b"])
+        await clock.advance(milliseconds=2)
+        await eventually(lambda: seen[2:] == ["bad"])
+
+
+SETTINGS = ["paused", "delivery_delay", "retention", "max_retries", "retry_delay"]
+
+
+@pytest.mark.parametrize("value", ["'soon'", "x'00ff'", "9e999", "-9e999"])
+@pytest.mark.parametrize("column", ["created_at", *SETTINGS, "visibility_timeout"])
+async def test_what_is_set_of_a_queue(
+    state: bunflare.State, directory: Path, tmp_path: Path, column: str, value: str
+) -> None:
+    queue = state.queue("jobs")
+    await queue.configure(retention=3600)
+    await queue.send("a")
+    spoil(directory, f"UPDATE bunflare_queues SET {column} = {value}")
+    info = QueueAdmin(state.database, state.clock).info("jobs")
+    assert (info.created is None) is (column == "created_at")
+    assert (info.retention, info.paused) == (345600 if column == "retention" else 3600, False)
+    (problem,) = (await state.check()).problems
+    assert (problem.system, problem.kind, problem.name) == ("queues", "setting", "jobs")
+    assert [one.body for one in await queue.pull()] == ["a"]
+    assert (await state.repair()).mended == (problem,)
+    assert (await state.check()).problems == ()
+    info = QueueAdmin(state.database, state.clock).info("jobs")
+    assert info.created is not None
+
+
 async def test_a_spoilt_message_that_is_all_there_is(
     state: bunflare.State, directory: Path, clock: bunflare.ManualClock
 ) -> None:
@@ -147,6 +196,14 @@ async def test_a_spoilt_message_that_is_all_there_is(
     async with state.consume("jobs", lambda batch: seen.extend(one.body for one in batch.messages)):
         await clock.advance(seconds=10)
         await eventually(lambda: seen == ["bad"])
+
+
+def test_the_command_shows_a_queue_without_a_time(directory: Path, tmp_path: Path) -> None:
+    words = ("--persist-to", str(directory))
+    run(tmp_path, "queues", "create", "jobs", *words)
+    spoil(directory, "UPDATE bunflare_queues SET created_at = 'soon'")
+    told, _ = run(tmp_path, "queues", "info", "jobs", "--json", *words)
+    assert (json.loads(told)["queue"], json.loads(told)["created"]) == ("jobs", None)
 
 
 def test_the_command_shows_a_message_without_a_time(directory: Path, tmp_path: Path) -> None:

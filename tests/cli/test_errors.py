@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,14 +146,27 @@ async def test_what_is_damaged_ends_in_a_sentence(ended: Forks, project: Path) -
                 sentence(outcome)
                 failed.add(words)
     assert {("kv", "key", "list"), ("r2", "object", "head"), ("state", "check")} <= failed
-    found = subprocess.run(
-        [PROGRAM, "queues", "info", "x"],
-        cwd=project,
-        capture_output=True,
-        env={**os.environ, "BUNFLARE_TRACEBACK": "1"},
-        check=False,
+
+
+def test_what_nobody_has_foreseen_is_a_sentence_too_and_a_traceback_who_asks(project: Path) -> None:
+    fault = (
+        "from bunflare.bindings.queue_admin import QueueAdmin; QueueAdmin.names = None; "
+        "from bunflare.cli import main; main()"
     )
-    assert b"Traceback" in found.stderr
+    run(project, "queues", "create", "x", "--persist-to", "state")
+    for environment in ({}, {"BUNFLARE_TRACEBACK": "1"}):
+        found = subprocess.run(
+            [sys.executable, "-c", fault, "queues", "list", "--persist-to", "state"],
+            cwd=project,
+            capture_output=True,
+            env={**os.environ, **environment},
+            check=False,
+        )
+        told = found.stderr.decode()
+        assert found.returncode == 1
+        assert "TypeError: 'NoneType' object is not callable" in told
+        assert ("Traceback" in told) is bool(environment)
+        assert told.startswith("error: ") is not bool(environment)
 
 
 # -- disks and pipes -------------------------------------------------------------------------------

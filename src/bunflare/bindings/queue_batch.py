@@ -154,7 +154,7 @@ def _delay(seconds: float | None, call: str) -> int | None:
     return None if seconds is None else delay_ms(seconds, call)
 
 
-def when(milliseconds: int) -> datetime:
+def when(milliseconds: float) -> datetime:
     """A time of the store; the last one there is, or the first, for one beyond all calendars."""
     try:
         return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -460,9 +460,9 @@ def _pulled(row: Any) -> PulledMessage:
 def _peeked(row: Any, now: int) -> PeekedMessage:
     sent, message, stored, kind, attempts, visible, holder, lease, origin = row
     body, corrupt = body_of(stored, kind)
-    if not isinstance(visible, int | float):
+    if visible is None:
         visible, corrupt = now, corrupt or "when it is due is no time"
-    if not isinstance(sent, int | float):
+    if sent is None:
         sent, corrupt = now, corrupt or "when it was sent is no time"
     if holder is not None or (lease is not None and visible > now):
         state = "in flight"

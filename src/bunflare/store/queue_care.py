@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .connection import Row
-from .queues import METRICS, NEVER, move, settings
+from .queues import METRICS, NEVER, move, settings, time_in
 from .session import View
 from .transaction import Transaction
 
@@ -50,11 +50,11 @@ DELETE FROM queue_messages WHERE id IN (
 ) RETURNING queue
 """
 
-_PEEK = """
-SELECT created_at, id, body, content_type, attempts, visible_at, bunflare_holder,
-  bunflare_lease, bunflare_origin
-FROM queue_messages INDEXED BY {0} WHERE queue = ? AND bunflare_holder IS {1}
-ORDER BY {2} LIMIT ?
+_PEEK = f"""
+SELECT {time_in("created_at")}, id, body, content_type, attempts, {time_in("visible_at")},
+  bunflare_holder, bunflare_lease, bunflare_origin
+FROM queue_messages INDEXED BY {{0}} WHERE queue = ? AND bunflare_holder IS {{1}}
+ORDER BY {{2}} LIMIT ?
 """
 _PEEK_HELD = _PEEK.format("bunflare_queue_held", "NOT NULL", "created_at")
 _PEEK_READY = _PEEK.format("bunflare_queue_ready", "NULL", "visible_at, id")
@@ -82,19 +82,16 @@ WHERE id = ? AND queue = ? AND bunflare_holder IS NULL
 def peek(view: View, queue: str, limit: int) -> list[Row]:
     """Messages by when they may be delivered, also those that are being delivered.
 
-    A row is created_at, id, body, content_type, attempts, visible_at, holder, lease, origin.
+    A row is created_at, id, body, content_type, attempts, visible_at, holder, lease, origin; what
+    another program has put there and is no time is None.
     """
     rows = view.all(_PEEK_READY, (queue, limit)) + view.all(_PEEK_HELD, (queue, limit))
     return sorted(rows, key=_turn)[:limit]
 
 
 def _turn(row: Row) -> tuple[tuple[bool, float], ...]:
-    """By what peeked rows are sorted; what another program has put there and is no time, last."""
-    return (*(_rank(row[place]) for place in (5, 0)), row[1])
-
-
-def _rank(stored: object) -> tuple[bool, float]:
-    return (False, stored) if isinstance(stored, int | float) else (True, 0)
+    """By what peeked rows are sorted; what has no time, last."""
+    return (*((row[place] is None, row[place] or 0) for place in (5, 0)), row[1])
 
 
 def purge(tx: Transaction, queue: str, limit: int) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
 from .connection import Row
-from .queues import METRICS, NEVER, Settings, bury, drop, settings
+from .queues import METRICS, NEVER, Settings, bury, drop, settings, time_in
 from .session import View
 from .transaction import Transaction
 
@@ -15,9 +16,9 @@ SELECT visible_at FROM queue_messages INDEXED BY bunflare_queue_ready
 WHERE queue = ? AND bunflare_holder IS NULL ORDER BY visible_at, id LIMIT 1 OFFSET ?
 """
 
-# Another program may have put no time into a row: text and blobs are behind all numbers, and
-# nothing would come before them. Such a message counts as due, or as sent, when it is found; so
-# `state repair` has it, too.
+# Another program may have put no time into a row (see `queues.is_time`): text and blobs are behind
+# all numbers, and nothing would come before them. Such a message counts as due, or as sent, when it
+# is found; so `state repair` has it, too.
 _NO_TIME = """
 SELECT 1 FROM queue_messages INDEXED BY bunflare_queue_ready
 WHERE queue = ?1 AND bunflare_holder IS NULL AND visible_at > 9e18
@@ -32,7 +33,11 @@ UPDATE queue_messages INDEXED BY bunflare_queue_ready SET visible_at = ?
 WHERE queue = ? AND bunflare_holder IS NULL AND (visible_at > 9e18 OR visible_at IS NULL)
 """
 
-_MEND_SENT = "UPDATE queue_messages SET created_at = ?, bunflare_expires = ? WHERE id = ?"
+_MEND_SENT = f"""
+UPDATE queue_messages SET created_at = {time_in("created_at", "?2")}, bunflare_expires =
+  CASE WHEN bunflare_expires IS NULL THEN NULL ELSE {time_in("bunflare_expires", "?3")} END
+WHERE id = ?1 RETURNING created_at, bunflare_expires
+"""
 
 _CLAIM = """
 UPDATE queue_messages SET bunflare_holder = ?, visible_at = ?, attempts = attempts + 1,
@@ -147,7 +152,10 @@ def due(view: View, queue: str, size: int, patience: int) -> int | None:
 
 
 def _time(stored: object) -> int:
-    return int(stored) if isinstance(stored, int | float) and stored < NEVER else int(NEVER)
+    if not isinstance(stored, int | float):
+        return int(NEVER)
+    # Of a fraction the next whole millisecond: at the one before it, nothing can be claimed yet.
+    return math.ceil(min(max(stored, -NEVER), NEVER))
 
 
 def has_no_time(view: View, queue: str) -> bool:
@@ -213,12 +221,9 @@ def _deliverable(
 
 def _mended(tx: Transaction, row: Row, now: int, found: Settings) -> Row:
     """A claimed row with times, where another program has put something else."""
-    sent = row[0] if type(row[0]) is int else now
-    expires = row[5]
-    if expires is not None and type(expires) is not int:
-        expires = now + found.retention_ms
-    tx.run(_MEND_SENT, (sent, expires, row[1]))
-    return (sent, *row[1:5], expires, *row[6:])
+    mended = tx.one(_MEND_SENT, (row[1], now, now + found.retention_ms))
+    assert mended is not None
+    return (mended[0], *row[1:5], mended[1], *row[6:])
 
 
 @cache

@@ -121,6 +121,28 @@ def _extend(tx: Transaction) -> None:
 
 SCHEMA = Schema("queues", (QUEUE_MESSAGES, _extend))
 
+
+def is_time(column: str) -> str:
+    """A condition: the column has a time, to a fraction of a millisecond or not.
+
+    Another program may have put there what is none: text, a blob, infinity.
+    """
+    return f"coalesce({column} BETWEEN -9e18 AND 9e18, 0)"
+
+
+def time_in(column: str, otherwise: str = "NULL") -> str:
+    """The time that a column has, or else something."""
+    return f"CASE WHEN {is_time(column)} THEN {column} ELSE {otherwise} END"
+
+
+_NUMBERS = ("delivery_delay", "retention", "max_retries", "retry_delay", "visibility_timeout")
+
+
+def _number_in(column: str) -> str:
+    """What is set of a queue; what is no number counts as not set."""
+    return f"CASE WHEN typeof({column}) = 'integer' AND {column} >= 0 THEN {column} END"
+
+
 RECORDS = (
     Records(
         "queues",
@@ -167,17 +189,16 @@ INVARIANTS = (
     Invariant(
         "queues",
         "time",
-        """
-        SELECT queue, id, 'when it was sent, when it is due, or how often it was delivered, is '
+        f"""
+        SELECT queue, id, 'when it was sent or is due is no time, or how often it was delivered '
           || 'no number' FROM queue_messages
-        WHERE typeof(visible_at) <> 'integer' OR typeof(created_at) <> 'integer'
+        WHERE NOT {is_time("visible_at")} OR NOT {is_time("created_at")}
           OR typeof(attempts) <> 'integer' OR attempts < 0
         """,
-        """
+        f"""
         UPDATE queue_messages SET
-          visible_at = CASE typeof(visible_at) WHEN 'integer' THEN visible_at ELSE 0 END,
-          created_at = CASE typeof(created_at) WHEN 'integer' THEN created_at
-            ELSE unixepoch() * 1000 END,
+          visible_at = {time_in("visible_at", "0")},
+          created_at = {time_in("created_at", "unixepoch() * 1000")},
           attempts = CASE typeof(attempts) WHEN 'integer' THEN max(attempts, 0) ELSE 0 END
         WHERE queue = :name AND id = :key
         """,
@@ -193,6 +214,22 @@ INVARIANTS = (
         """,
         "UPDATE queue_messages SET bunflare_lease = NULL WHERE queue = :name AND id = :key",
         "the consumer keeps it",
+    ),
+    Invariant(
+        "queues",
+        "setting",
+        f"""
+        SELECT name, '', 'when it was created is no time, or what is set of it no number'
+        FROM bunflare_queues WHERE NOT {is_time("created_at")} OR typeof(paused) <> 'integer'
+          OR {" OR ".join(f"{_number_in(one)} IS NOT {one}" for one in _NUMBERS)}
+        """,
+        f"""
+        UPDATE bunflare_queues SET created_at = {time_in("created_at", "unixepoch() * 1000")},
+          paused = coalesce({_number_in("paused")}, 0),
+          {", ".join(f"{one} = {_number_in(one)}" for one in _NUMBERS)}
+        WHERE name = :name AND :key = ''
+        """,
+        "it counts as created now, and what is no number as not set",
     ),
 )
 
@@ -224,8 +261,8 @@ SELECT messages, bytes, min(9e18,
 ) FROM bunflare_queue_counts WHERE queue = ?1
 """
 
-_SETTINGS = """
-SELECT created_at, paused, delivery_delay, retention, max_retries, retry_delay, visibility_timeout,
+_SETTINGS = f"""
+SELECT {time_in("created_at")}, {", ".join(map(_number_in, ("paused", *_NUMBERS)))},
   dead_letter_queue
 FROM bunflare_queues WHERE name = ?
 """
@@ -276,8 +313,8 @@ Weighed = tuple[Sent, int]
 class Settings:
     """What is set of a queue. Times are seconds where nothing else is said; None is not set."""
 
-    #: Epoch milliseconds.
-    created_at: int | None = None
+    #: Epoch milliseconds; None also where another program has put there what is no time.
+    created_at: float | None = None
     paused: bool = False
     delivery_delay: int | None = None
     retention: int | None = None
