@@ -134,6 +134,30 @@ async def test_bytes_that_the_state_shares_are_read_there(snapshot: Path) -> Non
         assert (await state.check(digests=False)).problems == ()
 
 
+async def test_how_far_a_check_is_counts_what_it_reads_of_snapshots(snapshot: Path) -> None:
+    async def told(state: bunflare.State, digests: bool) -> int:
+        seen: list[tuple[int, int | None]] = []
+        await state.check(digests=digests, progress=lambda done, whole: seen.append((done, whole)))
+        assert seen == sorted(seen)
+        done = seen[-1][0]
+        assert {whole for _, whole in seen} == {done}
+        return done
+
+    async with bunflare.open(snapshot.parents[1]) as state:
+        of_r2 = 100_000 + len("of later")
+        assert await told(state, True) - await told(state, False) == of_r2
+        # What is the same by another name is not read again.
+        await state.snapshot("two")
+        await state.snapshot("three")
+        assert await told(state, True) - await told(state, False) == of_r2
+        large = 9_000_000
+        await state.r2("files").put("large", bytes(large))
+        await state.snapshot("four")
+        await state.r2("files").delete("large")
+        await state.snapshot("five")
+        assert await told(state, True) - await told(state, False) == of_r2 + large
+
+
 async def test_copied_snapshots_are_whole(snapshot: Path, tmp_path: Path) -> None:
     """A copy of the directory has new times, but the same bytes."""
     shutil.copytree(snapshot, snapshot.parent / "copy", copy_function=shutil.copyfile)

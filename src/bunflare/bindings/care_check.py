@@ -40,7 +40,8 @@ async def check_state(
     directory = database.directory
     buckets = r2.buckets(database.view)
     whole = await asyncio.to_thread(checks.size_of_sql, directory)
-    whole += await asyncio.to_thread(size_of_snapshots, directory.path)
+    if progress is not None:
+        whole += await asyncio.to_thread(size_of_snapshots, directory.path, digests)
     if digests:
         whole += sum(r2.statistics(database.view, bucket)[1] for bucket in buckets)
 
@@ -62,11 +63,12 @@ async def check_state(
         full,
         partial(later, size),
     )
-    files += named[0]
-    size += named[1]
+    in_files, in_size, read, in_snapshots = named
+    files += in_files
+    size += in_size
     if damaged:
         # Nothing that its rows say can be relied on.
-        return StateCheck(files, size, (*problems, *named[2]), ())
+        return StateCheck(files, size, (*problems, *in_snapshots), ())
     problems += await asyncio.to_thread(checks.check_rows, directory, clock.now())
     found, notes = await asyncio.to_thread(
         checks.check_files, directory, database.presence, digests
@@ -76,7 +78,7 @@ async def check_state(
         lambda: [*histories.check_histories(directory.path, full), *histories.check_kept(directory)]
     )
     for bucket in buckets:
-        in_bucket = partial(later, size)
+        in_bucket = partial(later, size + read)
         look = await r2_care.check(database, settler, bucket, digests, in_bucket)
         files += look.objects
         size += look.size
@@ -85,7 +87,7 @@ async def check_state(
             Problem("r2", "stranger", bucket, name, "the file belongs to no object", None)
             for name in look.strangers
         )
-    problems += named[2]
+    problems += in_snapshots
     return StateCheck(files, size, tuple(problems), tuple(notes))
 
 

@@ -17,11 +17,15 @@ from ..store.transaction import Transaction
 from .r2_care import problem_of
 
 _BATCH = 500
+# Bytes after which it is told again how many were read.
+_PORTION = 4 * 1024 * 1024
 
 
-def size_of_snapshots(root: Path) -> int:
-    """The bytes of the SQLite files of all snapshots. Blocks."""
-    return sum(checks.size_of_sql(path) for path in checks.kept_paths(root))
+def size_of_snapshots(root: Path, digests: bool) -> int:
+    """The bytes of all snapshots that a check reads: of SQLite files, and with ``digests`` of those
+    of R2 that are not the state's own as well. Blocks."""
+    size = sum(checks.size_of_sql(path) for path in checks.kept_paths(root))
+    return size + (checks.size_of_unshared(root) if digests else 0)
 
 
 def check_snapshots(
@@ -31,16 +35,25 @@ def check_snapshots(
     digests: bool,
     full: bool,
     progress: Callable[[int], object],
-) -> tuple[int, int, list[Problem]]:
-    """How many files of SQLite there are in snapshots, their bytes, and what is wrong. Blocks.
+) -> tuple[int, int, int, list[Problem]]:
+    """How many files of SQLite there are in snapshots, their bytes, how many bytes were read of
+    R2's files, and what is wrong. Blocks.
 
     ``live`` are the present files of R2; ``shared`` says that they are checked too: most of those
     of snapshots are the same by another name, and are read once. ``progress`` is told how many
     bytes are done.
     """
     problems: list[Problem] = []
-    read: set[tuple[int, int]] = set()
-    files = size = 0
+    seen: set[tuple[int, int]] = set()
+    files = size = read = told = 0
+
+    def reading(more: int) -> None:
+        nonlocal read, told
+        read += more
+        if read - told >= _PORTION:
+            told = read
+            progress(size + read)
+
     for path in checks.kept_paths(root):
         whole = (path / snapshots.ABOUT).exists()
         found = [*checks.check_manifest(path), *checks.check_sql(path, full)]
@@ -48,14 +61,14 @@ def check_snapshots(
             with checks.rows_of(path) as view:
                 if view is not None:
                     found += checks.check_files(path, view, digests)
-                    found += _objects(path, view, live, shared, digests, read)
+                    found += _objects(path, view, live, shared, digests, seen, reading)
         if whole and not (path / snapshots.ABOUT).exists():
             continue  # it has just been dropped
         problems += found
         files += len(list(sql_files(path)))
         size += checks.size_of_sql(path)
-        progress(size)
-    return files, size, problems
+        progress(size + read)
+    return files, size, read, problems
 
 
 def _objects(
@@ -64,7 +77,8 @@ def _objects(
     live: R2Files,
     shared: bool,
     digests: bool,
-    read: set[tuple[int, int]],
+    seen: set[tuple[int, int]],
+    reading: Callable[[int], None],
 ) -> Iterator[Problem]:
     """Hold the objects of R2 in a snapshot against their files."""
     place = Directory(path)
@@ -76,9 +90,11 @@ def _objects(
             start = rows[-1][0] + "\0"
             for key, row in rows:
                 unread = digests and not _is_read(
-                    files, live if shared else None, bucket, key, row, read
+                    files, live if shared else None, bucket, key, row, seen
                 )
                 wrong = problem_of(files, bucket, unread, key, row, times=False)
+                if unread:
+                    reading(row.size)
                 if wrong is not None and not _in_row(view, bucket, key):
                     name = f"r2/{bucket}/{key}"
                     yield Problem(checks.SYSTEM, wrong.kind, path.name, name, wrong.detail, None)
@@ -90,7 +106,7 @@ def _is_read(
     bucket: str,
     key: str,
     row: r2.ObjectRow,
-    read: set[tuple[int, int]],
+    seen: set[tuple[int, int]],
 ) -> bool:
     """Whether the bytes of an object's file were, or are, compared under another of its names."""
     if not row.own:
@@ -98,9 +114,9 @@ def _is_read(
     own = _number(files, bucket, key, row)
     if own is None:
         return False
-    if own in read or (live is not None and own == _number(live, bucket, key, row)):
+    if own in seen or (live is not None and own == _number(live, bucket, key, row)):
         return True
-    read.add(own)
+    seen.add(own)
     return False
 
 

@@ -7,6 +7,7 @@ it once it has come back.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,32 @@ def kept_paths(root: Path) -> list[Path]:
 def size_of_sql(path: Path) -> int:
     """The bytes of a snapshot's SQLite files."""
     return sum(_size(path / name) or 0 for name in sql_files(path))
+
+
+def size_of_unshared(root: Path) -> int:
+    """The bytes of R2's files of snapshots, but for what is the state's own file or that of another
+    snapshot by a further name. Blocks."""
+    seen: set[tuple[int, int]] = set()
+    size = 0
+    for path in kept_paths(root):
+        for folder, _, names in os.walk(path / "r2"):
+            beside = root / Path(folder).relative_to(path)
+            for name in names:
+                found = _number(Path(folder, name))
+                if found is None or found[:2] in seen or found == _number(beside / name):
+                    continue
+                seen.add(found[:2])
+                size += found[2]
+    return size
+
+
+def _number(path: Path) -> tuple[int, int, int] | None:
+    """By what a file is known whatever its name is, and its size."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size
 
 
 def _size(path: Path) -> int | None:
