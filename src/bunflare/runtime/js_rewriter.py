@@ -18,10 +18,11 @@ from html import escape
 from typing import Any, Self
 
 from ..errors import WorkerError
-from ..web import Response
+from ..web import Response, charsets
 from .js_tokens import KINDS, EndTag, Token
 from .js_values import JsException, PyProxy
 from .switching import Stack, current_stack, drive, on_stack
+from .transcoding import decoded, encoded
 
 _MISSING = "js.HTMLRewriter needs lol-html: pip install 'bunflare[html]'"
 _END_TAG = re.compile(rb"</([^\s/>]+)")
@@ -58,16 +59,33 @@ class HTMLRewriter:
     on_document = onDocument
 
     def transform(self, response: Response) -> Response:
-        """A response whose body is rewritten as it passes. Raises TypeError for a bad selector."""
+        """A response whose body is rewritten as it passes, in the encoding that its Content-Type
+        names. Raises TypeError for a bad selector, and for an encoding that is unknown."""
         if response._body is None:
             return response
+        codec = _codec(response.headers.get("content-type"))
         passage = Passage(self._library)
         rewriter = passage.begun(self._on)
-        body = response.body
+        body: AsyncIterator[bytes] | None = response.body
         assert body is not None
-        result = response.replace_body(passage.rewritten(rewriter, body))
+        if codec != "utf-8":
+            # The package has no option for it, which the library would have.
+            body = decoded(body, codec)
+        page = passage.rewritten(rewriter, body)
+        result = response.replace_body(page if codec == "utf-8" else encoded(page, codec))
         result.headers.delete("content-length")
         return result
+
+
+def _codec(content_type: str | None) -> str:
+    label = charsets.charset(content_type)
+    try:
+        return charsets.codec("utf-8" if label is None else label)
+    except LookupError:
+        message = "Unknown character encoding has been provided."
+    except ValueError:
+        message = "Expected ASCII-compatible encoding."
+    raise JsException("TypeError", f"Parser error: {message}")
 
 
 def _handlers(given: Any, names: tuple[str, ...]) -> dict[str, Callable[..., Any]]:
