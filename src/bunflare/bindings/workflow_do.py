@@ -18,7 +18,7 @@ from ..errors import (
     WorkflowFatalError,
 )
 from ..values import dumps, loads
-from .workflow_attempt import Attempt, begin, call, wants_context
+from .workflow_attempt import Attempt, begin, wants_context
 from .workflow_errors import revive, text_of
 from .workflow_options import (
     LARGEST,
@@ -33,6 +33,7 @@ from .workflow_scope import Use, current
 from .workflow_scope import use as next_use
 from .workflow_streams import WorkflowStream, is_stream, keep_stream
 from .workflow_types import WorkflowStepContext, WorkflowStepInfo
+from .workflow_under_way import Begun, watched
 
 if TYPE_CHECKING:
     from .workflow_run import Run
@@ -145,11 +146,14 @@ async def _usual(run: Run, use: Use, callback: FunctionType) -> Any:
             if callback.__code__.co_argcount and wants_context(callback):
                 told = run.host.shown(context_of(use, 1, USUAL))
             use.attempted(task)
+            last, place = run.last, run.starts
+            run.starts = place + 1
             token = current.set(use)
             try:
                 value = begin(callback, told, USUAL.timeout, clock)
                 if value.__class__ is Attempt:
-                    value = await value
+                    begun = Begun(last, place, False, use, 1, started, USUAL)
+                    value = await watched(run, begun, value)
             finally:
                 current.reset(token)
             plain = value.__class__ in _COPIED
@@ -220,14 +224,19 @@ async def attempts(
                         context_of(use, attempt, config) if context is None else context(attempt)
                     )
                 use.attempted(task)
+                undoing = kinds is not _STEP
+                begun = Begun(run.last, run.starts, undoing, use, attempt, started, config)
+                run.starts += 1
                 token = current.set(use)
                 try:
                     if run.modifiers is None:
-                        value = await call(callback, told, config.timeout, clock)
+                        value = begin(callback, told, config.timeout, clock)
                     else:
-                        value = await run.modifiers.call(
+                        value = run.modifiers.call(
                             use.name, use.count, callback, told, config.timeout, clock
                         )
+                    if value.__class__ is Attempt or run.modifiers is not None:
+                        value = await watched(run, begun, value)
                 finally:
                     current.reset(token)
                 text = await _text(run, use, value)

@@ -18,6 +18,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from ..clock import SystemClock
 from ..errors import StateError
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from ..store.connection import Row
     from ..store.database import Database
     from ..timer import Timer
+    from .workflow_events import WorkflowInstanceSubscription
     from .workflow_modifiers import Modifiers
     from .workflow_types import End
 
@@ -90,6 +92,8 @@ class WorkflowHost(Ownership):
         self.runs: dict[str, Run] = {}
         #: What tests change, by instance; None for all of them.
         self.modifiers: dict[str | None, Modifiers] = {}
+        #: Who is told what begins, by the instances' ids.
+        self.followers: dict[str, WeakSet[WorkflowInstanceSubscription]] = {}
         #: New instances.
         self.created = Gatherer[tuple[Any, ...], list[str | None]](database, create_all)
         #: What the runs of a turn add to their logs, and their ends.

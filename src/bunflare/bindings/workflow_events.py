@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakSet
 
 from ..errors import WorkflowTypeError, WorkflowValueError
 from ..store import workflow_log as log
 from ..store import workflows as store
 from ..values import loads
 from .workflow_errors import described
-from .workflow_options import DEFAULTS
+from .workflow_options import DEFAULTS, about
 from .workflow_types import WorkflowInstanceEvent
 
 if TYPE_CHECKING:
     from ..store.connection import Row
     from ..store.session import Session
     from .workflow_engine import WorkflowHost
+    from .workflow_under_way import Begun
 
 #: What is shown of a result that is sensitive.
 MASKED = "[REDACTED]"
-# An entry of the log stands for so many events at most.
-_SPAN = 8
+# An entry of the log stands for so many events at most: its own, and behind them those that tell
+# what has begun since, before the next entry.
+_SPAN = 2**20
+_OWN = 8
 _PAGE = 256
 # The instance's end is told from its row; it comes behind all entries.
-_END = 2**40
+_END = 2**32
 
 TYPES = frozenset(
     {
@@ -90,6 +93,21 @@ def expand(row: Row) -> Iterator[_Told]:
         yield kind, at, step
 
 
+def _starts(begun: Begun) -> Iterator[_Told]:
+    """What `expand` will say of an attempt's begin when the log has its end."""
+    prefix = "rollback_" if begun.undoing else ""
+    step: dict[str, Any] = {"step_name": f"{begun.use.name}-{begun.use.count}"}
+    if begun.attempt == 1:
+        text = about(begun.config)
+        config = DEFAULTS if text is None else loads(text)
+        yield f"{prefix}step_started", begun.started, {**step, "config": config}
+    yield f"{prefix}attempt_started", begun.started, {**step, "attempt": begun.attempt}
+
+
+def _number(begun: Begun) -> int:
+    return begun.after * _SPAN + min(_OWN + 2 * begun.place, _SPAN - 2)
+
+
 class WorkflowInstanceSubscription:
     """Iterate it asynchronously, or ask for the `next` event; None comes after the last one."""
 
@@ -117,6 +135,12 @@ class WorkflowInstanceSubscription:
         self._filter = None if filter is None else frozenset(filter)
         self._waiting: list[WorkflowInstanceEvent] = []
         self._closed = False
+        self._following = False
+        self._woken: asyncio.Event | None = None
+        # What has begun and is not told yet, by its number; and whose begin needs no telling when
+        # the log has the end.
+        self._begun: dict[int, Begun] = {}
+        self._known: set[tuple[Any, ...]] = set()
 
     def __aiter__(self) -> Self:
         return self
@@ -129,18 +153,28 @@ class WorkflowInstanceSubscription:
 
     async def next(self) -> WorkflowInstanceEvent | None:
         """The next event, once there is one; None if there will be none."""
+        if not self._following:
+            self._follow()
         while not self._waiting:
             if self._closed:
                 return None
+            before = self._position()
             if not self._read():
                 if self._is_over():
+                    self.close()
                     return None
-                await self._more()
+                await self._more(before)
         return self._waiting.pop(0)
 
     def close(self) -> None:
         """No more events."""
         self._closed = True
+        followers = self._host.followers.get(self._key)
+        if followers is not None:
+            followers.discard(self)
+            if not followers:
+                del self._host.followers[self._key]
+        self._wake()
 
     async def __aenter__(self) -> Self:
         return self
@@ -152,19 +186,51 @@ class WorkflowInstanceSubscription:
         status = store.status(self._session.view, self._key)
         return status is None or (status in store.FINAL and self._cursor >= _END * _SPAN)
 
-    async def _more(self) -> None:
-        """Wait until something was written."""
-        position = self._position()
-        await self._host.database.watch.wait(
-            partial(lambda before: self._closed or self._position() != before, position)
+    def _follow(self) -> None:
+        """Hear of what begins from now on, and of what is under way, if that is here."""
+        self._following = True
+        if not self._host.here:
+            return
+        self._host.followers.setdefault(self._key, WeakSet()).add(self)
+        run = self._host.runs.get(self._key)
+        for begun in () if run is None else run.under_way.values():
+            self._take(begun)
+
+    def hear(self, begun: Begun) -> None:
+        """An attempt has begun."""
+        self._take(begun)
+        self._wake()
+
+    def _take(self, begun: Begun) -> None:
+        number = _number(begun)
+        if number + 1 > self._cursor:
+            self._begun[number] = begun
+        # What is before the cursor was told to whoever has it.
+        use = begun.use
+        self._known.add(
+            (begun.undoing, use.name, use.count, use.parent, begun.attempt, begun.started)
         )
+
+    def _wake(self) -> None:
+        if self._woken is not None:
+            self._woken.set()
+
+    async def _more(self, before: tuple[int, str | None, int]) -> None:
+        """Wait until something was written, or has begun."""
+        woken = self._woken = asyncio.Event()
+        unsubscribe = self._host.database.watch.subscribe(woken.set)
+        try:
+            while not self._closed and self._position() == before:
+                await woken.wait()
+                woken.clear()
+        finally:
+            unsubscribe()
         await asyncio.sleep(0)
 
-    def _position(self) -> tuple[int, str | None]:
+    def _position(self) -> tuple[int, str | None, int]:
         view = self._session.view
-        return len(log.entries(view, self._key, self._cursor // _SPAN, 1)), store.status(
-            view, self._key
-        )
+        more = log.entries(view, self._key, self._cursor // _SPAN, 1)
+        return len(more), store.status(view, self._key), len(self._begun)
 
     def _read(self) -> bool:
         """Take what there is; whether there was something."""
@@ -178,8 +244,17 @@ class WorkflowInstanceSubscription:
         params = None if row[1] is None else loads(row[1])
         found.append((2, ("workflow_started", created, {"params": params})))
         entries = log.entries(view, self._key, max(self._cursor // _SPAN - 1, 0), _PAGE)
+        seen = self._cursor // _SPAN
         for entry in entries:
-            found += [(entry[0] * _SPAN + at, told) for at, told in enumerate(expand(entry))]
+            seen = max(seen, entry[0])
+            told = enumerate(self._expand(entry))
+            found += [(entry[0] * _SPAN + at, one) for at, one in told if one is not None]
+        # What began behind an entry that is not there yet has to wait for that.
+        for number, begun in sorted(self._begun.items()):
+            if begun.after <= seen:
+                del self._begun[number]
+                found += [(number + at, one) for at, one in enumerate(_starts(begun))]
+        found.sort(key=lambda one: one[0])
         if len(entries) < _PAGE and row[2] in store.FINAL:
             found.append((_END * _SPAN, self._end(row)))
         fresh = [(number, told) for number, told in found if number > self._cursor]
@@ -191,6 +266,13 @@ class WorkflowInstanceSubscription:
                 event = WorkflowInstanceEvent(kind, self._instance, number, time, detail)
                 self._waiting.append(event)
         return True
+
+    def _expand(self, entry: Row) -> Iterator[_Told | None]:
+        """The events of an entry; None in the place of one that was told when it happened."""
+        _, kind, name, count, parent, attempt, started, *_ = entry
+        known = (kind.startswith("rollback_"), name, count, parent, attempt, started) in self._known
+        for told in expand(entry):
+            yield None if known and told[0].endswith("_started") else told
 
     def _end(self, row: Row) -> _Told:
         status, output, message, name, at = row[2], row[3], row[4], row[5], row[7]

@@ -53,6 +53,11 @@ class Ownership(ABC):
     def _rung(self) -> None:
         """A process has ended, or has changed something."""
 
+    @property
+    def here(self) -> bool:
+        """Whether instances run in the running event loop, if they run in this process."""
+        return self._started and asyncio.get_running_loop() is self.loop
+
     async def settled(self) -> None:
         """Return once it is known where the instances run."""
         if self.closing:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .workflow_engine import WorkflowHost
     from .workflow_modifiers import Modifiers
     from .workflow_scope import Use
+    from .workflow_under_way import Begun
 
 _log = logging.getLogger("bunflare")
 
@@ -59,8 +60,8 @@ class Run:
         *("_alarm", "_changed", "_considering", "_created", "_held", "_params", "_retention"),
         *("_schedule", "active", "blocked", "clock", "database", "ending", "halted", "heard"),
         *("host", "id", "instance", "last", "modifiers", "nested", "number", "outdated", "over"),
-        *("parked", "pausing", "replay", "rollbacks", "rolling", "row_parked", "scope", "steps"),
-        *("task", "tasks", "turns", "undone", "why"),
+        *("parked", "pausing", "replay", "rollbacks", "rolling", "row_parked", "scope", "starts"),
+        *("steps", "task", "tasks", "turns", "under_way", "undone", "why"),
     )
 
     def __init__(
@@ -106,6 +107,9 @@ class Run:
         self.rollbacks: list[Rollback] = []
         self.steps = 0
         self.last = 0
+        #: How many attempts it has begun, and those of which others are to know, by that number.
+        self.starts = 0
+        self.under_way: dict[int, Begun] = {}
         self.active = 0
         #: How often it was told that there may be an event.
         self.heard = 0
