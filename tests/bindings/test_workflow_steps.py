@@ -504,6 +504,49 @@ async def test_tasks_that_use_one_name_each_get_their_own_results_again(
     assert sorted(counts) == list(range(1, 10))
 
 
+@pytest.mark.parametrize("forgotten", [False, True])
+@pytest.mark.parametrize("failing", ["", "a", "b", "c"])
+async def test_tasks_within_a_step_are_told_apart_by_the_order_of_their_start(
+    state: bunflare.State, clock: ManualClock, failing: str, forgotten: bool
+) -> None:
+    """Whichever ends first, and whichever of them has to be tried again with the step around."""
+    ran: list[str] = []
+
+    async def run(event: Any, step: Any) -> Any:
+        async def outer(ctx: Any) -> list[str]:
+            ends = {name: asyncio.Event() for name in "abc"}
+            before = {"a": "b", "b": "c"}
+
+            async def lane(name: str) -> str:
+                async def same() -> str:
+                    ran.append(name)
+                    if name in before and ctx.attempt == 1:
+                        await ends[before[name]].wait()
+                    if name == failing and ctx.attempt == 1:
+                        raise ValueError("once more")
+                    return name
+
+                try:
+                    return str(await step.do("same", same, retries={"limit": 0}))
+                finally:
+                    ends[name].set()
+
+            given = await asyncio.gather(*map(lane, "abc"), return_exceptions=True)
+            if ctx.attempt == 1:
+                raise ValueError("once more")
+            return [str(one) for one in given]
+
+        return await step.do("outer", outer, retries={"delay": 60})
+
+    instance = await workflow(state, run).create("a")
+    await clock.advance(seconds=30)
+    if forgotten:
+        forget_runs(state)
+    await clock.advance(seconds=31)
+    assert (await instance.wait(PATIENCE)).output == ["a", "b", "c"]
+    assert "".join(ran) == "abc" + failing
+
+
 async def test_two_waits_for_one_type_get_one_event_each(
     state: bunflare.State, clock: ManualClock
 ) -> None:
