@@ -219,6 +219,19 @@ def test_strict_mode_wants_marks_and_synchronous_tests_are_told(sample: pytest.P
     )
 
 
+@pytest.mark.parametrize("mark", ["asyncio", "asyncio(loop_scope='module')"])
+def test_a_mark_for_what_is_not_installed_is_said_to_be_that(
+    sample: pytest.Pytester, mark: str
+) -> None:
+    sample.makepyfile(
+        f"import pytest\n\n@pytest.mark.{mark}\nasync def test(worker):\n    raise AssertionError\n"
+    )
+    # As pytest is where nobody has installed pytest-asyncio.
+    result = sample.runpytest_subprocess("-p", "no:asyncio")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*which is not there: pip install pytest-asyncio"])
+
+
 def test_an_installed_package_of_that_name_does_not_get_in_the_way(
     sample: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,5 +123,10 @@ def _started_by(request: pytest.FixtureRequest) -> str:
             "a test of a Worker is asynchronous: `async def`, run by pytest-asyncio or anyio",
             pytrace=False,
         )
+    if not item.config.pluginmanager.hasplugin("asyncio"):
+        pytest.fail(
+            "the test is marked for pytest-asyncio, which is not there: pip install pytest-asyncio",
+            pytrace=False,
+        )
     scope = marker.kwargs.get("loop_scope") or marker.kwargs.get("scope")
     return f"_bunflare_{scope or item.config.getini('asyncio_default_test_loop_scope')}"
