@@ -177,6 +177,6 @@ def test_the_command_names_the_snapshot(snapshot: Path, tmp_path: Path) -> None:
     (snapshot / "d1/shop.sqlite").unlink()
     told, error = run(tmp_path, "state", "check", "--persist-to", str(snapshot.parents[1]), code=1)
     assert "problem: snapshots: missing: one/d1/shop.sqlite: the file is not there" in told
-    assert "1 things" in error
+    assert "1 thing is not" in error
     run(tmp_path, "state", "snapshot", "drop", "one", "--persist-to", str(snapshot.parents[1]))
     run(tmp_path, "state", "check", "--persist-to", str(snapshot.parents[1]))

@@ -52,7 +52,7 @@ def test_what_is_kept_is_listed(filled: Path) -> None:
 
 def test_what_is_kept_is_purged(filled: Path) -> None:
     told = run(filled, "cache", "purge", "https://example.com/a", "--cache", "pages")[1]
-    assert told == "1 responses were removed.\n"
+    assert told == "1 response was removed.\n"
     run(filled, "cache", "purge", "--prefix", "https://example.org")
     assert len(listed(filled)) == 2
     run(filled, "cache", "purge", "--everything", "--yes")

@@ -47,7 +47,8 @@ def test_a_database_from_its_first_migration_to_its_export(project: Path) -> Non
     assert "0001_make_quotes.sql" in d1("migrations", "list", "quotes").output
     d1("migrations", "apply", "quotes", "--local", "--persist-to", project / ".bunflare")
     assert d1("migrations", "list", "quotes").output == "nothing\n"
-    d1("execute", "DB", "--command", "INSERT INTO quotes (text) VALUES ('Less is more')")
+    insert = "INSERT INTO quotes (text) VALUES ('Less is more')"
+    assert d1("execute", "DB", "--command", insert).stderr == "1 row changed\n"
     mark = d1("time-travel", "info", "quotes").output.strip()
     shown = d1("execute", "DB", "--command", "SELECT * FROM quotes").output
     assert shown.splitlines() == ["id  text        ", "--  ------------", "1   Less is more"]
@@ -60,6 +61,7 @@ def test_a_database_from_its_first_migration_to_its_export(project: Path) -> Non
     assert "Less is more" in text
     assert "d1_migrations" not in text
     d1("execute", "copy", "--file", "out.sql")
+    assert d1("list").output.splitlines()[2].split() == ["copy", "8192"]
     listed = json.loads(d1("list", "--json").output)
     assert [one["name"] for one in listed] == ["copy", "quotes"]
     assert json.loads(d1("info", "quotes", "--json").output)["tables"] == 2
@@ -93,7 +95,8 @@ def test_a_time_is_gone_back_to_and_that_is_undone(project: Path) -> None:
     time.sleep(0.002)
     moment = datetime.now(UTC).isoformat()
     time.sleep(0.002)
-    d1("execute", "quotes", "--command", "DROP TABLE t")
+    dropped = d1("execute", "quotes", "--command", "DROP TABLE t; SELECT 1 WHERE 0")
+    assert (dropped.stdout, dropped.stderr) == ("nothing\n", "done\n")
     at = ("quotes", "--timestamp", moment, "--json")
     named = json.loads(d1("time-travel", "info", *at).output)
     found = json.loads(d1("time-travel", "restore", *at).output)

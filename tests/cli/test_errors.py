@@ -288,7 +288,7 @@ def test_a_full_disk_ends_in_a_sentence(small_disk: Path | None, tmp_path: Path)
         assert "full" in told or "No space left" in told, told
         assert told.strip().splitlines()[-1].startswith("error: "), told
     assert run(small_disk, "kv", "key", "get", "a", "--namespace-id", "N")[0] == "1"
-    assert run(small_disk, "r2", "check", "b")[0] == "1 objects, 0 bytes\n"
+    assert run(small_disk, "r2", "check", "b")[0] == "1 object, 0 bytes\n"
 
 
 def test_who_stops_it_sees_no_traceback(tmp_path: Path) -> None:

@@ -92,8 +92,8 @@ r2 object get files/a/quote.txt -f out.txt   # "file": "out.txt"
 r2 object copy files/a/quote.txt pictures/b  # pictures/b
 r2 object list files --prefix a/             # a/quote.txt
 r2 object sync site r2:files/site            # index.html
-r2 bulk put files site --prefix bulk/        # 1 files were put
-r2 bulk get files out --prefix bulk/         # 1 objects were written
+r2 bulk put files site --prefix bulk/        # 1 file was put
+r2 bulk get files out --prefix bulk/         # 1 object was written
 r2 object delete pictures/b
 r2 bucket list                               # pictures
 r2 bucket info FILES                         # "object_count": 3
@@ -127,12 +127,12 @@ do alarms list                               # 9000000000000
 do alarms fire COUNTER one
 queues create letters                        # "queue": "letters"
 queues update letters --delivery-delay-secs 1 # Updated
-queues message send letters '[1]'            # 1 wait there
+queues message send letters '[1]'            # 1 message waits there
 queues message peek letters                  # "state"
-queues message requeue letters --to JOBS     # Sent 1 messages to queue jobs
+queues message requeue letters --to JOBS     # Sent 1 message to queue jobs
 queues message send letters 2
-queues message purge letters -f              # (1 messages)
-queues purge jobs -f                         # (1 messages)
+queues message purge letters -f              # (1 message)
+queues purge jobs -f                         # (1 message)
 queues pause-delivery JOBS                   # Paused
 queues resume-delivery JOBS                  # Resumed
 queues info JOBS                             # "delivery": "active"
@@ -159,10 +159,10 @@ workflows instances restart order one        # Restarted
 workflows instances terminate order one      # Terminated
 workflows instances delete order one         # Deleted
 workflows trigger order --id two             # two
-workflows instances terminate-all order      # Terminated 1 instances
-workflows delete order -y                    # Deleted 1 instances
+workflows instances terminate-all order      # Terminated 1 instance
+workflows delete order -y                    # Deleted 1 instance
 cache list                                   # https://example.com/a
-cache purge https://example.com/a            # 1 responses
+cache purge https://example.com/a            # 1 response
 state info                                   # "figures"
 state check                                  # "problems": []
 state repair                                 # "left": []

@@ -58,7 +58,7 @@ def test_messages_are_sent_looked_at_and_purged(project: Path) -> None:
     (project / "file").write_bytes(b"\0\xff")
     sending = ("--path", "file", "--content-type", "bytes", "--delay-secs", "60")
     _, told = queues(project, "message", "send", "jobs", *sending)
-    assert told == "Sent to queue jobs; 3 wait there.\n"
+    assert told == "Sent to queue jobs; 3 messages wait there.\n"
     found = json.loads(queues(project, "message", "peek", "jobs")[0])
     assert [(one["body"], one["state"]) for one in found] == [
         ({"a": [1]}, "ready"),
@@ -102,7 +102,7 @@ def test_queues_are_made_listed_told_about_and_deleted(project: Path) -> None:
     info = json.loads(queues(project, "info", "jobs")[0])
     assert (info["producers"], info["consumers"]) == (["JOBS"], ["worker"])
     _, told = queues(project, "delete", "mail-out", "--force")
-    assert told == "Deleted queue 'mail-out' (1 messages)\n"
+    assert told == "Deleted queue 'mail-out' (1 message)\n"
     assert "mail-out" not in queues(project, "list")[0]
 
 
@@ -137,7 +137,7 @@ def test_dead_letters_are_sent_back(project: Path) -> None:
     assert [one["origin"] for one in dead] == ["jobs"] * 3
     first = dead[0]["id"]
     _, told = queues(project, "message", "requeue", "dead", "--id", first)
-    assert told == "Sent 1 messages to queue jobs.\n"
+    assert told == "Sent 1 message to queue jobs.\n"
     _, told = queues(project, "message", "requeue", "dead", "--to", "other")
     assert told == "Sent 2 messages to queue other.\n"
     assert len(json.loads(queues(project, "message", "peek", "other")[0])) == 2

@@ -171,7 +171,7 @@ def test_a_bulk_put_tells_of_files_that_are_refused(project: Path, r2: Commands)
     result = r2.run("bulk", "put", "bucket", "site", "--prefix", "x" * 1020)
     assert result.returncode == 1
     told = result.stderr.splitlines()
-    assert told[0] == "1 files were put into bucket"
+    assert told[0] == "1 file was put into bucket"
     assert len(told) == 2
     assert "(10020)" in told[1]
     assert len(r2("object", "list", "bucket").splitlines()) == 1
@@ -200,7 +200,7 @@ def test_a_reader_that_has_had_enough_ends_a_pipe_quietly(project: Path) -> None
 
 def test_a_bucket_is_checked_repaired_and_adopts(project: Path, r2: Commands) -> None:
     r2("object", "put", "bucket/key", "--file", "file.bin")
-    assert r2("check", "bucket", "--digests") == f"1 objects, {len(DATA)} bytes\n"
+    assert r2("check", "bucket", "--digests") == f"1 object, {len(DATA)} bytes\n"
     directory = project / ".bunflare/r2/bucket"
     (directory / "key").write_text("edited")
     (directory / "dropped.txt").write_text("dropped")
@@ -262,7 +262,7 @@ def test_buckets(project: Path, r2: Commands) -> None:
     told = json.loads(r2("bucket", "info", "FILES", "--json"))
     assert (told["object_count"], told["bucket_size"]) == (1, len(DATA))
     assert "object_count:" in r2("bucket", "info", "files")
-    assert r2("bucket", "verify", "FILES", "--digests") == f"1 objects, {len(DATA)} bytes\n"
+    assert r2("bucket", "verify", "FILES", "--digests") == f"1 object, {len(DATA)} bytes\n"
     (project / ".bunflare/r2/files/b.txt").write_text("dropped")
     assert "b.txt" in r2("bucket", "adopt", "FILES")
     assert "2 objects" in r2("bucket", "repair", "FILES")

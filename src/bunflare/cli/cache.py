@@ -10,7 +10,7 @@ import click
 from ..errors import CacheValueError
 from .names import completion
 from .place import Place, confirm, did_you_mean, on_state
-from .tables import JSON, show, tell
+from .tables import JSON, many, show, tell
 
 if TYPE_CHECKING:
     from ..bindings.cache_care import CacheCare
@@ -103,4 +103,4 @@ async def purge(
     gone = 0
     for cache in caches:
         gone += await (care.purge(cache, urls) if urls else care.purge_all(cache, prefix))
-    tell(as_json, f"{gone} responses were removed.", caches=caches, removed=gone)
+    tell(as_json, f"{many(gone, 'response', 'was', 'were')} removed.", caches=caches, removed=gone)

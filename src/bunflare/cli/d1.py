@@ -16,7 +16,7 @@ from .d1_travel import time_travel
 from .elsewhere import only_there
 from .place import Place, confirm, group_options, on_state
 from .progress import progress_bar
-from .tables import JSON, show, show_json, tell
+from .tables import JSON, many, show, show_json, tell
 from .wrangler_file import add_table, binding_options, show_table
 
 if TYPE_CHECKING:
@@ -43,12 +43,13 @@ async def list_databases(place: Place, as_json: bool) -> None:
     """The databases of the configuration, and the files that are there."""
     files = care(place).sizes()
     declared: dict[str, Bound] = {one.name: one for one in bound(place)}
+    absent = None if as_json else ""
     show(
         [
             {
                 "name": name,
-                "binding": declared[name].binding if name in declared else None,
-                "file_size": files.get(name),
+                "binding": declared[name].binding if name in declared else absent,
+                "file_size": files.get(name, absent),
             }
             for name in sorted(files.keys() | declared.keys())
         ],
@@ -139,7 +140,11 @@ async def execute(
         show_json(results)
         return
     for result in results:
-        show(result["results"], False)
+        if result["results"] or not result["meta"].get("changed_db"):
+            show(result["results"], False)
+        else:
+            changes = result["meta"]["changes"]
+            click.echo(f"{many(changes, 'row')} changed" if changes else "done", err=True)
 
 
 @on_state(command, "export", reads=True)

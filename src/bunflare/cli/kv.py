@@ -26,7 +26,7 @@ from .kv_common import (
 )
 from .names import completion
 from .place import Place, confirm, on_state, read_file
-from .tables import JSON, is_terminal, show, show_json, tell
+from .tables import JSON, is_terminal, many, show, show_json, tell
 
 if TYPE_CHECKING:
     from ..bindings.kv import KVKey
@@ -124,7 +124,7 @@ async def rename_namespace(
     old = old_name or namespace_id or ""
     _refuse_unknown(place, old)
     count = await care(place).rename(old, new_name)
-    sentence = f"{old!r} is called {new_name!r} now ({count} keys)."
+    sentence = f"{old!r} is called {new_name!r} now ({many(count, 'key')})."
     tell(as_json, sentence, id=new_name, previous_id=old, keys=count)
 
 
@@ -149,7 +149,7 @@ async def delete_namespace(
     _refuse_unknown(place, name)
     confirm(f"Delete the namespace {name!r} with all its keys?", yes)
     count = await care(place).delete(name)
-    sentence = f"The namespace {name!r} was deleted ({count} keys)."
+    sentence = f"The namespace {name!r} was deleted ({many(count, 'key')})."
     tell(as_json, sentence, id=name, deleted=True, keys=count)
 
 
@@ -201,7 +201,7 @@ async def put_key(
         expiration_ttl=whole(ttl),
         metadata=metadata_of(metadata),
     )
-    sentence = f"{key}: {len(data)} bytes"
+    sentence = f"{key}: {many(len(data), 'byte')}"
     tell(as_json, sentence, namespace_id=chosen.name, key=key, size=len(data))
 
 

@@ -14,7 +14,7 @@ from ..errors import BunflareError
 from .kv_common import Chosen, metadata_of, namespace_options, whole
 from .place import Place, confirm, on_state, read_file
 from .progress import progress_bar
-from .tables import ALWAYS_JSON, JSON, show_json, tell
+from .tables import ALWAYS_JSON, JSON, many, show_json, tell
 
 _BULK_GET = 100
 
@@ -73,7 +73,7 @@ async def bulk_put(
                 progress(number + 1, len(found))
         await chosen.kv.put_many(entries)
         progress(len(found), len(found))
-    sentence = f"{len(entries)} keys were put."
+    sentence = f"{many(len(entries), 'key', 'was', 'were')} put."
     tell(as_json, sentence, namespace_id=chosen.name, keys=len(entries))
 
 
@@ -127,9 +127,9 @@ async def bulk_delete(
     """Delete the keys in a JSON array, in one commit."""
     chosen = Chosen(place, **which)
     keys = _names(_json_list(filename, "keys"))
-    confirm(f"Delete {len(keys)} keys of the namespace {chosen.name!r}?", force)
+    confirm(f"Delete {many(len(keys), 'key')} of the namespace {chosen.name!r}?", force)
     await chosen.kv.delete_many(keys)
-    sentence = f"{len(keys)} keys were deleted."
+    sentence = f"{many(len(keys), 'key', 'was', 'were')} deleted."
     tell(as_json, sentence, namespace_id=chosen.name, keys=len(keys))
 
 

@@ -12,7 +12,7 @@ from .place import Place, confirm, on_state
 from .queues_common import FORCE, QUEUE, admin, declared, known_queue, purge_queue, queue_of
 from .queues_consumers import consumer_group, consumers_of
 from .queues_messages import message_group
-from .tables import JSON, is_terminal, show, show_json, tell
+from .tables import JSON, is_terminal, many, show, show_json, tell
 from .wrangler_file import show_table
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ async def delete(place: Place, name: str, force: bool, as_json: bool) -> None:
     queue = known_queue(place, name)
     confirm(f"Delete the queue {queue!r} with all its messages?", force)
     count = await admin(place).delete(queue)
-    sentence = f"Deleted queue '{queue}' ({count} messages)"
+    sentence = f"Deleted queue '{queue}' ({many(count, 'message')})"
     tell(as_json, sentence, queue=queue, deleted=True, messages=count)
 
 

@@ -9,7 +9,7 @@ import click
 from ..errors import QueueError
 from .names import completion
 from .place import Place, confirm, did_you_mean
-from .tables import tell
+from .tables import many, tell
 
 if TYPE_CHECKING:
     from ..bindings.queue_admin import QueueAdmin
@@ -70,5 +70,5 @@ async def purge_queue(place: Place, name: str, force: bool, as_json: bool) -> No
     queue = queue_of(place, name)
     confirm(f"Permanently delete all the messages in queue {queue.name!r}?", force)
     count = await queue.purge()
-    sentence = f"Purged queue '{queue.name}' ({count} messages)"
+    sentence = f"Purged queue '{queue.name}' ({many(count, 'message')})"
     tell(as_json, sentence, queue=queue.name, messages=count)

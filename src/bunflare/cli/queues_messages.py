@@ -11,7 +11,7 @@ import click
 from ..errors import BunflareError, QueueError
 from .place import Place, on_state, read_file
 from .queues_common import FORCE, QUEUE, named, purge_queue, queue_of
-from .tables import JSON, is_terminal, show, tell
+from .tables import JSON, is_terminal, many, show, tell
 
 if TYPE_CHECKING:
     from ..bindings.queues import PeekedMessage
@@ -60,7 +60,7 @@ async def send(
     kind: Any = content_type
     answer = await queue.send(value, kind, delay_secs)
     waiting = answer.metadata.metrics.backlog_count
-    sentence = f"Sent to queue {queue.name}; {waiting} wait there."
+    sentence = f"Sent to queue {queue.name}; {many(waiting, 'message', 'waits', 'wait')} there."
     tell(as_json, sentence, queue=queue.name, backlog=waiting)
 
 
@@ -126,5 +126,5 @@ async def requeue(
     if not counts:
         raise QueueError("nothing was sent back: no message came from elsewhere; see --to")
     for queue, count in counts.items():
-        click.echo(f"Sent {count} messages to queue {queue}.", err=True)
+        click.echo(f"Sent {many(count, 'message')} to queue {queue}.", err=True)
     tell(as_json, None, messages=counts)

@@ -22,7 +22,7 @@ from .r2_common import (
     must_exist,
     name_of,
 )
-from .tables import JSON, show, show_json, tell
+from .tables import JSON, many, show, show_json, tell
 from .wrangler_file import add_table, binding_options, show_table
 
 if TYPE_CHECKING:
@@ -139,7 +139,9 @@ async def verify(place: Place, bucket: str, digests: bool, as_json: bool) -> Non
         found = await bucket_of(place, bucket).check(digests, progress=progress)
     _tell(found, as_json)
     if found.problems:
-        raise BunflareError(f"{len(found.problems)} objects are not as they should be")
+        raise BunflareError(
+            f"{many(len(found.problems), 'object', 'is', 'are')} not as it should be"
+        )
 
 
 @on_state(bucket_group, "repair", reads=True)
@@ -154,14 +156,16 @@ async def repair(place: Place, bucket: str, as_json: bool) -> None:
     _tell(await bucket_of(place, bucket).repair(), as_json)
     left = (await bucket_of(place, bucket).check()).problems
     if left:
-        raise BunflareError(f"{len(left)} objects cannot be repaired: put or delete them")
+        raise BunflareError(
+            f"{many(len(left), 'object')} cannot be repaired: put or delete what is named above"
+        )
 
 
 def _tell(found: R2Check, as_json: bool) -> None:
     if as_json:
         show_json(asdict(found))
         return
-    click.echo(f"{found.objects} objects, {found.size} bytes")
+    click.echo(f"{many(found.objects, 'object')}, {many(found.size, 'byte')}")
     for problem in found.problems:
         click.echo(f"{problem.kind}: {problem.key}: {problem.detail}")
     for name in found.strangers:

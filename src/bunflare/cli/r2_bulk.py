@@ -12,7 +12,7 @@ from ..errors import BunflareError
 from .place import Place, on_state
 from .r2_common import BUCKET, PREFIX, bucket_of, date_of, must_exist, name_of, put_options
 from .r2_transfer import AT_ONCE, do_all, download, files_of, is_path, objects_of, refuse
-from .tables import JSON, tell
+from .tables import JSON, many, tell
 
 if TYPE_CHECKING:
     from ..bindings.r2_writing import R2PutOptions
@@ -61,7 +61,7 @@ async def put_folder(
 
     failures = await do_all(f"{len(wanted)} files", put, wanted, concurrency)
     count = len(wanted) - len(failures)
-    sentence = f"{count} files were put into {bucket}"
+    sentence = f"{many(count, 'file', 'was', 'were')} put into {bucket}"
     tell(as_json, sentence, bucket=name_of(place, bucket), objects=count, failures=failures)
     refuse(failures)
 
@@ -133,6 +133,6 @@ async def get_folder(place: Place, bucket: str, folder: Path, prefix: str, as_js
     if left_out:
         names = ", ".join(map(repr, left_out))
         failures.append(f"these keys are no paths of files: {names}")
-    sentence = f"{written} objects were written to {folder}"
+    sentence = f"{many(written, 'object', 'was', 'were')} written to {folder}"
     tell(as_json, sentence, folder=str(folder), objects=written, failures=failures)
     refuse(failures)

@@ -29,7 +29,7 @@ from .r2_common import (
     name_of,
     put_options,
 )
-from .tables import ALWAYS_JSON, JSON, show_json, tell
+from .tables import ALWAYS_JSON, JSON, many, show_json, tell
 
 if TYPE_CHECKING:
     from ..bindings.r2_writing import R2PutOptions
@@ -68,7 +68,7 @@ async def put_object(
                 key, file, progress=progress, **options
             )
     assert stored is not None
-    sentence = f"{bucket}/{key}: {stored.size} bytes, etag {stored.etag}"
+    sentence = f"{bucket}/{key}: {many(stored.size, 'byte')}, etag {stored.etag}"
     tell(as_json, sentence, **described(stored))
 
 
@@ -168,7 +168,7 @@ async def copy_object(
             else "Standard",
         )
     assert stored is not None
-    sentence = f"{other}/{name}: {stored.size} bytes, etag {stored.etag}"
+    sentence = f"{other}/{name}: {many(stored.size, 'byte')}, etag {stored.etag}"
     tell(as_json, sentence, **described(stored))
 
 

@@ -18,7 +18,7 @@ from ..errors import BunflareError
 from .names import completion
 from .place import Place, check_directory, confirm, on_state, place_options
 from .progress import progress_bar
-from .tables import JSON, is_terminal, show, show_json, tell
+from .tables import JSON, is_terminal, many, show, show_json, tell
 
 if TYPE_CHECKING:
     from ..store.checks import Problem
@@ -60,6 +60,12 @@ def told_size(size: int | None) -> str:
         return str(size)
     power = min((size.bit_length() - 1) // 10, 4)
     return f"{size / 1024**power:.1f} {' KMGT'[power]}iB"
+
+
+def _spoken(size: int) -> str:
+    """Bytes in a sentence."""
+    told = told_size(size)
+    return many(size, "byte") if told.isdigit() else told
 
 
 @state_command("info")
@@ -110,14 +116,16 @@ async def check(place: Place, no_digests: bool, full: bool, as_json: bool) -> No
     if as_json:
         show_json(asdict(found))
     else:
-        click.echo(f"{found.files} files, {told_size(found.size)}")
+        click.echo(f"{many(found.files, 'file')}, {_spoken(found.size)}")
         for one in found.problems:
             mended = f" (repair: {one.remedy})" if one.remedy else ""
             click.echo(f"problem: {_tell(one)}{mended}")
         for one in found.notes:
             click.echo(f"note: {_tell(one)}")
     if found.problems:
-        raise BunflareError(f"{len(found.problems)} things are not as they should be")
+        raise BunflareError(
+            f"{many(len(found.problems), 'thing', 'is', 'are')} not as it should be"
+        )
 
 
 @state_command("repair")
@@ -135,7 +143,7 @@ async def repair(place: Place, full: bool, as_json: bool) -> None:
         for one in done.left:
             click.echo(f"left: {_tell(one)}")
     if done.left:
-        raise BunflareError(f"{len(done.left)} things cannot be mended")
+        raise BunflareError(f"{many(len(done.left), 'thing')} cannot be mended")
 
 
 # -- copies ------------------------------------------------------------------------------------
@@ -157,7 +165,9 @@ async def backup(place: Place, file: Path, force: bool, as_json: bool) -> None:
     if as_json:
         show_json(asdict(made))
     else:
-        click.echo(f"{file}: {made.files} files, {told_size(made.size)}, of {told_time(made.at)}")
+        click.echo(
+            f"{file}: {many(made.files, 'file')}, {_spoken(made.size)}, of {told_time(made.at)}"
+        )
 
 
 @command.command("restore")
@@ -175,7 +185,9 @@ def restore(place: Place, file: Path, replace: bool, as_json: bool) -> None:
     if as_json:
         show_json(asdict(done))
     else:
-        click.echo(f"{path}: {done.files} files, {told_size(done.size)}, of {told_time(done.at)}")
+        click.echo(
+            f"{path}: {many(done.files, 'file')}, {_spoken(done.size)}, of {told_time(done.at)}"
+        )
 
 
 @command.group("snapshot")
@@ -193,7 +205,7 @@ async def create_snapshot(place: Place, name: str, as_json: bool) -> None:
     if as_json:
         show_json(asdict(made))
     else:
-        click.echo(f"{made.name}: {told_size(made.size)}")
+        click.echo(f"{made.name}: {_spoken(made.size)}")
 
 
 @state_command("list", snapshot)

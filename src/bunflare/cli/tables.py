@@ -52,6 +52,13 @@ def tell(as_json: bool, sentence: str | None, **facts: Any) -> None:
         show_json(facts)
 
 
+def many(count: int, noun: str, *verbs: str) -> str:
+    """``1 key was put``, ``2 keys were put``, of the noun and of the verb in both numbers."""
+    one = count == 1
+    words = [str(count), noun if one else f"{noun}s"]
+    return " ".join([*words, verbs[not one]] if verbs else words)
+
+
 def is_terminal() -> bool:
     """Whether a person sees the output."""
     return sys.stdout.isatty()

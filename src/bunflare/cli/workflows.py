@@ -13,7 +13,7 @@ import click
 from ..errors import WorkflowError
 from .names import completion
 from .place import Place, confirm, did_you_mean, on_state
-from .tables import JSON, show, show_json, styled, tell
+from .tables import JSON, many, show, show_json, styled, tell
 
 if TYPE_CHECKING:
     from ..bindings.workflow_care import InstanceHistory, StepInfo, WorkflowCare
@@ -194,7 +194,12 @@ async def delete(place: Place, name: str, yes: bool, as_json: bool) -> None:
     workflow = _known(place, name)
     confirm(f"Remove all instances of the workflow {workflow!r}?", yes)
     count = await place.state.workflow(workflow).delete_all()
-    tell(as_json, f"Deleted {count} instances of {workflow}", workflow=workflow, deleted=count)
+    tell(
+        as_json,
+        f"Deleted {many(count, 'instance')} of {workflow}",
+        workflow=workflow,
+        deleted=count,
+    )
 
 
 @_on(instances, "list", reads=True)
@@ -370,7 +375,10 @@ async def terminate_all(
                 await (await place.state.workflow(workflow).get(instance.id)).terminate()
             count += len(found)
     tell(
-        as_json, f"Terminated {count} instances of {workflow}", workflow=workflow, terminated=count
+        as_json,
+        f"Terminated {many(count, 'instance')} of {workflow}",
+        workflow=workflow,
+        terminated=count,
     )
 
 
