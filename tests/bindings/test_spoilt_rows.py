@@ -12,7 +12,7 @@ import pytest
 import bunflare
 from bunflare.bindings.queue_admin import QueueAdmin
 from tests.cli.process import run
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 
 def spoil(directory: Path, sql: str) -> None:
@@ -204,6 +204,41 @@ def test_the_command_shows_a_queue_without_a_time(directory: Path, tmp_path: Pat
     spoil(directory, "UPDATE bunflare_queues SET created_at = 'soon'")
     told, _ = run(tmp_path, "queues", "info", "jobs", "--json", *words)
     assert (json.loads(told)["queue"], json.loads(told)["created"]) == ("jobs", None)
+
+
+@pytest.mark.parametrize("value", ["'soon'", "x'00ff'", "9e999"])
+@pytest.mark.parametrize("column", ["created_at", "updated_at"])
+def test_an_instance_without_a_time(
+    directory: Path, tmp_path: Path, column: str, value: str
+) -> None:
+    words = ("--persist-to", str(directory))
+    run(tmp_path, "workflows", "trigger", "order", "1", "--id", "a", *words)
+    spoil(directory, f"UPDATE workflow_instances SET {column} = {value}")
+    told, _ = run(tmp_path, "workflows", "instances", "list", "order", "--json", *words)
+    assert json.loads(told)[0][column] is None
+    assert run(tmp_path, "workflows", "instances", "list", "order", *words)[0].startswith("id")
+    assert "order" in run(tmp_path, "workflows", "list", *words)[0]
+    assert "queued" in run(tmp_path, "workflows", "instances", "describe", "order", "a", *words)[0]
+    told, _ = run(tmp_path, "state", "check", *words, code=1)
+    assert "when it was created or last changed is no time" in told
+    run(tmp_path, "state", "repair", *words)
+    told, _ = run(tmp_path, "workflows", "instances", "list", "order", "--json", *words)
+    assert json.loads(told)[0][column] is not None
+
+
+async def test_an_instance_without_a_time_is_run_all_the_same(
+    state: bunflare.State, directory: Path
+) -> None:
+    await state.workflow("Order").create("a")
+    spoil(directory, "UPDATE workflow_instances SET created_at = 'soon'")
+
+    class Order(bunflare.WorkflowEntrypoint):
+        async def run(self, event: Any, step: Any) -> int:
+            return int(event.timestamp.timestamp())
+
+    async with bunflare.open(directory) as other:
+        instance = await other.workflow(Order).get("a")
+        assert (await instance.wait(PATIENCE)).output == 0
 
 
 def test_the_command_shows_a_message_without_a_time(directory: Path, tmp_path: Path) -> None:

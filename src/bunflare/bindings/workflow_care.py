@@ -22,21 +22,24 @@ _TYPES = {"do": "step", "sleep": "sleep", "wait": "waitForEvent", "rollback": "r
 
 @dataclass(frozen=True, slots=True)
 class WorkflowInfo:
-    """One workflow that has instances. Times are epoch milliseconds, here and below."""
+    """One workflow that has instances.
+
+    Times are epoch milliseconds, here and below; None is what another program has spoilt.
+    """
 
     name: str
     class_name: str
     instances: int
-    created_at: int
-    updated_at: int
+    created_at: float | None
+    updated_at: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceInfo:
     id: str
     status: str
-    created_at: int
-    updated_at: int
+    created_at: float | None
+    updated_at: float | None
 
 
 @dataclass(slots=True)

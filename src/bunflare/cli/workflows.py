@@ -110,7 +110,9 @@ def _on(group: click.Group, name: str, reads: bool = False) -> Callable[..., Any
     return lambda function: on_state(group, name, reads)(port(function))
 
 
-def _time(moment: int) -> str:
+def _time(moment: float | None) -> str:
+    if moment is None:
+        return ""
     return datetime.fromtimestamp(moment / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .connection import Row
-from .queues import METRICS, NEVER, move, settings, time_in
+from .queues import METRICS, NEVER, move, settings
+from .records import time_in
 from .session import View
 from .transaction import Transaction
 

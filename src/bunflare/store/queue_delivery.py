@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from .connection import Row
-from .queues import METRICS, NEVER, Settings, bury, drop, settings, time_in
+from .queues import METRICS, NEVER, Settings, bury, drop, settings
+from .records import time_in
 from .session import View
 from .transaction import Transaction
 
@@ -16,7 +17,7 @@ SELECT visible_at FROM queue_messages INDEXED BY bunflare_queue_ready
 WHERE queue = ? AND bunflare_holder IS NULL ORDER BY visible_at, id LIMIT 1 OFFSET ?
 """
 
-# Another program may have put no time into a row (see `queues.is_time`): text and blobs are behind
+# Another program may have put no time into a row (see `records.is_time`): text and blobs are behind
 # all numbers, and nothing would come before them. Such a message counts as due, or as sent, when it
 # is found; so `state repair` has it, too.
 _NO_TIME = """

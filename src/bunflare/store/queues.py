@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .records import Invariant, Records
+from .records import Invariant, Records, is_time, time_in
 from .schema import Schema, add_columns
 from .session import View
 from .transaction import UNKNOWN, Transaction
@@ -120,19 +120,6 @@ def _extend(tx: Transaction) -> None:
 
 
 SCHEMA = Schema("queues", (QUEUE_MESSAGES, _extend))
-
-
-def is_time(column: str) -> str:
-    """A condition: the column has a time, to a fraction of a millisecond or not.
-
-    Another program may have put there what is none: text, a blob, infinity.
-    """
-    return f"coalesce({column} BETWEEN -9e18 AND 9e18, 0)"
-
-
-def time_in(column: str, otherwise: str = "NULL") -> str:
-    """The time that a column has, or else something."""
-    return f"CASE WHEN {is_time(column)} THEN {column} ELSE {otherwise} END"
 
 
 _NUMBERS = ("delivery_delay", "retention", "max_retries", "retry_delay", "visibility_timeout")

@@ -46,3 +46,16 @@ class Invariant:
     repair: str | None = None
     #: What `repair` does, or, where there is none, what the user can do.
     remedy: str = ""
+
+
+def is_time(column: str) -> str:
+    """A condition: the column has a time, to a fraction of a millisecond or not.
+
+    Another program may have put there what is none: text, a blob, infinity.
+    """
+    return f"coalesce({column} BETWEEN -9e18 AND 9e18, 0)"
+
+
+def time_in(column: str, otherwise: str = "NULL") -> str:
+    """The time that a column has, or else something."""
+    return f"CASE WHEN {is_time(column)} THEN {column} ELSE {otherwise} END"

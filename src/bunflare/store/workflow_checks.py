@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .records import Invariant
+from .records import Invariant, is_time, time_in
 
 _STATUSES = (
     "'queued', 'running', 'paused', 'errored', 'terminated', 'complete', 'waiting',"
@@ -51,6 +51,21 @@ INVARIANTS = (
         WHERE NOT json_valid(coalesce(params, '0')) OR NOT json_valid(coalesce(output, '0'))
         """,
         remedy="delete the instance, and trigger it anew",
+    ),
+    Invariant(
+        "workflows",
+        "time",
+        f"""
+        SELECT workflow_name, id, 'when it was created or last changed is no time'
+        FROM workflow_instances WHERE NOT {is_time("created_at")} OR NOT {is_time("updated_at")}
+        """,
+        f"""
+        UPDATE workflow_instances SET
+          created_at = {time_in("created_at", time_in("updated_at", "unixepoch() * 1000"))},
+          updated_at = {time_in("updated_at", time_in("created_at", "unixepoch() * 1000"))}
+        WHERE workflow_name = :name AND id = :key
+        """,
+        "the one of the two counts for the other, or else now",
     ),
     Invariant(
         "workflows",

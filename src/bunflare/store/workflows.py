@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from .connection import Row
-from .records import Records
+from .records import Records, time_in
 from .schema import Schema, add_columns
 from .session import View
 from .transaction import Transaction
@@ -86,10 +86,10 @@ ON CONFLICT (id) DO NOTHING
 """
 _TAKEN = "SELECT id, workflow_name FROM workflow_instances WHERE id IN (?, ?)"
 
-_COLUMNS = """
-id, params, status, output, error, bunflare_error_name, created_at, updated_at, bunflare_run,
-bunflare_due, bunflare_ending, bunflare_schedule, bunflare_success_retention,
-bunflare_error_retention
+_COLUMNS = f"""
+id, params, status, output, error, bunflare_error_name, {time_in("created_at", "0")},
+{time_in("updated_at", "0")}, bunflare_run, bunflare_due, bunflare_ending, bunflare_schedule,
+bunflare_success_retention, bunflare_error_retention
 """
 _GET = f"SELECT {_COLUMNS} FROM workflow_instances WHERE id = ? AND workflow_name = ?"
 _BY_ID = f"SELECT {_COLUMNS} FROM workflow_instances WHERE id = ?"
@@ -157,8 +157,9 @@ SELECT id FROM workflow_instances WHERE bunflare_expires IS NOT NULL AND bunflar
 ORDER BY bunflare_expires LIMIT ?
 """
 
-_WORKFLOWS = """
-SELECT workflow_name, MAX(class_name), COUNT(*), MIN(created_at), MAX(updated_at)
+_WORKFLOWS = f"""
+SELECT workflow_name, MAX(class_name), COUNT(*), MIN({time_in("created_at")}),
+  MAX({time_in("updated_at")})
 FROM workflow_instances GROUP BY workflow_name ORDER BY workflow_name
 """
 _COUNTS = """
@@ -167,8 +168,8 @@ SELECT status, COUNT(*) FROM workflow_instances WHERE workflow_name = ? GROUP BY
 _CLASS = """
 SELECT class_name FROM workflow_instances WHERE workflow_name = ? ORDER BY created_at DESC LIMIT 1
 """
-_LIST = """
-SELECT id, status, created_at, updated_at FROM workflow_instances
+_LIST = f"""
+SELECT id, status, {time_in("created_at")}, {time_in("updated_at")} FROM workflow_instances
 WHERE workflow_name = ?1 AND (?2 IS NULL OR status = ?2)
 ORDER BY created_at DESC, id LIMIT ?3 OFFSET ?4
 """
@@ -384,7 +385,7 @@ def remove_expired(tx: Transaction, now: int, limit: int) -> int:
 
 
 def workflows(view: View) -> list[Row]:
-    """``(name, class_name, instances, first created_at, last updated_at)``."""
+    """``(name, class_name, instances, first created_at, last updated_at)``; None for no time."""
     return view.all(_WORKFLOWS)
 
 
@@ -401,7 +402,7 @@ def class_name(view: View, workflow: str) -> str | None:
 def instances(
     view: View, workflow: str, status: str | None, limit: int, offset: int, oldest_first: bool
 ) -> list[Row]:
-    """``(id, status, created_at, updated_at)``, the newest first."""
+    """``(id, status, created_at, updated_at)``, the newest first; None for no time."""
     return view.all(_LIST_REVERSED if oldest_first else _LIST, (workflow, status, limit, offset))
 
 
