@@ -69,6 +69,8 @@ def test_an_instance_is_triggered_followed_and_finished(tmp_path: Path, runner: 
     assert "already exists" in told
     _, told = run(tmp_path, *words, "{amount", code=2)
     assert "not JSON" in told
+    _, told = run(tmp_path, "workflows", "trigger", "ordr", code=1)
+    assert "there is no workflow \"ordr\". Did you mean 'order'?" in told
     reach(runner, "a", "waiting")
     told, _ = run(tmp_path, "workflows", "instances", "describe", "order", "latest")
     assert "waiting" in told

@@ -174,9 +174,12 @@ async def trigger(
     params_option: str | None,
     as_json: bool,
 ) -> None:
-    """Create an instance. PARAMS are JSON."""
+    """Create an instance. PARAMS are JSON.
+
+    Of any workflow, where no wrangler file says which there are.
+    """
     given = _json_value(params if params is not None else params_option, "PARAMS")
-    workflow = _named(place, name)
+    workflow = _known(place, name) if any(_declared(place)) else name
     instance = await place.state.workflow(workflow).create(id, given)
     if as_json:
         show_json({"id": instance.id, "workflow": workflow})
