@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 import bunflare
+from tests.cli.tree import COMMANDS
 
 
 def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -22,6 +24,17 @@ def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         check=False,
         env={key: value for key, value in os.environ.items() if key != "BUNFLARE_DIR"},
     )
+
+
+def test_every_command_and_every_option_says_what_it_does() -> None:
+    silent = [
+        (words, option.opts)
+        for words, command in COMMANDS.items()
+        for option in command.params
+        if isinstance(option, click.Option) and not (option.hidden or option.help)
+    ]
+    assert silent == []
+    assert [words for words, command in COMMANDS.items() if not command.help] == []
 
 
 def test_it_says_what_it_can_do(tmp_path: Path) -> None:

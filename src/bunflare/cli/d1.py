@@ -149,7 +149,9 @@ async def execute(
 
 @on_state(command, "export", reads=True)
 @DATABASE
-@click.option("--output", required=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The file."
+)
 @click.option("--table", "tables", multiple=True, help="Only this table; may be repeated.")
 @click.option("--no-schema", is_flag=True, help="Only rows.")
 @click.option("--no-data", is_flag=True, help="Only the definitions of tables.")

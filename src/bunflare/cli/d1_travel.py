@@ -59,7 +59,7 @@ async def restore(
 @on_state(time_travel, "keep", reads=True)
 @DATABASE
 @click.option("--days", default=30.0, show_default=True, help="0 keeps nothing.")
-@click.option("--megabytes", default=1024.0, show_default=True)
+@click.option("--megabytes", default=1024.0, show_default=True, help="Of changes.")
 @JSON
 async def keep(place: Place, name: str, days: float, megabytes: float, as_json: bool) -> None:
     """Say for how long earlier states are kept, and how much of them at most."""

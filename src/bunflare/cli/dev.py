@@ -66,7 +66,11 @@ def _tolerant(command: click.Command) -> click.Command:
 )
 @click.option("--var", "variables", multiple=True, help="A variable, as NAME:VALUE.")
 @click.option("--test-scheduled", is_flag=True, help="Run the scheduled handler at /__scheduled.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "log", "warn", "error", "none"]))
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "log", "warn", "error", "none"]),
+    help="From which level on something is shown.",
+)
 @click.option(
     "--live-reload/--no-live-reload", "reload", default=True, help="Follow changed files."
 )

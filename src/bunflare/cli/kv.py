@@ -113,7 +113,7 @@ def _identifier(name: str) -> str:
 @on_state(namespace_group, "rename", reads=True)
 @click.argument("old_name", required=False, shell_complete=_STORED)
 @click.option("--namespace-id", help="The present name.", shell_complete=_STORED)
-@click.option("--new-name", required=True)
+@click.option("--new-name", required=True, help="What it is called from now on.")
 @JSON
 async def rename_namespace(
     place: Place, old_name: str | None, namespace_id: str | None, new_name: str, as_json: bool
@@ -131,7 +131,7 @@ async def rename_namespace(
 @on_state(namespace_group, "delete", reads=True)
 @click.argument("namespace", required=False, shell_complete=_STORED)
 @namespace_options
-@click.option("--skip-confirmation", "-y", "yes", is_flag=True)
+@click.option("--skip-confirmation", "-y", "yes", is_flag=True, help="Do not ask.")
 @JSON
 async def delete_namespace(
     place: Place,

@@ -172,7 +172,7 @@ for one in (consumer_group, worker_group):
 @QUEUE
 @click.option("--batch-size", type=int, hidden=True, expose_value=False)
 @click.option("--message-retries", "max_retries", type=int, help="0 to 100. [default: 3]")
-@click.option("--dead-letter-queue")
+@click.option("--dead-letter-queue", help="Where messages go after that.")
 @click.option("--visibility-timeout-secs", type=int, help="Up to 43200. [default: 30]")
 @click.option("--retry-delay-secs", "retry_delay", type=int, help="Up to 86400. [default: 0]")
 @JSON

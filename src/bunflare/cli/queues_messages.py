@@ -76,7 +76,7 @@ def _value(data: bytes, content_type: str) -> Any:
 
 @on_state(message_group, "peek", reads=True)
 @QUEUE
-@click.option("--limit", type=int, default=10, show_default=True)
+@click.option("--limit", type=int, default=10, show_default=True, help="How many, at most.")
 @JSON
 async def peek(place: Place, name: str, limit: int, as_json: bool) -> None:
     """Look at messages in the order of their delivery, without delivering them."""

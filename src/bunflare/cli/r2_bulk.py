@@ -33,7 +33,13 @@ def bulk_group() -> None:
     help="Instead of a folder: a JSON array of objects with key and file.",
 )
 @click.option("--prefix", default="", help="What the keys begin with.")
-@click.option("--concurrency", type=click.IntRange(1, 100), default=AT_ONCE)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 100),
+    default=AT_ONCE,
+    show_default=True,
+    help="Files at once.",
+)
 @put_options
 @JSON
 async def put_folder(

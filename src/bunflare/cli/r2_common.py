@@ -67,13 +67,18 @@ JURISDICTION = click.option("--jurisdiction", "-J", hidden=True, expose_value=Fa
 FORCE = click.option("--force", "-y", is_flag=True, hidden=True, expose_value=False)
 
 _PUT_OPTIONS = (
-    click.option("--content-type", "--ct"),
-    click.option("--content-disposition", "--cd"),
-    click.option("--content-encoding", "--ce"),
-    click.option("--content-language", "--cl"),
-    click.option("--cache-control", "--cc"),
+    click.option("--content-type", "--ct", help="Of the object, as in HTTP."),
+    click.option("--content-disposition", "--cd", help="Of the object, as in HTTP."),
+    click.option("--content-encoding", "--ce", help="Of the object, as in HTTP."),
+    click.option("--content-language", "--cl", help="Of the object, as in HTTP."),
+    click.option("--cache-control", "--cc", help="Of the object, as in HTTP."),
     click.option("--expires", help="An ISO 8601 date."),
-    click.option("--storage-class", "-s", type=click.Choice(["Standard", "InfrequentAccess"])),
+    click.option(
+        "--storage-class",
+        "-s",
+        type=click.Choice(["Standard", "InfrequentAccess"]),
+        help="It is noted with the object.",
+    ),
     JURISDICTION,
     FORCE,
 )

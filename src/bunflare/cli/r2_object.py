@@ -44,7 +44,12 @@ def object_group() -> None:
 
 @on_state(object_group, "put")
 @OBJECT
-@click.option("--file", "-f", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--file",
+    "-f",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Take the bytes from it.",
+)
 @click.option("--pipe", "-p", is_flag=True, help="Take the bytes from standard input.")
 @put_options
 @JSON
@@ -81,7 +86,12 @@ async def _input() -> AsyncIterator[bytes]:
 @on_state(object_group, "get", reads=True)
 @OBJECT
 @JURISDICTION
-@click.option("--file", "-f", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--file",
+    "-f",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the bytes to it; by default to the last part of the key.",
+)
 @click.option("--pipe", "-p", is_flag=True, help="Write the bytes to standard output.")
 @JSON
 async def get_object(

@@ -29,8 +29,16 @@ _BATCH = 100
 
 def _pages(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
-        click.option("--per-page", type=click.IntRange(1), default=25, show_default=True),
-        click.option("--page", type=click.IntRange(1), default=1, show_default=True),
+        click.option(
+            "--per-page", type=click.IntRange(1), default=25, show_default=True, help="Rows."
+        ),
+        click.option(
+            "--page",
+            type=click.IntRange(1),
+            default=1,
+            show_default=True,
+            help="Which of them to show.",
+        ),
     ):
         function = option(function)
     return function
@@ -392,7 +400,11 @@ async def terminate_all(
 @_ID
 @click.option("--from-step-name", help="What steps before it gave is kept.")
 @click.option("--from-step-count", type=click.IntRange(1), help="Which use of the name.")
-@click.option("--from-step-type", type=click.Choice(["do", "sleep", "waitForEvent"]))
+@click.option(
+    "--from-step-type",
+    type=click.Choice(["do", "sleep", "waitForEvent"]),
+    help="Where the name is not enough.",
+)
 @JSON
 async def restart(
     place: Place,
