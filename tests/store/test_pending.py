@@ -52,8 +52,12 @@ WAYS: tuple[Callable[[Pending[Any]], Awaitable[Any]], ...] = (
 async def test_its_result_is_told(way: Callable[[Pending[Any]], Any]) -> None:
     one = pending(5)
     assert await way(one) == 5
-    # And told again, however that is asked for.
-    assert [await way(one), *await asyncio.gather(one, one), await grouped(one)] == [5] * 4
+    # And told again.
+    assert [await one, *await asyncio.gather(one, one)] == [5] * 3
+
+
+async def test_a_group_takes_it() -> None:
+    assert await grouped(pending(5)) == 5
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -95,6 +99,16 @@ async def test_an_exception_may_be_thrown_into_it_as_into_any_coroutine() -> Non
         one.throw(KeyError("b"))
     one.close()
     assert await one == 5
+
+
+async def test_asyncio_waits_for_what_was_made_a_future_of() -> None:
+    done, rest = await asyncio.wait([asyncio.ensure_future(pending(5)) for _ in range(2)])
+    assert ([one.result() for one in done], rest) == ([5, 5], set())
+    done, _ = await asyncio.wait([asyncio.create_task(pending(5)) for _ in range(2)])
+    assert [one.result() for one in done] == [5, 5]
+    assert [await one for one in asyncio.as_completed([pending(5), pending(5)])] == [5, 5]
+    with pytest.raises(TypeError, match="Passing coroutines is forbidden"):
+        await asyncio.wait([pending(5)])
 
 
 async def test_it_passes_for_a_coroutine() -> None:

@@ -16,13 +16,16 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
+_blocking: Any = asyncio.Future._asyncio_future_blocking
 
-class Pending(asyncio.Future[T], Coroutine[Any, Any, T]):
-    """The result to come of a call. To cancel it is to take back what has not been done yet."""
+
+class _Future(asyncio.Future[T]):
+    """The result to come of a call, for one who has taken it for a future.
+
+    It has what a task calls that was made of it before, step by step.
+    """
 
     __slots__ = ()
-
-    # What a task that was made of it calls, step by step.
 
     def send(self, _value: Any) -> Any:
         if self.done():
@@ -38,6 +41,26 @@ class Pending(asyncio.Future[T], Coroutine[Any, Any, T]):
             # The task was cancelled before its first step.
             self.cancel()
         raise error.with_traceback(traceback) if traceback is not None else error
+
+
+class Pending(_Future[T], Coroutine[Any, Any, T]):
+    """The result to come of a call. To cancel it is to take back what has not been done yet.
+
+    It is a future as well as a coroutine until one has taken it for the former: `asyncio.wait`
+    refuses coroutines, also what `asyncio.ensure_future` has given for one.
+    """
+
+    __slots__ = ()
+
+    @property
+    def _asyncio_future_blocking(self) -> bool:
+        # This is how asyncio asks whether something is a future.
+        self.__class__ = _Future  # type: ignore[assignment]
+        return bool(_blocking.__get__(self))
+
+    @_asyncio_future_blocking.setter
+    def _asyncio_future_blocking(self, value: bool) -> None:
+        _blocking.__set__(self, value)
 
     def close(self) -> None:
         """Nothing: what has begun goes on."""
