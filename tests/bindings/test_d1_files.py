@@ -43,6 +43,14 @@ async def test_migrations_are_applied_once_and_in_order(db: D1Database, tmp_path
     assert rows == [[1, "0001_make.sql"], [2, "0002_fill.sql"]]
 
 
+async def test_migrations_are_in_wranglers_order(db: D1Database, tmp_path: Path) -> None:
+    order = ["1_a.sql", "02_c.sql", "2-b_x.sql", "10_d.sql", "00999_e.sql", "B.sql", "a_1.sql"]
+    for name in reversed(order):
+        (tmp_path / name).write_text(f"SELECT {len(name)};")
+    assert await db.pending_migrations(tmp_path) == order
+    assert await db.migrate(tmp_path) == order
+
+
 async def test_a_failing_migration_is_named_by_line_and_leaves_nothing_behind(
     db: D1Database, tmp_path: Path
 ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -11,6 +13,9 @@ from ..store import d1_files as store
 from ..store.d1 import D1File
 from ..store.d1_load import Progress
 from ..store.d1_load import load as load_file
+
+# What wrangler sorts migrations by: JavaScript's `parseInt` of what stands before the first "_".
+_NUMBER = re.compile(r"\s*([+-]?[0-9]+)")
 
 
 async def migrate(file: D1File, directory: str | os.PathLike[str], table: str) -> list[str]:
@@ -41,10 +46,15 @@ def pending(file: D1File, directory: str | os.PathLike[str], table: str) -> list
 
 
 def migration_files(directory: Path) -> list[Path]:
-    """All migrations, in their order."""
+    """All migrations, in their order, which is wrangler's: by number, then by name."""
     if not directory.is_dir():
         raise D1Error(f"there is no directory of migrations at {directory}")
-    return sorted(directory.glob("*.sql"))
+    return sorted(directory.glob("*.sql"), key=_turn)
+
+
+def _turn(path: Path) -> tuple[float, str]:
+    number = _NUMBER.match(path.name)
+    return (int(number[1]) if number else math.inf), path.name
 
 
 async def export(
