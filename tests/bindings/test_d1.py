@@ -207,6 +207,8 @@ async def test_exec_names_the_line_that_fails(db: D1Database) -> None:
         ("COMMIT", "To execute a transaction"),
         ("ATTACH 'x' AS y", "not authorized: SQLITE_AUTH"),
         ("PRAGMA journal_mode = DELETE", "not authorized: SQLITE_AUTH"),
+        ("PRAGMA Page_Size = 8192", "not authorized: SQLITE_AUTH"),
+        ("ALTER TABLE t RENAME TO _CF_t", "not authorized: SQLITE_AUTH"),
         ("PRAGMA user_version", "not authorized: SQLITE_AUTH"),
         ("CREATE TEMP TABLE t (a)", "not authorized: SQLITE_AUTH"),
         ("CREATE TABLE _cf_x (a)", "not authorized: SQLITE_AUTH"),
@@ -239,6 +241,7 @@ async def test_what_the_platform_forbids_is_refused(db: D1Database, sql: str, me
         ("SELECT * FROM _cf_METADATA", "prohibited: SQLITE_AUTH"),
         ("DELETE FROM _cf_METADATA", "not authorized: SQLITE_AUTH"),
         ("DROP TABLE _cf_METADATA", "not authorized: SQLITE_AUTH"),
+        ("ALTER TABLE _cf_METADATA RENAME TO mine", "not authorized: SQLITE_AUTH"),
     ],
 )
 async def test_tables_of_the_platforms_own_are_out_of_reach(

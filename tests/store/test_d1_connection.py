@@ -32,6 +32,11 @@ def test_statements_come_out_as_they_went_in(parts: list[tuple[str, str]], last:
     assert all(text.startswith(one, place) for place, one in found)
 
 
+def test_a_trigger_behind_a_byte_order_mark_is_one_statement() -> None:
+    trigger = "CREATE TRIGGER a AFTER INSERT ON t BEGIN SELECT 1; /* ; */ END /* b */ ;"
+    assert [one for _, one in statements(f"\ufeff{trigger}\nSELECT 2")] == [trigger, "SELECT 2"]
+
+
 @given(st.text(alphabet="ab;'\"`[]-/*\n ", max_size=40))
 def test_no_text_is_lost_whatever_it_is(text: str) -> None:
     end = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn
@@ -19,12 +19,13 @@ from ..store.d1 import Bound, D1File, Outcome
 from ..store.d1_reader import COLUMNS, ROWS, SIZE_AFTER
 from ..store.operation import LATER
 from ..store.pending import Pending, begins
+from .d1_parameters import parameter
 from .d1_results import D1Meta, D1Result, D1Timings, result, result_of_rows, results
+from .text import encodable
 
 _new = object.__new__
-_INT64 = 1 << 63
 # Classes of values that SQLite takes as they are; it makes NULL of NaN itself.
-_PLAIN = frozenset({type(None), str, float, bytes})
+_PLAIN = frozenset({type(None), float, bytes})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +54,19 @@ class D1PreparedStatement:
         """The same statement with ``values`` for its ``?`` or ``?NNN``.
 
         Takes None, int, float, str, bool (as 1 and 0), bytes and other buffers, and lists of byte
-        values (0 to 255). Raises `D1TypeError` for anything else.
+        values (0 to 255). Raises `D1TypeError` for anything else. A lone surrogate in a str
+        becomes U+FFFD.
         """
         for value in values:
             kind = type(value)
-            if kind is str:
+            if kind is str and value.isascii():
                 continue
             if kind is int:
                 if -0x8000_0000_0000_0000 <= value <= 0x7FFF_FFFF_FFFF_FFFF:
                     continue
             elif kind in _PLAIN:
                 continue
-            values = tuple(map(_value, values))
+            values = tuple(map(parameter, values))
             break
         # There is one for each row that is written: to call the class would take twice as long.
         bound: D1PreparedStatement = _new(D1PreparedStatement)
@@ -134,7 +136,7 @@ class _Queries:
         """A statement. Nothing is looked at before it is run."""
         if not isinstance(sql, str):
             raise D1TypeError(f"D1_TYPE_ERROR: a statement is a str, not {type(sql).__name__}")
-        return D1PreparedStatement(self, (sql, ()))
+        return D1PreparedStatement(self, (sql if sql.isascii() else encodable(sql), ()))
 
     async def batch(self, statements: Iterable[D1PreparedStatement]) -> list[D1Result]:
         """Run several statements as one transaction: if one fails, none was run."""
@@ -182,6 +184,7 @@ class D1Database(_Queries):
 
         if not isinstance(sql, str):
             raise D1TypeError(f"D1_TYPE_ERROR: exec takes a str, not {type(sql).__name__}")
+        sql = encodable(sql)
         started = time.perf_counter()
         count = 0
         for position, statement in statements(sql):
@@ -206,7 +209,7 @@ class D1Database(_Queries):
     async def migrate(
         self, directory: str | os.PathLike[str], table: str = "d1_migrations"
     ) -> list[str]:
-        """Apply the ``*.sql`` of a directory that were not applied yet, in order of their names.
+        """Apply the ``*.sql`` of a directory that were not applied yet, by number and name.
 
         Each is one transaction together with its record in ``table``, as wrangler keeps it. One
         that fails raises `D1Error` with its file and line, and leaves nothing behind; those before
@@ -228,7 +231,7 @@ class D1Database(_Queries):
         """The statements of a text as one transaction: a result for each."""
         from ..store.d1_connection import statements
 
-        return await self.batch([self.prepare(one) for _, one in statements(sql)])
+        return await self.batch([self.prepare(one) for _, one in statements(encodable(sql))])
 
     async def info(self) -> dict[str, int]:
         """Size in bytes and number of tables, without those that SQLite and we keep notes in."""
@@ -338,37 +341,6 @@ class D1DatabaseSession(_Queries):
         bookmark = bookmark_of(self.file, self.file.position())
         if self._bookmark is None or self._bookmark < bookmark:
             self._bookmark = bookmark
-
-
-def _value(value: Any) -> Any:
-    """A parameter as SQLite takes it."""
-    kind = value.__class__
-    if value is None or kind is str or kind is float or kind is bytes:
-        # SQLite itself makes NULL of NaN.
-        return value
-    if kind is int and -_INT64 <= value < _INT64:
-        return value
-    if isinstance(value, bool):
-        return int(value)
-    if isinstance(value, int):
-        if not -_INT64 <= value < _INT64:
-            _refuse("bigint", value)
-        return int(value)
-    if isinstance(value, float):
-        return float(value)
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
-    if isinstance(value, Sequence) and all(
-        isinstance(one, int) and 0 <= one < 256 for one in value
-    ):
-        return bytes(value)
-    return _refuse("object", value)
-
-
-def _refuse(kind: str, value: object) -> NoReturn:
-    raise D1TypeError(f"D1_TYPE_ERROR: Type '{kind}' not supported for value '{value}'")
 
 
 __all__ = [

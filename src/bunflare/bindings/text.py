@@ -15,6 +15,16 @@ def scalar(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
+def encodable(text: str) -> str:
+    """`scalar`, for texts most of which are as they should be."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return scalar(text)
+    return text
+
+
 def utf8_length(text: str) -> int:
     """Bytes of ``text`` in UTF-8, counting a lone surrogate as what it is replaced by."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import apsw
 
-from ..errors import D1Error
+from ..errors import D1Error, StateError
 from .connection import BusyWait, Durability, connect, enter_wal, translate
 from .d1_connection import explains, keyword, statements
 from .d1_executor import D1Executor, Step
@@ -60,6 +60,8 @@ T = TypeVar("T")
 _INLINE = 0.01
 # How long a write waits for other processes: longer than any statement may run.
 _PATIENCE = 60.0
+# So many queries may take long at once before one has to wait for another.
+_THREADS = 32
 _KNOWN = 4096
 _TABLES = """
 SELECT count(*) FROM sqlite_schema
@@ -139,8 +141,13 @@ class D1Running(Running):
             if self._slow is None:
                 from concurrent.futures import ThreadPoolExecutor
 
-                self._slow = ThreadPoolExecutor(4, thread_name_prefix="bunflare-d1")
+                self._slow = ThreadPoolExecutor(_THREADS, thread_name_prefix="bunflare-d1")
             return self._slow
+
+    async def rest(self) -> None:
+        """Wait until the queries that take long have come to their ends."""
+        if self._slow is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._slow.shutdown)
 
     def close(self) -> None:
         if self._slow is not None:
@@ -157,6 +164,8 @@ class _Kind:
     __slots__ = ("parts", "program", "reads")
 
     def __init__(self, sql: str) -> None:
+        if "\0" in sql:
+            raise D1Error("D1_ERROR: a statement cannot have a NUL character: SQLITE_ERROR")
         self.parts = [part for _, part in statements(sql)]
         #: Whether it is one statement that only reads.
         self.reads = len(self.parts) == 1 and keyword(sql) in _READS
@@ -310,17 +319,24 @@ class D1File(Database):
     async def _slowly(
         self, sql: str, parameters: tuple[Any, ...], counted: bool, program: Program | None
     ) -> Outcome:
+        given_up: list[None] = []
+
         def run() -> Outcome:
             try:
                 reader = cast("D1Reader", self.view)
-                return reader.fetch(sql, parameters, LONGEST, counted, program)
+                return reader.fetch(sql, parameters, LONGEST, counted, program, given_up.__len__)
             except TooLong:
                 raise D1Error(
                     "D1_ERROR: D1 DB storage operation exceeded timeout which caused object to be "
                     "reset."
                 ) from None
 
-        return await self.on_thread(run)
+        try:
+            return await self.on_thread(run)
+        except asyncio.CancelledError:
+            # Nobody waits for it any more.
+            given_up.append(None)
+            raise
 
     async def batch(self, bounds: Sequence[Bound]) -> tuple[Sequence[Done], int]:
         """Run statements as one transaction: all or none. What each did, and the size after."""
@@ -349,7 +365,15 @@ class D1File(Database):
                 steps += [(part, (), assumed(part)) for part in kind.parts[:-1]]
             steps.append((text, parameters, program))
             last.append(len(steps) - 1)
-        done, size = await self._written(self.running.executes.run, steps, heavy=heavy)
+        given_up: list[None] = []
+        try:
+            done, size = await self._written(
+                self.running.executes.run, steps, given_up.__len__, heavy=heavy
+            )
+        except asyncio.CancelledError:
+            # A write that takes long need not come to its end: nothing of it is written.
+            given_up.append(None)
+            raise
         if heavy and any(one[5] and not one[3] for one in done):
             # The schema may have changed, and with it what is known of programs.
             self._kinds.clear()
@@ -388,7 +412,16 @@ class D1File(Database):
 
     async def on_thread(self, work: Callable[[], T]) -> T:
         """Run what takes long and only reads."""
-        return await asyncio.get_running_loop().run_in_executor(self.running.slow(), work)
+        try:
+            asked = asyncio.get_running_loop().run_in_executor(self.running.slow(), work)
+        except RuntimeError as error:
+            raise StateError("the state is closed") from error
+        return await asked
+
+    async def release(self) -> None:
+        if self._users == 1 and self._running is not None:
+            await self._running.rest()
+        await super().release()
 
     async def aside(self, work: Callable[[], T]) -> T:
         """Run what writes through a connection of its own, while our writer stands still."""

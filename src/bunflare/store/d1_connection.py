@@ -11,8 +11,9 @@ an EXPLAIN, which then tells of the schema it was prepared with, and reads what 
 from __future__ import annotations
 
 import re
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import apsw
 
@@ -66,9 +67,13 @@ _PRAGMAS = frozenset(
         "table_xinfo",
     }
 )
+# Of these, those that may be asked and not set.
+_READ_ONLY = frozenset({"page_size", "data_version"})
 _MODULES = frozenset({"fts5", "fts5vocab", "rtree"})
 _FUNCTIONS_REFUSED = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile"})
 _INTERNAL = "_cf_"
+# Which name a table is given anew, no authorizer is told.
+HIDDEN = r"SELECT count(*) FROM sqlite_schema WHERE name LIKE '\_cf\_%' ESCAPE '\'"
 _TRANSACTIONS = (
     "To execute a transaction, please use the state.storage.transaction() or "
     "state.storage.transactionSync() APIs instead of the SQL BEGIN TRANSACTION or SAVEPOINT "
@@ -112,6 +117,11 @@ _BY_TABLE = _DROPS | {
 }
 
 
+def never() -> object:
+    """What is asked of a statement that nothing stops before its time."""
+    return False
+
+
 class Guard:
     """One connection's authorizer, and the clock of its statements.
 
@@ -128,6 +138,7 @@ class Guard:
         #: How often something was asked about a user's statement: whenever one is prepared.
         self.asked = 0
         self._passes = False
+        self._unless: Callable[[], object] = never
         self._refusal = ""
         connection.execute("PRAGMA foreign_keys=1")
         # LIKE and MATCH know text only; double-quoted strings are a trap that the platform shuts.
@@ -138,13 +149,16 @@ class Guard:
         connection.authorizer = self._ask
         connection.set_progress_handler(self._tick, 20_000)
 
-    def begin(self, deadline: float, *, passes: bool = False) -> None:
+    def begin(
+        self, deadline: float, *, passes: bool = False, unless: Callable[[], object] = never
+    ) -> None:
         """A statement of the user's runs from now on.
 
         ``passes`` says that a file's BEGIN and COMMIT, and its switching of foreign keys, do
-        nothing, instead of being refused.
+        nothing, instead of being refused. Once ``unless()`` is true, it is stopped.
         """
         self.trusted = False
+        self._unless = unless
         self._passes = passes
         self.stopped = False
         self.deadline = deadline
@@ -153,6 +167,7 @@ class Guard:
         """It has ended."""
         self.trusted = True
         self.deadline = float("inf")
+        self._unless = never
 
     def limit(self, connection: apsw.Connection, *, file: bool = False) -> None:
         """Set the platform's limits; for statements of a ``file`` the wider ones."""
@@ -160,7 +175,7 @@ class Guard:
             connection.limit(which, value)
 
     def _tick(self) -> bool:
-        if time.monotonic() < self.deadline:
+        if time.monotonic() < self.deadline and not self._unless():
             return False
         self.stopped = True
         return True
@@ -175,6 +190,9 @@ class Guard:
         if action in _BY_TABLE:
             ours = _ours(one) or (action in _DROPS and _ours(two))
             return apsw.SQLITE_DENY if ours else apsw.SQLITE_OK
+        if action == apsw.SQLITE_ALTER_TABLE:
+            # Here, the first is the database's name.
+            return apsw.SQLITE_DENY if _ours(two) else apsw.SQLITE_OK
         if action in (apsw.SQLITE_TRANSACTION, apsw.SQLITE_SAVEPOINT):
             if self._passes:
                 return apsw.SQLITE_IGNORE
@@ -183,9 +201,8 @@ class Guard:
         if action == apsw.SQLITE_PRAGMA:
             if self._passes and one is not None and one.lower() == "foreign_keys":
                 return apsw.SQLITE_IGNORE
-            known = one is not None and one.lower() in _PRAGMAS
-            if known and one in ("page_size", "data_version") and two is not None:
-                known = False
+            name = (one or "").lower()
+            known = name in _PRAGMAS and (name not in _READ_ONLY or two is None)
             return apsw.SQLITE_OK if known else apsw.SQLITE_DENY
         if action in (apsw.SQLITE_ATTACH, apsw.SQLITE_DETACH) or action in _TEMPORARY:
             return apsw.SQLITE_DENY
@@ -225,8 +242,9 @@ def _ours(name: str | None) -> bool:
 
 
 # What a semicolon may hide in. SQLite decides whether one ends a statement; this only saves asking.
+# What is never closed goes to the end: to look for its end from each of many would take for ever.
 _TOKENS = re.compile(
-    r"""'(?:[^']|'')*' | "(?:[^"]|"")*" | `(?:[^`]|``)*` | \[[^\]]*\]
+    r"""'[^']*(?:'|\Z) | "[^"]*(?:"|\Z) | `[^`]*(?:`|\Z) | \[[^\]]*(?:\]|\Z)
     | --[^\n]* | /\*.*?(?:\*/|\Z) | ;""",
     re.DOTALL | re.VERBOSE,
 )
@@ -241,21 +259,33 @@ def statements(sql: str) -> Iterator[tuple[int, str]]:
     Where one ends is SQLite's own judgement, so triggers, CASE … END, comments, strings and all
     kinds of line ends are as they should be. Blanks, comments and lone semicolons are no statement.
     """
-    start = 0
-    for match in _TOKENS.finditer(sql):
-        if match.group() == ";" and apsw.complete(sql[start : match.end()]):
-            begin = start_of(sql, start)
-            if begin < match.start():
-                yield begin, sql[begin : match.end()]
-            start = match.end()
-    begin = start_of(sql, start)
-    if begin < len(sql):
-        yield begin, sql[begin:]
+    start = start_of(sql)
+    # Where the last semicolon was, within a trigger: there, only one after END can be the end.
+    within: int | None = None
+    for match in _TOKENS.finditer(sql, start):
+        end = match.end()
+        if match.group() != ";" or end <= start:
+            continue
+        asked = within is None or _only_end(sql, within, match.start())
+        if asked and apsw.complete(sql[start:end]):
+            yield start, sql[start:end]
+            start = start_of(sql, end)
+            within = None
+        else:
+            within = end
+    if start < len(sql):
+        yield start, sql[start:]
 
 
-def start_of(sql: str, position: int = 0) -> int:
-    """Where the first statement at or after ``position`` begins."""
-    match = _BLANK.match(sql, position)
+def _only_end(sql: str, start: int, stop: int) -> bool:
+    """Whether there is END between two places, and nothing else."""
+    word = start_of(sql, start, stop)
+    return sql[word : word + 3].upper() == "END" and start_of(sql, word + 3, stop) == stop
+
+
+def start_of(sql: str, position: int = 0, stop: int = sys.maxsize) -> int:
+    """Where the first statement at or after ``position`` begins, or ``stop``."""
+    match = _BLANK.match(sql, position, stop)
     assert match is not None
     return match.end()
 

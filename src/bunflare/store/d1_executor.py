@@ -9,14 +9,14 @@ other. All else is an operation of its own.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, overload
 
 import apsw
 
 from ..errors import D1Error
 from .connection import Row
-from .d1_connection import LOOK, USER, Guard, keyword
+from .d1_connection import HIDDEN, LOOK, USER, Guard, keyword, never
 from .d1_reader import (
     ENTRIES,
     LONGEST,
@@ -91,8 +91,10 @@ class D1Executor:
                 apsw.SQLITE_TRACE_PROFILE if wanted else 0, self._profile if wanted else None
             )
 
-    def run(self, _tx: Transaction, steps: Sequence[Step]) -> list[Done]:
-        """Run statements one after the other: a write function."""
+    def run(
+        self, _tx: Transaction, steps: Sequence[Step], unless: Callable[[], object] = never
+    ) -> list[Done]:
+        """Run statements one after the other: a write function. Stopped when ``unless()``."""
         done: list[Done] = []
         quick = 0
         while quick < len(steps):
@@ -104,7 +106,7 @@ class D1Executor:
                 found = self.quick(steps[start:quick], stop=True)
                 done += found
             if quick < len(steps):
-                done.append(self._one(*steps[quick]))
+                done.append(self._one(*steps[quick], unless))
                 quick += 1
         if self._connection.status(apsw.SQLITE_DBSTATUS_DEFERRED_FKS)[0]:
             # Else the commit would fail, for all that share it.
@@ -215,7 +217,13 @@ class D1Executor:
             guard.end()
         return done
 
-    def _one(self, sql: str, parameters: tuple[Any, ...], program: Program) -> Done:
+    def _one(
+        self,
+        sql: str,
+        parameters: tuple[Any, ...],
+        program: Program,
+        unless: Callable[[], object],
+    ) -> Done:
         connection = self._connection
         self._trace(True)
         connection.set_last_insert_rowid(0)
@@ -224,9 +232,11 @@ class D1Executor:
         columns: tuple[str, ...] = ()
         rows: Sequence[Row] = _NO_ROWS
         guard = self.guard
+        word = keyword(sql)
+        hidden = self._hidden() if word == "ALTER" else 0
         if program.nested:
             self._rows.begin()
-        guard.begin(started + LONGEST)
+        guard.begin(started + LONGEST, unless=unless)
         try:
             if not program.kept:
                 self._execute(LOOK)
@@ -245,6 +255,8 @@ class D1Executor:
             guard.end()
             if program.nested:
                 self._rows.end()
+        if word == "ALTER" and self._hidden() > hidden:
+            raise D1Error("D1_ERROR: not authorized: SQLITE_AUTH")
         total = connection.total_changes() - before
         if program.nested:
             written = self._rows.written()
@@ -256,10 +268,13 @@ class D1Executor:
             time.monotonic() - started,
             connection.changes() if total else 0,
             connection.last_insert_rowid() if total else 0,
-            total > 0 or keyword(sql) in SCHEMA_WORDS,
+            total > 0 or word in SCHEMA_WORDS,
             program.read(self._status, rows, connection.changes() if total else 0),
             written,
         )
+
+    def _hidden(self) -> int:
+        return int(str(self._execute(HIDDEN).fetchall()[0][0]))
 
 
 class _Rows:

@@ -9,7 +9,7 @@ is counted is what the platform counts: see `read_program`.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from sys import getsizeof
@@ -32,6 +32,8 @@ _CHUNK = 1000
 _KNOWN = 1024
 _NEVER = float("inf")
 _LOOPS = frozenset({"Next", "Prev", "VNext", "SorterNext", "Program", "VUpdate", "RowSetRead"})
+# What the end of a loop jumps back to that has no opcode of its own: a recursive query's.
+_STARTS = frozenset({"Rewind", "Sort", "SorterSort"})
 _OPENS = frozenset({"OpenRead", "OpenWrite", "ReopenIdx"})
 _SEEKS = frozenset({"SeekRowid", "NotExists", "Rewind", "Last"})
 # An id that the statement gives itself, and what may be there already.
@@ -164,8 +166,12 @@ class D1Reader(Reader):
         seconds: float,
         counted: bool,
         program: Program | None,
+        unless: Callable[[], object] | None = None,
     ) -> Outcome:
-        """Run a query for at most ``seconds``. ``counted`` says whether numbers are wanted."""
+        """Run a query for at most ``seconds``, or until ``unless()`` is true.
+
+        ``counted`` says whether numbers are wanted.
+        """
         if program is None:
             program = UNKNOWN
         index = self._index
@@ -182,7 +188,10 @@ class D1Reader(Reader):
             )
         guard = self._guard
         started = time.monotonic()
-        guard.begin(started + seconds)
+        if unless is None:
+            guard.begin(started + seconds)
+        else:
+            guard.begin(started + seconds, unless=unless)
         try:
             if not program.kept:
                 self._execute(LOOK)
@@ -327,9 +336,11 @@ def read_program(rows: list[Row], sequence_root: int) -> Program:
     sequence = inserts = gives = sorts = counts = nested = chooses = False
     appends = 0
     seeks = finds = 0
-    for _address, code, one, two, _three, _four, five, *_ in rows:
+    for address, code, one, two, _three, _four, five, *_ in rows:
         if code in _OPENS:
             roots[one] = two
+        elif code == "Goto":
+            short = short and not (two < address and rows[two][1] in _STARTS)
         elif code in _SEEKS:
             seeks += 1
             chooses = chooses or code == "NotExists"
