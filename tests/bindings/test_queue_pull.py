@@ -69,6 +69,15 @@ async def test_a_lease_cannot_be_guessed_nor_used_twice_nor_elsewhere(
     assert (await queue.ack([two.lease_id])).ack_count == 0
     with pytest.raises(QueueTypeError, match="a lease id is a str"):
         await queue.ack([5])  # type: ignore[list-item]
+    for kind in ("acks", "retries"):
+        for given in (one.lease_id, None, {one.lease_id: 5}):
+            with pytest.raises(QueueTypeError, match=f"{kind} are several lease ids"):
+                await queue.ack(**{kind: given})  # type: ignore[arg-type]
+    unknown = ["no dot", "", "\ud800.x"]
+    assert list((await queue.ack(unknown)).warnings) == unknown
+    for retry in ((one.lease_id,), {"lease_id": one.lease_id, "delay_seconds": 1}):
+        with pytest.raises(QueueTypeError, match="a lease id is a str"):
+            await queue.ack(retries=[retry])  # type: ignore[list-item]
 
 
 async def test_a_retry_is_put_off_and_counts(queue: Queue, clock: ManualClock) -> None:

@@ -205,9 +205,11 @@ async def test_a_delay_is_at_most_a_day(queue: Queue, delay: float) -> None:
 
 
 async def test_a_queue_needs_a_name(state: State) -> None:
-    for name in ("", None, 5):
+    for name in ("", None, 5, "\ud800"):
         with pytest.raises(QueueTypeError, match="needs a name"):
             state.queue(name)  # type: ignore[arg-type]
+        with pytest.raises(QueueTypeError, match="needs a name"):
+            state.consume("a", print, dead_letter_queue=name or "")  # type: ignore[arg-type]
 
 
 async def test_a_send_tells_the_backlog(queue: Queue, clock: ManualClock) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from ..errors import (
     ValueCorrupt,
     ValueNotSerializable,
 )
-from .text import scalar, utf8_length
+from .text import encodable, scalar, utf8_length
 
 QueueContentType = Literal["text", "bytes", "json", "v8"]
 
@@ -54,6 +54,9 @@ class MessageSendRequest:
 def check_name(name: object, what: str = "a queue") -> str:
     if not isinstance(name, str) or not name:
         raise QueueTypeError(f"{what} needs a name (a non-empty str)")
+    if encodable(name) is not name:
+        # Such a row would fail with all those that are sent in the same turn.
+        raise QueueTypeError(f"{what} needs a name that UTF-8 can encode, not {name!r}")
     return name
 
 
@@ -186,6 +189,32 @@ def request_of(message: object) -> MessageSendRequest:
         if "body" in message and message.keys() <= _REQUEST.keys():
             return MessageSendRequest(**{_REQUEST[key]: value for key, value in message.items()})
     return MessageSendRequest(message)
+
+
+# -- leases ------------------------------------------------------------------------------------
+
+
+def several_leases(given: Any, what: str) -> Iterable[Any]:
+    """What `Queue.ack` was given, if it is several."""
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise QueueTypeError(f"{what} are several lease ids, not {type(given).__name__}")
+    return given
+
+
+def retry_of(given: Any) -> tuple[Any, float | None]:
+    """A lease id, and the delay that belongs to it."""
+    if isinstance(given, tuple | list) and len(given) == 2:
+        return given[0], given[1]
+    return given, None
+
+
+def parts_of_lease(lease: object) -> tuple[str, str]:
+    """The message that is leased, and the secret of the lease."""
+    if not isinstance(lease, str):
+        raise QueueTypeError(f"a lease id is a str, not {type(lease).__name__}")
+    # Ours are; others are as unknown as what this becomes.
+    message, _, secret = (lease if lease.isascii() else "").rpartition(".")
+    return message, secret
 
 
 # -- numbers -----------------------------------------------------------------------------------

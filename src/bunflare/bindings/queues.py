@@ -37,8 +37,11 @@ from .queue_arguments import (
     decode,
     delay_ms,
     encode,
+    parts_of_lease,
     paused,
     request_of,
+    retry_of,
+    several_leases,
     whole,
 )
 from .queue_batch import QueueMetrics, when
@@ -305,14 +308,16 @@ class Queue:
         Both are lease ids; to one of ``retries`` a delay in seconds may belong. A lease counts for
         as long as nobody else has pulled the message, also after its time; each counts once.
         """
-        acked = [_lease(one) for one in acks]
+        given = list(several_leases(acks, "acks"))
+        acked = [parts_of_lease(one) for one in given]
         found = store.settings(self._session.view, self._queue)
         retried = []
-        for one in retries:
-            lease, delay = (one, None) if isinstance(one, str) else one
+        for one in several_leases(retries, "retries"):
+            lease, delay = retry_of(one)
             if delay is None:
                 delay = found.retry_delay or 0
-            retried.append((*_lease(lease), delay_ms(delay, "retries", self._limits)))
+            retried.append((*parts_of_lease(lease), delay_ms(delay, "retries", self._limits)))
+            given.append(lease)
         fate = _fate(found)
         now = self._clock.now()
         acks_good, retries_good, moved = await self._session.write(
@@ -322,7 +327,6 @@ class Queue:
             await self._wake(fate.dead_letter_queue)
         if retried:
             await self._wake(self._queue)
-        given = [f"{message}.{lease}" for message, lease, *_ in (*acked, *retried)]
         good = [*acks_good, *retries_good]
         return QueueAckResult(
             sum(acks_good),
@@ -434,13 +438,6 @@ def _afterwards(tx: Transaction, action: Callable[[], object]) -> None:
 def _fate(found: store.Settings) -> queue_delivery.Fate:
     retries = store.MAX_RETRIES if found.max_retries is None else found.max_retries
     return queue_delivery.Fate(1 + retries, found.dead_letter_queue)
-
-
-def _lease(lease: object) -> tuple[str, str]:
-    if not isinstance(lease, str):
-        raise QueueTypeError(f"a lease id is a str, not {type(lease).__name__}")
-    message, _, secret = lease.rpartition(".")
-    return message, secret
 
 
 def body_of(stored: str | bytes, content_type: str) -> tuple[Any, str | None]:
