@@ -56,13 +56,13 @@ async def test_it_wakes_for_the_earliest_and_for_what_comes_later() -> None:
     await clock.advance(seconds=4.999)
     assert work.done == []
     await clock.advance(seconds=1)
-    assert work.done == [(5001, [5000])]
+    assert work.done == [(5000, [5000])]
     other.times.append(7000)
     timer.at(7000)
     work.times.append(8000)
     timer.at(8000)
     await clock.advance(seconds=10)
-    assert other.done == [(7001, [7000])]
+    assert other.done == [(7000, [7000])]
     assert [ready for _, ready in work.done] == [[5000], [8000], [9000]]
     await timer.close()
 
@@ -150,7 +150,7 @@ async def test_what_is_due_earlier_than_the_next_try_is_in_time() -> None:
     timer.at(5000)
     work.times.append(5000)
     await clock.advance(seconds=4)
-    assert work.done == [(5001, [1000, 5000])]
+    assert work.done == [(5000, [1000, 5000])]
     await timer.close()
 
 
@@ -197,7 +197,7 @@ async def test_work_that_was_cancelled_harms_neither_closing_nor_what_is_due_lat
     timer.at(3000)
     work.times.append(3000)
     await clock.advance(seconds=2)
-    assert work.done == [(3001, [1000, 3000])]
+    assert work.done == [(3000, [1000, 3000])]
 
     work.go_on.clear()
     work.times.append(5000)
@@ -223,5 +223,5 @@ async def test_work_that_was_cancelled_before_it_began_is_done_with_what_comes_n
     work.times.append(3000)
     timer.at(3000)
     await clock.advance(seconds=3)
-    assert work.done == [(3001, [1000, 3000])]
+    assert work.done == [(3000, [1000, 3000])]
     await timer.close()

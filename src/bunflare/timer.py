@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,7 +92,7 @@ class Timer:
             self._alarm.cancel()
         self._next = when
         # Rows may tell fractions of a millisecond; a moment early would find nothing due.
-        self._alarm = self._clock.call_at(int(when) + 1, self._fire)
+        self._alarm = self._clock.call_at(math.ceil(when), self._fire)
 
     def _fire(self) -> asyncio.Task[list[asyncio.Future[Any]]] | None:
         self._alarm = None

@@ -102,6 +102,10 @@ async def test_listing(do: Do) -> None:
         assert list(await storage.list(reverse=True, limit=2)) == ["\U0001f600", "\uffff"]
         with pytest.raises(DurableObjectTypeError, match="both start and startAfter"):
             await storage.list(start="a", start_after="b")
+        for option in ("start", "start_after", "end", "prefix"):
+            for wrong in ("\ud800", 5):
+                with pytest.raises(DurableObjectTypeError, match=f"^{option} "):
+                    storage.kv.list(**{option: wrong})  # type: ignore[arg-type]
         with pytest.raises(DurableObjectTypeError, match="List limit must be positive."):
             await storage.list(limit=0)
 
@@ -349,6 +353,9 @@ async def test_what_cannot_be_bound_is_refused_and_says_why(do: Do) -> None:
                 sql.exec(query, 1 << 63)
             with pytest.raises(DurableObjectTypeError, match="UTF-8"):
                 sql.exec(query, "\ud800")
+        for query in ("SELECT '\ud800'", "SELECT 1\0"):
+            with pytest.raises(DurableObjectSqlError, match="^a query "):
+                sql.exec(query)
         assert sql.exec(insert, bytearray(b"x")).rows_written == 1
         assert sql.exec("SELECT a FROM t").raw().to_array() == [[1], [b"x"]]
 

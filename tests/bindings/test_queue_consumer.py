@@ -75,9 +75,9 @@ async def test_a_batch_that_is_not_full_waits_from_its_first_message_on(
         await queue.send(1)
         await clock.advance(seconds=3)
         await queue.send(2)
-        await clock.advance(milliseconds=1990)
+        await clock.advance(milliseconds=1999)
         assert seen.bodies == []
-        await clock.advance(milliseconds=20)
+        await clock.advance(milliseconds=1)
         assert seen.bodies == [[1, 2]]
         await settled(state, "jobs", 0)
 

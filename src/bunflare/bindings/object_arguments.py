@@ -10,20 +10,22 @@ from typing import Any
 
 from ..errors import DurableObjectTypeError, DurableObjectValueError
 from ..values import dumps
+from .text import encodable
 
 #: A key and its value together, in bytes.
 MAX_BYTES = 2 * 1024 * 1024
 
 
 def check_key(key: object) -> str:
-    if not isinstance(key, str):
-        raise DurableObjectTypeError(f"a key is a string, not {type(key).__name__}")
-    if not key.isascii():
-        try:
-            key.encode()
-        except UnicodeEncodeError:
-            raise DurableObjectTypeError("a key must be text that UTF-8 can encode") from None
-    return key
+    return _text(key, "a key")
+
+
+def _text(value: object, what: str) -> str:
+    if not isinstance(value, str):
+        raise DurableObjectTypeError(f"{what} is a string, not {type(value).__name__}")
+    if encodable(value) is not value:
+        raise DurableObjectTypeError(f"{what} must be text that UTF-8 can encode")
+    return value
 
 
 def serialize(key: str, value: Any) -> str:
@@ -56,8 +58,8 @@ def bounds(
         ("end", end),
         ("prefix", prefix),
     ):
-        if value is not None and not isinstance(value, str):
-            raise DurableObjectTypeError(f"{name} is a string, not {type(value).__name__}")
+        if value is not None:
+            _text(value, name)
     if start is not None and start_after is not None:
         raise DurableObjectTypeError(
             "list() cannot be called with both start and startAfter values."

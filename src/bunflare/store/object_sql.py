@@ -175,6 +175,12 @@ class ObjectFile:
         return int(self._own("PRAGMA schema_version")[0][0])
 
     def _learn(self, sql: str) -> Kind:
+        try:
+            sql.encode()
+        except UnicodeEncodeError:
+            raise DurableObjectSqlError("a query must be text that UTF-8 can encode") from None
+        if "\0" in sql:
+            raise DurableObjectSqlError("a query cannot have a NUL character: SQLITE_ERROR")
         kind = Kind(sql)
         if not kind.text:
             raise DurableObjectSqlError("SQL code did not contain a statement.")
