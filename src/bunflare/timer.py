@@ -41,6 +41,8 @@ class Timer:
         self._task: asyncio.Task[list[asyncio.Future[Any]]] | None = None
         self._started = False
         self._closed = False
+        #: Where it was set last.
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
         """Look for what is due, and from now on be in time for everything."""
@@ -52,7 +54,7 @@ class Timer:
         """Something new is due at ``when`` (epoch milliseconds)."""
         if not self._started:
             self.start()
-        elif not self._working and (self._next is None or when < self._next):
+        elif not self._working and (self._next is None or when < self._next or self._lost):
             self._set(when)
 
     def add(self, chore: Chore) -> None:
@@ -74,7 +76,12 @@ class Timer:
     @property
     def _working(self) -> bool:
         # A task may have been cancelled before it could say that it has ended.
-        return self._task is not None and not self._task.done()
+        return self._task is not None and not self._task.done() and not self._lost
+
+    @property
+    def _lost(self) -> bool:
+        """Whether the event loop that was to wake it has been closed."""
+        return self._loop is not None and self._loop.is_closed()
 
     def _arm(self) -> None:
         if self._closed:
@@ -91,6 +98,7 @@ class Timer:
         if self._alarm is not None:
             self._alarm.cancel()
         self._next = when
+        self._loop = asyncio.get_running_loop()
         # Rows may tell fractions of a millisecond; a moment early would find nothing due.
         self._alarm = self._clock.call_at(math.ceil(when), self._fire)
 
@@ -126,6 +134,6 @@ class Timer:
         self._closed = True
         if self._alarm is not None:
             self._alarm.cancel()
-        if self._task is not None:
+        if self._task is not None and not self._lost:
             # Whether it succeeded or was cancelled with all other tasks is not our caller's error.
             await asyncio.wait([self._task])

@@ -17,7 +17,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import DatabaseError
+from ..errors import DatabaseError, StateError
 from ..store import queue_delivery as store
 from ..store import queues
 from ..store.gathered import Gatherer
@@ -113,7 +113,7 @@ class Broker:
     def _wake_anywhere(self, queue: str) -> None:
         if self._loop is _running_loop():
             self._wake(queue)
-        elif self._loop is not None:
+        elif self._loop is not None and not self._loop.is_closed():
             call_soon(self._loop, lambda: self._wake(queue))
 
     def _wake(self, queue: str) -> None:
@@ -152,6 +152,16 @@ class Broker:
 
     # -- consumers -------------------------------------------------------------------------
 
+    async def enter(self) -> None:
+        """A consumer is to be added. Raises `StateError` in another event loop than the others'."""
+        if self._loop is not None and self._loop is not _running_loop():
+            if not self._loop.is_closed():
+                raise StateError(
+                    "the consumers of a state belong to the event loop of the first of them; open "
+                    "the directory once more in this one"
+                )
+            await self._mourn()
+
     async def add(self, consumer: Consumer) -> None:
         """From now on, tell a consumer of what concerns it."""
         if self._loop is None:
@@ -186,10 +196,24 @@ class Broker:
         if self._resting is not None:
             self._resting.cancel()
             self._resting = None
+        self._missed = False
         self._loop = None
+
+    async def _mourn(self) -> None:
+        """The event loop of the consumers was closed without them: so they are gone."""
+        self._consumers.clear()
+        self._stop()
+        self._recovering = None
+        self._renew_at = self._inspect_at = None
+        holder, self._holder = self._holder, None
+        if holder is not None:
+            for queue in await self.database.write(store.release, holder, self.clock.now()):
+                self.sent(queue)
 
     async def close(self, timeout: float | None = None) -> None:
         """End all consumers."""
+        if self._loop is not None and self._loop.is_closed():
+            await self._mourn()
         consumers = [one for several in self._consumers.values() for one in several]
         if consumers:
             await asyncio.gather(*[consumer.close(timeout) for consumer in consumers])

@@ -87,6 +87,7 @@ class Consumer:
     async def start(self) -> Self:
         """Begin to deliver."""
         if self._wanted is None and not self._closing:
+            await self._broker.enter()
             self._loop = asyncio.get_running_loop()
             # Handlers run in this context, and not in that of whoever sends.
             self._context = copy_context()
@@ -106,7 +107,8 @@ class Consumer:
         self._closing = True
         self.due = None
         tasks = self._tasks - {asyncio.current_task()}
-        if tasks:
+        # What ran in an event loop that was closed has ended with it.
+        if tasks and self._loop is not None and not self._loop.is_closed():
             _, late = await asyncio.wait(tasks, timeout=timeout)
             for task in late:
                 task.cancel()
