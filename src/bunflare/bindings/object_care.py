@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DurableObjectError, DurableObjectValueError
+from ..errors import DurableObjectAbort, DurableObjectError, DurableObjectValueError
 from ..store import object_history
 from ..store import objects as store
 from ..store.layout import has_history
@@ -143,6 +143,8 @@ class ObjectCare:
             found = [tuple(row) for row in rows.raw()]
             file.commit(None)
             return rows.names, found
+        except DurableObjectAbort as error:
+            raise DurableObjectError("what has run for too long was undone, as a whole") from error
         finally:
             file.close()
 

@@ -68,7 +68,8 @@ def _known(place: Place, namespace: str) -> tuple[ObjectCare, str]:
     names = care.namespaces()
     found = _named(place, namespace)
     if found not in names:
-        close = did_you_mean(namespace, {*names, *_declared(place)})
+        known = {*names, *_declared(place)}
+        close = "" if namespace in known else did_you_mean(namespace, known)
         raise DurableObjectError(f"there is no object of {namespace!r}.{close}")
     return care, found
 

@@ -19,12 +19,13 @@ from typing import Any, cast
 
 import apsw
 
-from ..errors import DatabaseError, DurableObjectSqlError
+from ..errors import DatabaseError, DurableObjectAbort, DurableObjectSqlError
 from .beside import open_beside
 from .blobs import sync_directory
 from .connection import BusyWait, Durability, Row, connect, enter_wal, translate
-from .d1_connection import LOOK, USER, Guard, explains, keyword
+from .d1_connection import LOOK, USER, explains, keyword
 from .d1_reader import UNKNOWN, Program, columns_of, read_program, scanned
+from .object_guard import ObjectGuard
 from .object_log import ObjectLog
 from .object_statement import ALTERING, Kind, Rows, unbound
 
@@ -76,7 +77,7 @@ class ObjectFile:
                 connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
                 connection.execute("PRAGMA wal_autocheckpoint=1000")
             connection.execute("PRAGMA cache_size=-2048")
-            self._guard = Guard(connection)
+            self._guard = ObjectGuard(connection)
             self._guard.trusted = False
             #: For statements that are read to their end before the next.
             self.execute = connection.cursor().execute
@@ -113,6 +114,7 @@ class ObjectFile:
             kind = self._learn(sql)
         if not self.open:
             self._begin()
+        self._guard.ticked = 0.0
         for part in kind.parts:
             self._step(part)
         if kind.reads is None:
@@ -231,9 +233,15 @@ class ObjectFile:
             cursor.execute(sql, bindings, prepare_flags=USER)
         return found[0] if found else ()
 
-    def failed(self, error: Exception, bindings: tuple[Any, ...] = ()) -> Exception:
+    def failed(self, error: Exception, bindings: tuple[Any, ...] = ()) -> BaseException:
         """The platform's words for SQLite's and the driver's."""
         self.total = self.total_changes()
+        if self._guard.stopped:
+            self._guard.stopped = False
+            # What it had written is undone, and nothing else of the object may be kept then.
+            return DurableObjectAbort(
+                "Durable Object storage operation exceeded timeout which caused object to be reset."
+            )
         if not isinstance(error, apsw.Error):
             return unbound(error, bindings)
         if self.open and not self._connection.in_transaction:
