@@ -376,6 +376,12 @@ async def test_a_session_knows_the_newest_state_it_has_seen(users: D1Database) -
     assert third is not None
     assert third > second
     assert users.with_session("  ").get_bookmark() is None
+    # Where a bookmark is another database's, or none, the first query tells of this one.
+    for given in (f"7{third[1:-32]}{'0' * 32}", "zzz"):
+        foreign = users.with_session(given)
+        assert foreign.get_bookmark() == given
+        await foreign.prepare("SELECT 1").first()
+        assert foreign.get_bookmark() == third
 
 
 async def test_dump_is_refused_as_the_platform_does(db: D1Database) -> None:

@@ -64,6 +64,22 @@ async def test_a_failing_migration_is_named_by_line_and_leaves_nothing_behind(
     assert await db.migrate(tmp_path, table="done") == ["0002_bad.sql"]
 
 
+async def test_a_file_that_cannot_be_written_and_names_that_are_none_are_said(
+    db: D1Database, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for path in (folder, folder / "absent" / "out.sql"):
+        with pytest.raises(bunflare.D1Error, match=rf"^{path} cannot be written \("):
+            await db.export_sql(path)
+    assert not (tmp_path / ".folder.part").exists()
+    for tables in ("users", [5]):
+        with pytest.raises(bunflare.D1TypeError, match="several names"):
+            await db.export_sql(tables=tables)  # type: ignore[arg-type]
+    with pytest.raises(bunflare.D1TypeError, match="has a name"):
+        await db.migrate(tmp_path, table=5)  # type: ignore[arg-type]
+
+
 SHOP = """
 CREATE TABLE p (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT, data BLOB, price REAL,
   twice AS (price * 2) STORED);

@@ -339,7 +339,9 @@ class D1DatabaseSession(_Queries):
         from .d1_travel import bookmark_of
 
         bookmark = bookmark_of(self.file, self.file.position())
-        if self._bookmark is None or self._bookmark < bookmark:
+        before = self._bookmark
+        # What was given may be another database's, or none at all.
+        if before is None or before < bookmark or before[-32:] != bookmark[-32:]:
             self._bookmark = bookmark
 
 

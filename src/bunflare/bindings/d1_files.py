@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from ..errors import D1Error, D1ValueError
+from ..errors import D1Error, D1TypeError, D1ValueError
 from ..store import d1_files as store
 from ..store.d1 import D1File
 from ..store.d1_load import Progress
@@ -38,6 +38,8 @@ async def migrate(file: D1File, directory: str | os.PathLike[str], table: str) -
 
 def pending(file: D1File, directory: str | os.PathLike[str], table: str) -> list[Path]:
     """The files of migrations that were not applied yet, in their order."""
+    if not isinstance(table, str):
+        raise D1TypeError(f"the table of migrations has a name (a str), not {type(table).__name__}")
     if not table or "\0" in table or table.lower().startswith(("_cf_", "sqlite_")):
         raise D1ValueError(f"{table!r} cannot name the table of migrations")
     found = migration_files(Path(directory))
@@ -66,13 +68,18 @@ async def export(
     progress: Progress | None,
 ) -> str | None:
     """Write the text to ``path``, or give it."""
+    if isinstance(tables, str) or not all(isinstance(one, str) for one in tables):
+        raise D1TypeError("tables are several names (str)")
     if not schema and not data:
         raise D1ValueError("an export of neither schema nor data would be empty")
     pieces = store.dump(file.path, schema, data, tables, progress)
     if path is None:
         return await file.on_thread(lambda: "".join(pieces))
     where = Path(path)
-    await file.on_thread(lambda: store.write_file(where, pieces))
+    try:
+        await file.on_thread(lambda: store.write_file(where, pieces))
+    except OSError as error:
+        raise D1Error(f"{where} cannot be written ({error.strerror})") from error
     return None
 
 

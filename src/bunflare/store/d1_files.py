@@ -7,6 +7,8 @@ written as itself, with its rows, and not as the tables that SQLite keeps it in.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -215,6 +217,9 @@ def quoted(name: str) -> str:
 
 def write_file(path: Path, pieces: Iterator[str]) -> int:
     """Write pieces of text to a file, whole or not at all. How many bytes."""
+    if path.is_dir():
+        # Before all of it is written beside that.
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     partial = path.with_name(f".{path.name}.part")
     try:
         with partial.open("w", encoding="utf-8", newline="") as file:
