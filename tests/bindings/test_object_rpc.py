@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import pytest
 
 import bunflare
-from bunflare import DurableObject, DurableObjectError, DurableObjectReset, DurableObjectTypeError
+from bunflare import (
+    DurableObject,
+    DurableObjectError,
+    DurableObjectReset,
+    DurableObjectTypeError,
+    DurableObjectValueError,
+)
 
 
 class Odd(Exception):
@@ -30,6 +37,12 @@ class Thing(DurableObject):
     async def echo(self, value: Any, **more: Any) -> Any:
         self.last = value
         return [value, more] if more else value
+
+    async def keep(self, value: Any) -> None:
+        self.last = value
+
+    async def large(self, size: int) -> Any:
+        return [b"x" * size]
 
     def plain(self) -> str:
         return "not async"
@@ -357,3 +370,28 @@ async def test_of_very_many_objects_the_idle_ones_leave_memory_early(
     assert await waiting == "done"
     # What is called in between stays.
     assert Sleeper.made["busy"] == Sleeper.made["often"] == 1
+
+
+MOST = 32 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda size: "x" * size,
+        lambda size: b"x" * size,
+        lambda size: ["x" * (size - 10), b"x" * 10, 1],
+        lambda size: {"key": "é" * (size - 3)},
+        lambda size: {"a": [b"x" * (size - 1)]},
+    ],
+)
+async def test_a_value_has_32_mebibytes_at_most(
+    state: bunflare.State, make: Callable[[int], Any]
+) -> None:
+    thing = state.durable_objects(Thing).get_by_name("a")
+    assert await thing.keep(make(MOST)) is None
+    with pytest.raises(DurableObjectValueError, match="limited to 32MiB, but .* 33554433 b"):
+        await thing.keep(make(MOST + 1))
+    with pytest.raises(DurableObjectValueError, match="limited to 32MiB"):
+        await thing.large(MOST + 1)
+    assert await thing.plain() == "not async"

@@ -14,7 +14,7 @@ from inspect import isawaitable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from .rpc import SCALARS, carried, copy
+from .rpc import SMALL, carried, copy
 
 if TYPE_CHECKING:
     from .actor import Actor
@@ -107,7 +107,7 @@ class Event(Coroutine[Any, Any, None]):
         self.task = self.turn = None
         actor.left(self)
         error = None
-        if result.__class__ not in SCALARS:
+        if result.__class__ not in SMALL:
             try:
                 result = copy(result)
             except Exception as refused:

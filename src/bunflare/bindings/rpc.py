@@ -5,17 +5,26 @@ https://developers.cloudflare.com/workers/runtime-apis/rpc/
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from datetime import date, datetime
 from functools import lru_cache
 from inspect import isawaitable, isfunction, ismethod, signature
 from typing import Any
 
-from ..errors import DurableObjectTypeError
+from ..errors import DurableObjectTypeError, DurableObjectValueError
 from ..values import dumps, loads
 
 #: What arrives as it is.
 SCALARS = frozenset({type(None), bool, int, float, str, bytes, datetime, date})
+_SIZED = frozenset({str, bytes})
+_TEXT = frozenset({str})
+#: Those that are never too large.
+SMALL = SCALARS - _SIZED
+
+#: Bytes of what is sent: a value of an argument, or a result.
+MAX_BYTES = 32 * 1024 * 1024
+# Some texts take two bytes a character.
+_SUSPECT = MAX_BYTES // 2
 
 _RESERVED = frozenset(
     {
@@ -32,14 +41,17 @@ class RpcTarget:
 
 def copy(value: Any) -> Any:
     """The value as it arrives. Raises what the platform raises for what cannot be sent."""
-    if value.__class__ in SCALARS:
+    kind = value.__class__
+    if kind in SCALARS:
+        if kind in _SIZED and len(value) > _SUSPECT:
+            _check_size(value)
         return value
-    if value.__class__ is list and all(one.__class__ in SCALARS for one in value):
-        return value[:]
-    if value.__class__ is dict and all(
-        key.__class__ is str and one.__class__ in SCALARS for key, one in value.items()
-    ):
-        return value.copy()
+    if kind is list or kind is dict:
+        size = _flat_size(value)
+        if size is not None:
+            if size > _SUSPECT:
+                _check_size(value)
+            return value.copy()
     if has_reference(value):
         try:
             return _copy_around(value)
@@ -47,7 +59,52 @@ def copy(value: Any) -> Any:
             raise DurableObjectTypeError(
                 "a value with functions, streams or targets in it cannot be circular"
             ) from None
-    return loads(dumps(value))
+    text = dumps(value)
+    if len(text) > _SUSPECT:
+        _check_size(value)
+    return loads(text)
+
+
+def _flat_size(value: list[Any] | dict[Any, Any]) -> int | None:
+    """The length of all texts and bytes of a list or a dict; None if it holds more than scalars."""
+    size = 0
+    members: Collection[Any] = value
+    if isinstance(value, dict):
+        if not set(map(type, value)) <= _TEXT:
+            return None
+        size = sum(map(len, value))
+        members = value.values()
+    kinds = set(map(type, members))
+    if not kinds <= SCALARS:
+        return None
+    if kinds <= _SIZED:
+        return size + sum(map(len, members))
+    if not kinds <= SMALL:
+        size += sum([len(one) for one in members if type(one) in _SIZED])
+    return size
+
+
+def _check_size(value: Any) -> None:
+    """Raise what the platform raises for what is too large, by about what its own format takes."""
+    size = 0
+    seen: set[int] = set()
+    rest = [value]
+    while rest:
+        one = rest.pop()
+        if isinstance(one, str):
+            size += len(one) * (1 if one.isascii() or max(one) <= "\xff" else 2)
+        elif isinstance(one, bytes | memoryview):
+            size += len(one)
+        elif isinstance(one, dict | list | set | frozenset) and id(one) not in seen:
+            seen.add(id(one))
+            rest += one
+            if isinstance(one, dict):
+                rest += one.values()
+    if size > MAX_BYTES:
+        raise DurableObjectValueError(
+            "Serialized RPC arguments or return values are limited to 32MiB, but the size of this "
+            f"value was: {size} bytes."
+        )
 
 
 def has_reference(value: Any) -> bool:
