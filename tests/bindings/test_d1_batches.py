@@ -167,3 +167,10 @@ async def test_statements_of_one_turn_are_told_of_as_if_they_were_alone(
             found = [one[:2] + one[3:] for one in found]
         assert found == expected
         assert await rows(left) == await rows(right)
+
+
+async def test_a_batch_is_of_several_prepared_statements(state: bunflare.State) -> None:
+    db = state.d1("shop")
+    for wrong in (None, db.prepare("SELECT 1"), "ab", [db], ["SELECT 1"]):
+        with pytest.raises(bunflare.D1TypeError, match="^D1_TYPE_ERROR: batch takes "):
+            await db.batch(wrong)  # type: ignore[arg-type]

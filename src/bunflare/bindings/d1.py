@@ -140,6 +140,10 @@ class _Queries:
 
     async def batch(self, statements: Iterable[D1PreparedStatement]) -> list[D1Result]:
         """Run several statements as one transaction: if one fails, none was run."""
+        if not isinstance(statements, Iterable):
+            raise D1TypeError(
+                f"D1_TYPE_ERROR: batch takes several statements, not {type(statements).__name__}"
+            )
         prepared = list(statements)
         for statement in prepared:
             if statement.__class__ is not D1PreparedStatement:
