@@ -1,22 +1,25 @@
-"""Many commands as processes, each in a hundredth of a second: forks of one that has it loaded.
+"""Many commands as processes, each in hundredths of a second: forks of one that has it loaded.
 
-A fork does what the console script does, with outputs and an exit code of its own.
+A fork does what the console script does, with outputs, an exit code and an end of its own.
 """
 
 from __future__ import annotations
 
+import atexit
+import functools
+import gc
 import json
 import os
 import sys
 import tempfile
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
+import bunflare.cli
 from tests.support import Child, child
 
 
@@ -32,40 +35,62 @@ class Forks:
     def __init__(self, program: Child) -> None:
         self._program = program
 
-    def __call__(self, directory: Path, *words: str | Path) -> Outcome:
-        order = {"directory": str(directory), "words": list(map(str, words))}
+    def __call__(
+        self, directory: Path, *words: str | Path, input: bytes = b"", **environment: str
+    ) -> Outcome:
+        order = {
+            "directory": str(directory),
+            "words": list(map(str, words)),
+            "input": input.decode("latin-1"),
+            "environment": {**os.environ, **environment},
+        }
         self._program.tell(json.dumps(order))
         outcome = Outcome(*json.loads(self._program.line()))
         assert "Traceback" not in outcome.told, (words, outcome.told)
         return outcome
 
 
+_ROOT = Path(__file__).parents[2]
+_PROGRAM = """
+import runpy, sys
+sys.path.insert(0, sys.argv[1])
+runpy.run_module("tests.cli.forks", run_name="__main__")
+"""
+
+
 @contextmanager
-def forks() -> Iterator[Forks]:
-    with child(Path(__file__).read_text()) as program:
+def forks(*, bare: bool = False) -> Iterator[Forks]:
+    """``bare``: each imports for itself what its command needs."""
+    with child(_PROGRAM, _ROOT, "bare" if bare else "loaded") as program:
         yield Forks(program)
 
 
+@functools.cache
+def shared() -> Forks:
+    """One for all tests of this process."""
+    program = Child(_PROGRAM, _ROOT, "loaded")
+    atexit.register(program.close)
+    return Forks(program)
+
+
 def carry_out(order: dict[str, Any]) -> tuple[int, str, str]:
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as told:
+    with (
+        tempfile.TemporaryFile() as given,
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as told,
+    ):
+        given.write(order["input"].encode("latin-1"))
+        given.seek(0)
         process = os.fork()
         if process == 0:
+            os.environ.clear()
+            os.environ.update(order["environment"])
+            os.environ.pop("BUNFLARE_DIR", None)
             os.chdir(order["directory"])
-            # Nobody is there to be asked.
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            os.dup2(out.fileno(), 1)
-            os.dup2(told.fileno(), 2)
-            from bunflare.cli import main
-
-            sys.argv = ["bunflare", *order["words"]]
-            try:
-                main()
-            except SystemExit as end:
-                os._exit(int(end.code or 0))
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(70)
+            for number, file in enumerate((given, out, told)):
+                os.dup2(file.fileno(), number)
+            sys.stdin = os.fdopen(0, closefd=False)
+            be_the_script(order["words"])
         code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
         texts = []
         for file in (out, told):
@@ -74,13 +99,25 @@ def carry_out(order: dict[str, Any]) -> tuple[int, str, str]:
         return code, texts[0], texts[1]
 
 
-if __name__ == "__main__":
-    import bunflare.cli
-    import bunflare.state
+def be_the_script(words: list[str]) -> NoReturn:
+    """What the console script does, to the end of the process."""
+    sys.argv = ["bunflare", *words]
+    sys.exit(bunflare.cli.main())  # type: ignore[func-returns-value]
 
-    os.environ.pop("BUNFLARE_DIR", None)
-    for name in bunflare.cli.cli.list_commands(click.Context(bunflare.cli.cli)):
-        bunflare.cli.cli.get_command(click.Context(bunflare.cli.cli), name)
+
+def main(loaded: bool) -> None:
+    if loaded:
+        import bunflare.state
+
+        for name in bunflare.cli.cli.list_commands(click.Context(bunflare.cli.cli)):
+            bunflare.cli.cli.get_command(click.Context(bunflare.cli.cli), name)
+    # What is loaded is nothing that a fork has to look through, or copy.
+    gc.collect()
+    gc.freeze()
     for line in sys.stdin:
         sys.stdout.write(json.dumps(carry_out(json.loads(line))) + "\n")
         sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[2] == "loaded")

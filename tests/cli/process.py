@@ -8,26 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.cli.forks import shared
+
 PROGRAM = str(Path(sys.executable).with_name("bunflare"))
 
 
 def run(
-    directory: Path, *words: str | Path, code: int = 0, input: bytes | None = None
+    directory: Path, *words: str | Path, code: int = 0, input: bytes = b"", **environment: str
 ) -> tuple[str, str]:
     """What a command prints to its two outputs. It must end with ``code``, and no traceback."""
-    done = subprocess.run(
-        [PROGRAM, *map(str, words)],
-        cwd=directory,
-        capture_output=True,
-        input=input,
-        timeout=60,
-        check=False,
-        env={key: value for key, value in os.environ.items() if key != "BUNFLARE_DIR"},
-    )
-    told = done.stderr.decode()
-    assert done.returncode == code, (words, done.returncode, told)
-    assert "Traceback" not in told, told
-    return done.stdout.decode(), told
+    outcome = shared()(directory, *words, input=input, **environment)
+    assert outcome.code == code, (words, outcome.code, outcome.told)
+    return outcome.out, outcome.told
 
 
 def on_terminal(directory: Path, *words: str, typed: str = "", **environment: str) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 import bunflare
 from bunflare import DurableObject, WorkflowEntrypoint
-from tests.cli.process import PROGRAM, run
+from tests.cli.process import run
 from tests.support import files
 
 
@@ -55,21 +53,14 @@ async def project(tmp_path: Path) -> Path:
 
 def proposed(directory: Path, line: str) -> list[str]:
     """What the shell gets where somebody has typed a line and presses tab."""
-    done = subprocess.run(
-        [PROGRAM],
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        env={
-            **{key: value for key, value in os.environ.items() if key != "BUNFLARE_DIR"},
-            "_BUNFLARE_COMPLETE": "bash_complete",
-            "COMP_WORDS": line,
-            "COMP_CWORD": str(line.count(" ")),
-        },
-        check=False,
+    out, told = run(
+        directory,
+        _BUNFLARE_COMPLETE="bash_complete",
+        COMP_WORDS=line,
+        COMP_CWORD=str(line.count(" ")),
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+    assert told == ""
+    return [line.partition(",")[2] for line in out.splitlines() if line]
 
 
 def test_shells_are_told_how_to_complete(tmp_path: Path) -> None:

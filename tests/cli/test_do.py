@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 
 import bunflare
 from bunflare import DurableObject
+from tests.cli import process
 
 
 class Room(DurableObject):
@@ -28,17 +27,8 @@ class Room(DurableObject):
 
 
 def run(directory: Path, *words: str, code: int = 0) -> str:
-    program = Path(sys.executable).with_name("bunflare")
-    done = subprocess.run(
-        [str(program), "do", "--persist-to", str(directory), *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout if code == 0 else done.stderr
+    out, told = process.run(directory, "do", "--persist-to", directory, *words, code=code)
+    return out if code == 0 else told
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 
 import bunflare
-from tests.cli.forked import Run, forking
+from tests.cli.forks import Forks, forks
 from tests.cli.process import run
 from tests.cli.tree import COMMANDS, Words, takes
 from tests.runtime.test_dev import dev, project
@@ -199,7 +199,7 @@ def called(words: list[str]) -> Words:
     )
 
 
-def play(run: Run, directory: Path, script: str) -> set[Words]:
+def play(fork: Forks, directory: Path, script: str) -> set[Words]:
     """Run each line; which commands that were."""
     done: set[Words] = set()
     for line in script.strip().splitlines():
@@ -208,9 +208,8 @@ def play(run: Run, directory: Path, script: str) -> set[Words]:
         command = called(words)
         done.add(command)
         as_json = takes(command, "--json")
-        out, told = run(
-            directory, *words, *(["--json"] if as_json else []), code=int(line.startswith("!"))
-        )
+        code, out, told = fork(directory, *words, *(["--json"] if as_json else []))
+        assert code == int(line.startswith("!")), (text, code, told)
         assert expected.strip() in out + told, (text, out, told)
         if line.startswith("!"):
             assert not out or json.loads(out)["changed"] is False, (text, out)
@@ -239,14 +238,15 @@ def test_every_command_runs_as_a_process_and_speaks_json(tmp_path: Path) -> None
     (root / "quote.txt").write_text("Less is more\n")
     (root / "keys.json").write_text('[{"key": "a", "value": "1"}, {"key": "b", "value": "2"}]')
     (root / "names.json").write_text('["a", "b"]')
-    with dev(root) as server, forking(tmp_path) as run:
+    # Each imports what it needs, and nothing else.
+    with dev(root) as server, forks(bare=True) as fork:
         assert server.text() == "filled"
-        done = play(run, root, BESIDE) | {("dev",)}
+        done = play(fork, root, BESIDE) | {("dev",)}
         assert run(root, "kv", "key", "get", "rang", "--binding", "KV")[0] == "yes"
         asyncio.run(switch_on(root))
         run(root, "kv", "key", "put", "a", "1", "--binding", "KV")
-    with forking(tmp_path) as run:
-        done |= play(run, root, AFTER)
+    with forks(bare=True) as fork:
+        done |= play(fork, root, AFTER)
     assert COMMANDS.keys() - done == set()
 
 

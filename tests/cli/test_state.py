@@ -7,69 +7,28 @@ import json
 import sqlite3
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import bunflare
-from bunflare.cli import main
+from tests.cli.forks import Outcome, shared
 
 BUNFLARE = [sys.executable, "-c", "from bunflare.cli import main; main()", "state"]
 
 
-@dataclass
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Run = Callable[..., Done]
+Run = Callable[..., Outcome]
 
 
 @pytest.fixture
-def run(directory: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command on the directory of the test: as a process, or, since that takes long, not."""
+def run(directory: Path) -> Run:
+    """Run a command, as a process, on the directory of the test."""
 
-    def in_process(*arguments: str, code: int = 0, where: Path = directory) -> Done:
-        done = subprocess.run(
-            [*BUNFLARE, *arguments, "--persist-to", str(where)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return checked(Done(done.returncode, done.stdout, done.stderr), code)
-
-    def here(*arguments: str, code: int = 0, where: Path = directory) -> Done:
-        words = ["bunflare", "state", *arguments, "--persist-to", str(where)]
-        monkeypatch.setattr(sys, "argv", words)
-        capfd.readouterr()
-        ended = 0
-
-        def work() -> None:
-            nonlocal ended
-            try:
-                main()
-            except SystemExit as end:
-                ended = int(end.code or 0)
-
-        # The test has an event loop, and the command has one of its own.
-        thread = threading.Thread(target=work)
-        thread.start()
-        thread.join()
-        return checked(Done(ended, *capfd.readouterr()), code)
-
-    def checked(done: Done, code: int) -> Done:
-        assert done.returncode == code, done.stderr
-        assert "Traceback" not in done.stderr
+    def run(*arguments: str, code: int = 0, where: Path = directory) -> Outcome:
+        done = shared()(Path.cwd(), "state", *arguments, "--persist-to", where)
+        assert done.code == code, done.told
         return done
-
-    def run(*arguments: str, process: bool = False, **options: Any) -> Done:
-        return (in_process if process else here)(*arguments, **options)
 
     return run
 
@@ -97,7 +56,7 @@ async def fill(state: bunflare.State, text: str = "first") -> None:
 
 
 async def test_info_counts_every_system(filled: Path, run: Run) -> None:
-    told = json.loads(run("info", "--json", process=True).stdout)
+    told = json.loads(run("info", "--json").out)
     counts = {(one["system"], one["kind"], one["name"]): one for one in told["figures"]}
     assert counts["kv", "key", "SETTINGS"]["count"] == 2
     assert counts["kv", "key", "SETTINGS"]["size"] == len("firstlarge")
@@ -106,29 +65,29 @@ async def test_info_counts_every_system(filled: Path, run: Run) -> None:
     assert counts["d1", "database", "shop"]["size"] > 0
     assert counts["cache", "response", "default"]["count"] == 2
     assert told["cache_size"] > 300_000
-    lines = run("info").stdout.splitlines()
+    lines = run("info").out.splitlines()
     assert any(line.split()[:4] == ["kv", "key", "SETTINGS", "2"] for line in lines)
 
 
 def test_a_directory_that_is_not_there_is_not_made(run: Run, tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     told = run("info", where=missing, code=1)
-    assert told.stderr.startswith(f"error: there is no state in {missing}")
+    assert told.told.startswith(f"error: there is no state in {missing}")
     assert not missing.exists()
     (tmp_path / "foreign").mkdir()
     told = run("info", where=tmp_path / "foreign", code=1)
-    assert "there is no state in" in told.stderr
+    assert "there is no state in" in told.told
     assert not list((tmp_path / "foreign").iterdir())
-    assert "No such command" in run("inof", code=2, process=True).stderr
+    assert "No such command" in run("inof", code=2).told
 
 
 async def test_a_backup_comes_back(filled: Path, run: Run, tmp_path: Path) -> None:
     for name in ("b.tar", "b.tgz", "b.tar.xz"):
-        made = json.loads(run("backup", str(tmp_path / name), "--json").stdout)
+        made = json.loads(run("backup", str(tmp_path / name), "--json").out)
         # Beside them is what D1 keeps for time travel.
         assert made["files"] >= 6
         told = run("backup", str(tmp_path / name), code=1)
-        assert "--force replaces it" in told.stderr
+        assert "--force replaces it" in told.told
         run("backup", str(tmp_path / name), "--force")
         copy = tmp_path / f"copy-{name}"
         run("restore", str(tmp_path / name), where=copy)
@@ -153,41 +112,41 @@ async def test_restore_replaces_only_a_state_that_nobody_uses(
     filled: Path, run: Run, tmp_path: Path
 ) -> None:
     file = str(tmp_path / "b.tar")
-    run("backup", file, process=True)
-    assert "say that it is to be replaced" in run("restore", file, code=1).stderr
+    run("backup", file)
+    assert "say that it is to be replaced" in run("restore", file, code=1).told
     async with bunflare.open(filled, durability="normal") as state:
         await state.kv("SETTINGS").put("colour", "second")
-        told = run("restore", file, "--replace", code=1, process=True)
-        assert "in use by another process" in told.stderr
+        told = run("restore", file, "--replace", code=1)
+        assert "in use by another process" in told.told
         assert await state.kv("SETTINGS").get("colour") == "second"
-    run("restore", file, "--replace", process=True)
+    run("restore", file, "--replace")
     async with bunflare.open(filled, durability="normal") as state:
         assert await state.kv("SETTINGS").get("colour") == "first"
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "letter.txt").write_text("dear")
     told = run("restore", file, "--replace", where=foreign, code=1)
-    assert "something else than a state" in told.stderr
-    assert "no directory" in run("restore", file, where=tmp_path / "a/b", code=1).stderr
-    assert "not a backup" in run("restore", str(foreign / "letter.txt"), "--replace", code=1).stderr
-    assert "not a backup" in run("restore", str(foreign), "--replace", code=1).stderr
-    assert "no file" in run("restore", str(tmp_path / "none"), "--replace", code=1).stderr
-    assert "no directory" in run("backup", str(tmp_path / "x/y.tar"), code=1).stderr
+    assert "something else than a state" in told.told
+    assert "no directory" in run("restore", file, where=tmp_path / "a/b", code=1).told
+    assert "not a backup" in run("restore", str(foreign / "letter.txt"), "--replace", code=1).told
+    assert "not a backup" in run("restore", str(foreign), "--replace", code=1).told
+    assert "no file" in run("restore", str(tmp_path / "none"), "--replace", code=1).told
+    assert "no directory" in run("backup", str(tmp_path / "x/y.tar"), code=1).told
 
 
 async def test_snapshots_are_gone_back_to(filled: Path, run: Run, tmp_path: Path) -> None:
-    run("snapshot", "create", "one", process=True)
-    assert "already" in run("snapshot", "create", "one", code=1).stderr
-    assert "is no name" in run("snapshot", "create", "../x", code=1).stderr
+    run("snapshot", "create", "one")
+    assert "already" in run("snapshot", "create", "one", code=1).told
+    assert "is no name" in run("snapshot", "create", "../x", code=1).told
     async with bunflare.open(filled, durability="normal") as state:
         await fill(state, "second")
         await state.r2("files").delete("a/small.txt")
         await state.kv("SETTINGS").delete("size")
         await state.d1("shop").exec("CREATE INDEX by_name ON items (name)")
     run("snapshot", "create", "two")
-    assert run("diff", "two", process=True).stdout == ""
-    assert run("diff", "one").stdout == run("diff", "one", "two").stdout
-    assert run("diff", "one", "two").stdout.splitlines() == [
+    assert run("diff", "two").out == ""
+    assert run("diff", "one").out == run("diff", "one", "two").out
+    assert run("diff", "one", "two").out.splitlines() == [
         "~ kv key SETTINGS colour",
         "- kv key SETTINGS size",
         "~ r2 object files large.bin",
@@ -196,7 +155,7 @@ async def test_snapshots_are_gone_back_to(filled: Path, run: Run, tmp_path: Path
         "~ cache response default https://example.com/small",
         "~ d1 table shop items",
     ]
-    assert json.loads(run("diff", "two", "one", "--json").stdout)[0] == {
+    assert json.loads(run("diff", "two", "one", "--json").out)[0] == {
         "change": "added",
         "system": "kv",
         "kind": "key",
@@ -204,10 +163,10 @@ async def test_snapshots_are_gone_back_to(filled: Path, run: Run, tmp_path: Path
         "key": "size",
     }
     run("branch", str(tmp_path / "branch"), "--from", "one")
-    run("branch", str(tmp_path / "now"), process=True)
-    assert "already" in run("branch", str(tmp_path / "now"), code=1).stderr
-    run("snapshot", "restore", "one", process=True)
-    assert "no snapshot" in run("snapshot", "restore", "none", code=1).stderr
+    run("branch", str(tmp_path / "now"))
+    assert "already" in run("branch", str(tmp_path / "now"), code=1).told
+    run("snapshot", "restore", "one")
+    assert "no snapshot" in run("snapshot", "restore", "none", code=1).told
     for path in (filled, tmp_path / "branch"):
         async with bunflare.open(path, durability="normal") as state:
             assert await state.kv("SETTINGS").get("colour") == "first"
@@ -219,13 +178,11 @@ async def test_snapshots_are_gone_back_to(filled: Path, run: Run, tmp_path: Path
             rows = await state.d1("shop").prepare("SELECT name FROM items").all()
             assert rows.results == [{"name": "first"}]
             await state.r2("files").put("large.bin", "of the branch")
-    names = [
-        one["name"] for one in json.loads(run("snapshot", "list", "--json", process=True).stdout)
-    ]
+    names = [one["name"] for one in json.loads(run("snapshot", "list", "--json").out)]
     assert names == ["one", "two"]
     run("snapshot", "restore", "two")
-    run("snapshot", "drop", "one", process=True)
-    assert [line.split()[0] for line in run("snapshot", "list").stdout.splitlines()[2:]] == ["two"]
+    run("snapshot", "drop", "one")
+    assert [line.split()[0] for line in run("snapshot", "list").out.splitlines()[2:]] == ["two"]
     for path in (filled, tmp_path / "now"):
         async with bunflare.open(path, durability="normal") as state:
             assert await state.kv("SETTINGS").get("colour") == "second"
@@ -236,7 +193,7 @@ async def test_snapshots_are_gone_back_to(filled: Path, run: Run, tmp_path: Path
 
 
 async def test_check_finds_and_repair_mends(filled: Path, run: Run) -> None:
-    assert json.loads(run("check", "--json", process=True).stdout)["problems"] == []
+    assert json.loads(run("check", "--json").out)["problems"] == []
     body = next((filled / "cache").iterdir())
     body.unlink()
     (filled / "cache" / "0123").write_text("left over")
@@ -256,7 +213,7 @@ async def test_check_finds_and_repair_mends(filled: Path, run: Run) -> None:
         )
     connection.close()
     told = run("check", code=1)
-    assert "7 things" in told.stderr
+    assert "7 things" in told.told
     for line in (
         "problem: cache: missing: default/https://example.com/large: its body's file",
         "problem: kv: metadata: SETTINGS/size: the metadata is not JSON",
@@ -267,14 +224,14 @@ async def test_check_finds_and_repair_mends(filled: Path, run: Run) -> None:
         "problem: r2: missing: files/large.bin: there is no file",
         "note: r2: stranger: files/stranger",
     ):
-        assert line in told.stdout
-    told = run("repair", code=1, process=True)
-    assert "3 things cannot be mended" in told.stderr
-    mended = [line for line in told.stdout.splitlines() if line.startswith("mended")]
+        assert line in told.out
+    told = run("repair", code=1)
+    assert "3 things cannot be mended" in told.told
+    mended = [line for line in told.out.splitlines() if line.startswith("mended")]
     assert len(mended) == 4
     assert not (filled / "cache/0123").exists()
     assert not (filled / "r2-staging/4567").exists()
-    left = {line.split(": ")[3] for line in told.stdout.splitlines() if line.startswith("left")}
+    left = {line.split(": ")[3] for line in told.out.splitlines() if line.startswith("left")}
     assert left == {"N/x/key", "N/x", "files/large.bin"}
     async with bunflare.open(filled) as state:
         assert await state.kv("SETTINGS").get_with_metadata("size") is not None
@@ -303,15 +260,15 @@ def test_a_damaged_file_is_found(filled: Path, run: Run) -> None:
             " WHERE name = 'by_name';"
         )
     connection.close()
-    assert "problem: d1: damaged: d1/shop.sqlite" in run("check", "--full", code=1).stdout
-    assert "its indexes are built anew" in run("repair", "--full").stdout
+    assert "problem: d1: damaged: d1/shop.sqlite" in run("check", "--full", code=1).out
+    assert "its indexes are built anew" in run("repair", "--full").out
     run("check", "--full")
     data = bytearray(shop.read_bytes())
     data[4096:8192] = bytes(range(256)) * 16
     shop.write_bytes(data)
-    assert "problem: d1: damaged: d1/shop.sqlite" in run("check", code=1).stdout
+    assert "problem: d1: damaged: d1/shop.sqlite" in run("check", code=1).out
     shop.write_text("not a database at all, and long enough to be seen as such" * 9)
-    assert "not a SQLite database" in run("check", code=1).stdout
+    assert "not a SQLite database" in run("check", code=1).out
 
 
 async def test_prune_and_vacuum_make_room(
@@ -332,12 +289,12 @@ async def test_prune_and_vacuum_make_room(
         connection.execute("UPDATE cache_entries SET bunflare_expires = 1 WHERE url LIKE '%small'")
         connection.execute("UPDATE bunflare_r2_uploads SET created = 1")
     connection.close()
-    run("prune", "--keep-snapshots", "2", process=True)
-    assert [one["name"] for one in json.loads(run("snapshot", "list", "--json").stdout)] == [
+    run("prune", "--keep-snapshots", "2")
+    assert [one["name"] for one in json.loads(run("snapshot", "list", "--json").out)] == [
         "two",
         "three",
     ]
-    told = json.loads(run("prune", "--snapshots-older-than", "0", "--json").stdout)
+    told = json.loads(run("prune", "--snapshots-older-than", "0", "--json").out)
     assert told["snapshots"] == ["two", "three"]
     with sqlite3.connect(directory / "data.sqlite") as connection:
         for table in ("kv WHERE key = 'size'", "bunflare_r2_uploads"):
@@ -345,12 +302,12 @@ async def test_prune_and_vacuum_make_room(
     connection.close()
     assert len(list((directory / "cache").iterdir())) == 1
     assert list((directory / "snapshots").iterdir()) == []
-    told = json.loads(run("vacuum", "--json", process=True).stdout)
+    told = json.loads(run("vacuum", "--json").out)
     shrunk = {one["name"]: one for one in told}
     assert shrunk["data.sqlite"]["before"] > 3_000_000 > shrunk["data.sqlite"]["after"]
     assert shrunk["d1/shop.sqlite"]["left"] == "it has virtual tables"
-    assert "data.sqlite: " in run("vacuum").stdout
-    assert "problem" not in run("check").stdout
+    assert "data.sqlite: " in run("vacuum").out
+    assert "problem" not in run("check").out
 
 
 async def test_prune_counts_what_it_removes(
