@@ -483,14 +483,18 @@ def test_an_environment_is_chosen(tmp_path: Path) -> None:
         assert server.text() == "bye bye helper"
 
 
+LISTEN = "0A"
+
+
 def test_it_is_reached_from_this_machine_only(worker: Server) -> None:
     listening = Path("/proc/net/tcp").read_text()
-    port = f":{worker.port:04X} "
-    addresses = {
-        line.split()[1].split(":")[0]
-        for line in listening.splitlines()[1:]
-        if port in line.split()[1] + " "
-    }
+    addresses = set()
+    for line in listening.splitlines()[1:]:
+        _, local, _, state, *_ = line.split()
+        address, port = local.split(":")
+        # Connections of whomever may have any port, of other addresses.
+        if int(port, 16) == worker.port and state == LISTEN:
+            addresses.add(address)
     assert addresses == {"0100007F"}
 
 

@@ -14,7 +14,7 @@ from bunflare import ManualClock, R2Bucket, State
 from bunflare.store import r2, r2_settle
 from bunflare.store.r2_settle import Settler
 from tests.bindings.r2_tools import beside, objects_on_disk, read
-from tests.support import child, eventually
+from tests.support import PATIENCE, child, eventually
 
 LARGE = b"large" * 100_000
 
@@ -28,8 +28,10 @@ def unsettled(state: State) -> dict[str, bytes | None]:
 
 
 async def test_bytes_are_in_their_row_until_their_file_is_flushed(
-    state: State, directory: Path
+    state: State, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Not by itself meanwhile, however long this takes.
+    monkeypatch.setattr(r2_settle, "_FLUSH_SECONDS", 10 * PATIENCE)
     bucket = state.r2("bucket")
     await bucket.put("small", "value")
     await bucket.put("large", LARGE)
@@ -136,7 +138,7 @@ async def test_waiting_for_a_process_that_stands_still_has_an_end(
         with pytest.raises(bunflare.DatabaseBusy):
             await bucket.check()
         holder.tell("go")
-        holder.process.wait(30)
+        holder.process.wait(PATIENCE)
     assert "has held the lock" in caplog.text
     await settler_of(state).flush()
     assert objects_on_disk(directory) == {"key": b"new"}
@@ -236,7 +238,7 @@ async def test_opening_after_a_crash_finishes_what_was_begun(
 ) -> None:
     with child(CRASHED, directory) as crashed:
         upload_id = crashed.line()
-        crashed.process.wait(30)
+        crashed.process.wait(PATIENCE)
     async with bunflare.open(directory, clock=clock) as state:
         bucket = state.r2("bucket")
         # Nothing has been put right yet, and nobody sees it.

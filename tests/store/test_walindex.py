@@ -90,12 +90,20 @@ def test_a_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
         WalIndex(tmp_path / "data.sqlite")
 
 
+def opened(path: Path) -> int:
+    """How often this process has a file open."""
+    found = 0
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found += str(entry.readlink()).startswith(str(path))
+    return found
+
+
 def test_a_file_that_cannot_be_mapped_leaves_nothing_open(tmp_path: Path) -> None:
     (tmp_path / "data.sqlite-shm").touch()
-    before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(ValueError):
         WalIndex(tmp_path / "data.sqlite")
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert opened(tmp_path / "data.sqlite-shm") == 0
 
 
 LOCK = """
@@ -136,11 +144,7 @@ async def test_a_closed_state_leaves_their_locks_to_other_connections_of_the_pro
 
 async def test_a_file_is_kept_open_once_until_it_is_gone(directory: Path) -> None:
     def descriptors() -> int:
-        found = 0
-        for entry in Path("/proc/self/fd").iterdir():
-            with suppress(FileNotFoundError):
-                found += str(entry.readlink()).startswith(str(directory / "data.sqlite-shm"))
-        return found
+        return opened(directory / "data.sqlite-shm")
 
     async with bunflare.open(directory):
         pass
