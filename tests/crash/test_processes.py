@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import statistics
@@ -22,7 +23,8 @@ from tests.support import Child, child
 LONG = os.environ.get("BUNFLARE_CRASH") == "long"
 SECONDS = 60.0 if LONG else 5.0
 # In milliseconds, and of which waits. On a machine that does other things besides, the scheduler
-# adds waits of its own, and a disk that stands still for once keeps all processes waiting alike.
+# adds waits of its own, and a disk that stands still for once keeps all processes waiting alike: so
+# nobody may wait for much longer than the others do.
 LONGEST_WAIT, OF = (250, "longest") if LONG else (1000, "p99")
 
 PROGRAM = (Path(__file__).parent / "contender.py").read_text()
@@ -75,9 +77,11 @@ def everybody_had_turns(reports: list[dict[str, Any]]) -> None:
     fair = sum(report["writes"] for report in reports) / len(reports)
     # Where the disk is slow, a fair turn takes its time.
     usual = statistics.median(report["put"]["p50"] for report in reports)
-    longest = LONGEST_WAIT if LONG else max(LONGEST_WAIT, 10 * usual)
+    others = statistics.median(report["put"][OF] for report in reports)
+    longest = LONGEST_WAIT if LONG else max(LONGEST_WAIT, 10 * usual, 5 * others)
     for report in reports:
-        assert report["writes"] >= fair / 2
+        # Where there are few, chance is what makes some of the difference.
+        assert report["writes"] >= fair / 2 - 2 * math.sqrt(fair)
         assert report["put"][OF] < longest
         assert report["put"]["longest"] < 10 * longest
         assert report["logged"] == [0]

@@ -20,7 +20,7 @@ from bunflare.store.database import Database, open_database
 from bunflare.store.reader import Reader
 from bunflare.store.transaction import Transaction
 from bunflare.store.walindex import SUPPORTED
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="reads ask SQLite every time here")
 
@@ -179,7 +179,10 @@ def test_an_event_loop_that_ends_leaves_no_snapshot_behind(
     asyncio.run(database.release())
 
 
-def test_an_event_loop_that_another_thread_closes_is_noticed(directory: Path) -> None:
+def test_an_event_loop_that_another_thread_closes_is_noticed(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_HOLD_SECONDS", 10 * PATIENCE)
     database = open_database(directory, "normal")
     reader = reader_of(database)
     loop = asyncio.new_event_loop()
