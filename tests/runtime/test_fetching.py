@@ -86,11 +86,18 @@ class Default(WorkerEntrypoint):
 """
 
 
+class Download:
+    """How far it is: of its own, since the thread of one may end late."""
+
+    def __init__(self) -> None:
+        self.moved = 0
+        self.ended = threading.Event()
+
+
 class Origin(BaseHTTPRequestHandler):
     """Sends, or takes, as much as the other side lets it."""
 
-    moved = 0
-    ended = threading.Event()
+    last = Download()
     #: While it is not set, uploads are not read.
     reads = threading.Event()
 
@@ -106,19 +113,18 @@ class Origin(BaseHTTPRequestHandler):
             self.wfile.write(body)
             return
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
-        Origin.moved = 0
-        Origin.ended.clear()
+        download = Origin.last = Download()
         self.send_response(200)
         self.send_header("content-length", str(SIZE))
         self.end_headers()
         piece = bytes(65536)
         try:
-            while Origin.moved < SIZE:
+            while download.moved < SIZE:
                 self.wfile.write(piece)
-                Origin.moved += len(piece)
+                download.moved += len(piece)
         except OSError:
             self.close_connection = True
-        Origin.ended.set()
+        download.ended.set()
 
     def do_POST(self) -> None:
         Origin.reads.wait(PATIENCE)
@@ -186,28 +192,29 @@ def test_a_client_that_reads_slowly_slows_the_origin_down(
     client.connect(("127.0.0.1", worker.port))
     client.sendall(f"GET /{way}?{origin} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
     assert client.recv(1000).startswith(b"HTTP/1.1 200 OK")
-    standing()
-    assert Origin.moved < HELD
+    download = Origin.last
+    standing(download)
+    assert download.moved < HELD
     assert highest(worker, origin) - before < 8 * MIB
     # It goes on when the client does.
     read = 0
     while read < 2 * HELD:
         read += len(client.recv(MIB))
-    assert Origin.moved > HELD
+    assert download.moved > HELD
     # And ends with the client.
     client.close()
-    assert Origin.ended.wait(PATIENCE)
-    assert Origin.moved < SIZE
+    assert download.ended.wait(PATIENCE)
+    assert download.moved < SIZE
 
 
-def standing() -> None:
+def standing(download: Download) -> None:
     """Wait until the origin cannot send any more."""
     deadline = time.monotonic() + PATIENCE
     seen, since = -1, time.monotonic()
     while time.monotonic() - since < 0.5:
         assert time.monotonic() < deadline
-        if Origin.moved != seen:
-            seen, since = Origin.moved, time.monotonic()
+        if download.moved != seen:
+            seen, since = download.moved, time.monotonic()
         time.sleep(0.02)  # nobody tells of what does not happen
 
 

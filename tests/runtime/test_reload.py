@@ -55,6 +55,16 @@ def test_a_changed_file_makes_a_new_worker_and_loses_no_request(tmp_path: Path) 
         assert slow == ["WORD"]
 
 
+def test_a_file_that_is_there_in_name_alone_ends_no_reloading(tmp_path: Path) -> None:
+    """As an editor has it beside what it edits, or one that goes while others are looked at."""
+    project(tmp_path, PLAIN)
+    (tmp_path / "src" / ".#entry.py").symlink_to("somebody@somewhere.1")
+    with dev(tmp_path) as server:
+        assert server.text() == "old"
+        (tmp_path / "src" / "entry.py").write_text(PLAIN.replace("old", "new"))
+        changed(server, "new", "/")
+
+
 def test_every_worker_of_the_process_is_reloaded(tmp_path: Path) -> None:
     with dev(tmp_path, *workers(tmp_path)) as server:
         assert '"of the back"' in server.text("/rpc")
@@ -68,6 +78,14 @@ def test_every_worker_of_the_process_is_reloaded(tmp_path: Path) -> None:
             assert time.monotonic() - begun < PATIENCE
         assert '"front"' in server.text("/rpc")
 
+
+PLAIN = """
+from workers import Response, WorkerEntrypoint
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        return Response("old")
+"""
 
 LAZY = """
 from workers import Response, WorkerEntrypoint

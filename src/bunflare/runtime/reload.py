@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
@@ -70,8 +71,8 @@ class Reloader:
         return {
             file
             for directory in directories
-            for file in directory.iterdir()
-            if _matters(None, str(file)) and file.stat().st_mtime > self._looked
+            for file in _files(directory)
+            if _matters(None, str(file)) and _changed(file) > self._looked
         }
 
     async def reload(self, changed: Iterable[Path]) -> None:
@@ -112,6 +113,21 @@ def _around(worker: Worker) -> set[Path]:
     found = {worker.config.root, worker.program.main.parent.absolute()}
     found.update(Path(file).parent for file in worker.program.modules.sources())
     return {path for path in found if path.is_dir()}
+
+
+def _files(directory: Path) -> list[Path]:
+    try:
+        return list(directory.iterdir())
+    except OSError:
+        return []
+
+
+def _changed(file: Path) -> float:
+    """When; never, where it is only a name: editors leave some, and replace others just now."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return -math.inf
 
 
 def _matters(_change: object, path: str) -> bool:
