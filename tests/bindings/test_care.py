@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
 import bunflare
 from bunflare import ManualClock
+from bunflare.bindings.d1_care import D1Care
+from bunflare.bindings.r2_buckets import R2Buckets
+from bunflare.store import figures, snapshots
 
 
 async def test_comparing_tells_how_far_it_is(state: bunflare.State) -> None:
@@ -26,3 +35,61 @@ async def test_pruning_tells_how_much_it_has_removed(
     told: list[int] = []
     assert (await state.prune(progress=told.append)).keys == 450
     assert told == [200, 400, 450]
+
+
+# -- what others remove in the middle of a look ------------------------------------------------
+
+
+async def test_a_database_that_goes_is_not_listed(state: bunflare.State) -> None:
+    await state.d1("shop").exec("CREATE TABLE t (a)")
+    (state.directory / "d1/gone.sqlite").symlink_to("nowhere")
+    assert list(D1Care(state.directory).sizes()) == ["shop"]
+
+
+async def test_a_bucket_that_goes_is_not_listed(
+    state: bunflare.State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await state.r2("files").put("a", "1")
+    (state.directory / "r2/gone").mkdir()
+    look = Path.iterdir
+
+    def late(path: Path) -> Iterator[Path]:
+        if path.name == "gone":
+            path.rmdir()
+        return look(path)
+
+    monkeypatch.setattr(Path, "iterdir", late)
+    assert R2Buckets(state.database, state.clock).names() == ["files"]
+
+
+async def test_a_snapshot_that_goes_is_not_listed(
+    state: bunflare.State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("gone", "there"):
+        await state.snapshot(name)
+    look = snapshots.about
+
+    def late(path: Path) -> snapshots.About:
+        if path.name == "gone":
+            shutil.rmtree(path)
+        return look(path)
+
+    monkeypatch.setattr(snapshots, "about", late)
+    assert [one.name for one in await state.snapshots()] == ["there"]
+
+
+async def test_a_body_that_goes_is_not_counted(
+    state: bunflare.State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = bunflare.Response("x" * 2_000_000, headers={"cache-control": "max-age=60"})
+    await state.caches.default.put("https://example.com/", kept)
+    (state.database.directory.cache_bodies / "gone").write_text("x")
+    look = figures._size
+
+    def late(path: str) -> int:
+        if path.endswith("/gone"):
+            Path(path).unlink()
+        return look(path)
+
+    monkeypatch.setattr(figures, "_size", late)
+    assert (await state.info()).cache_size == 2_000_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import D1Error
@@ -21,8 +22,11 @@ class D1Care:
 
     def sizes(self) -> dict[str, int]:
         """The names of all databases, with the bytes of their files."""
-        found = sorted(self._folder.glob("[!.]*.sqlite"))
-        return {path.stem: path.stat().st_size for path in found}
+        found = {}
+        for path in sorted(self._folder.glob("[!.]*.sqlite")):
+            with suppress(FileNotFoundError):  # somebody has just removed it
+                found[path.stem] = path.stat().st_size
+        return found
 
     def remove(self, name: str) -> None:
         """Remove a database and its history.

@@ -63,7 +63,7 @@ class R2Buckets:
         root = self._database.directory.r2
         if not root.is_dir():
             return []
-        return [one.name for one in root.iterdir() if one.is_dir() and any(one.iterdir())]
+        return [one.name for one in root.iterdir() if _has_files(one)]
 
     def info(self, name: str) -> R2BucketInfo:
         view = self._database.view
@@ -103,6 +103,13 @@ class R2Buckets:
             raise R2ValueError(f"The specified bucket does not exist: {name!r}", 10006, "delete")
         await self._database.write(_delete, name)
         await asyncio.to_thread(_clear, self._database.directory.r2 / bucket_name(name))
+
+
+def _has_files(directory: Path) -> bool:
+    try:
+        return any(directory.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return False  # somebody has just removed it, or it is none
 
 
 def _clear(root: Path) -> None:

@@ -162,6 +162,7 @@ def _size(path: str) -> int:
 
 def _tree_size(path: Path) -> int:
     try:
-        return sum(entry.stat().st_size for entry in os.scandir(path) if entry.is_file())
+        with os.scandir(path) as entries:
+            return sum(_size(entry.path) for entry in entries if entry.is_file())
     except FileNotFoundError:
         return 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,7 +114,11 @@ def kept(root: Path) -> list[Snapshot]:
     """All snapshots of a directory, the oldest first."""
     recover(root)
     paths = (root / SNAPSHOTS).glob("[!.]*")
-    found = [_read(path) for path in paths if (path / ABOUT).is_file()]
+    found = []
+    for path in paths:
+        if (path / ABOUT).is_file():
+            with suppress(FileNotFoundError):  # it has just been dropped
+                found.append(_read(path))
     return sorted(found, key=lambda one: (one.at, one.name))
 
 
