@@ -392,7 +392,9 @@ def test_malformed_requests_do_no_harm(worker: Server) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_after_open_requests_and_tasks(tmp_path: Path, number: int) -> None:
-    path = project(tmp_path, WORKER)
+    # As long as it takes here to read it all.
+    patient = f"from bunflare.runtime import server\nserver._GRACE = {PATIENCE}\n"
+    path = project(tmp_path, WORKER + patient)
     (path / "src" / "helper.py").write_text("NAME = 'helper'")
     with dev(path) as server:
         assert server.text("/later") == "soon"

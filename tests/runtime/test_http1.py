@@ -76,7 +76,9 @@ class Default(WorkerEntrypoint):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    path = project(tmp_path_factory.mktemp("http"), WORKER, 'main = "src/entry.py"')
+    # As long as it takes here to send what nobody wants.
+    patient = f"from bunflare.runtime import http1\nhttp1.LINGER_SECONDS = {PATIENCE}\n"
+    path = project(tmp_path_factory.mktemp("http"), WORKER + patient, 'main = "src/entry.py"')
     with dev(path) as running:
         said: list[str] = []
         readers = [
