@@ -1,6 +1,6 @@
 """Many commands as processes, each in hundredths of a second: forks of one that has it loaded.
 
-A fork does what the console script does, with outputs, an exit code and an end of its own.
+A fork does what the console script does, with outputs and an exit code of its own.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ runpy.run_module("tests.cli.forks", run_name="__main__")
 
 @contextmanager
 def forks(*, bare: bool = False) -> Iterator[Forks]:
-    """``bare``: each imports for itself what its command needs."""
+    """``bare``: each imports for itself what its command needs, and ends as an interpreter does."""
     with child(_PROGRAM, _ROOT, "bare" if bare else "loaded") as program:
         yield Forks(program)
 
@@ -73,7 +73,7 @@ def shared() -> Forks:
     return Forks(program)
 
 
-def carry_out(order: dict[str, Any]) -> tuple[int, str, str]:
+def carry_out(order: dict[str, Any], loaded: bool) -> tuple[int, str, str]:
     with (
         tempfile.TemporaryFile() as given,
         tempfile.TemporaryFile() as out,
@@ -90,7 +90,7 @@ def carry_out(order: dict[str, Any]) -> tuple[int, str, str]:
             for number, file in enumerate((given, out, told)):
                 os.dup2(file.fileno(), number)
             sys.stdin = os.fdopen(0, closefd=False)
-            be_the_script(order["words"])
+            be_the_script(order["words"], loaded)
         code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
         texts = []
         for file in (out, told):
@@ -99,10 +99,21 @@ def carry_out(order: dict[str, Any]) -> tuple[int, str, str]:
         return code, texts[0], texts[1]
 
 
-def be_the_script(words: list[str]) -> NoReturn:
+def be_the_script(words: list[str], loaded: bool) -> NoReturn:
     """What the console script does, to the end of the process."""
     sys.argv = ["bunflare", *words]
-    sys.exit(bunflare.cli.main())  # type: ignore[func-returns-value]
+    code: object = 0
+    try:
+        bunflare.cli.main()
+    except SystemExit as end:
+        code = end.code
+    if not loaded:
+        sys.exit(code)  # type: ignore[arg-type]
+    # To take apart all that is loaded would be half of the work.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def main(loaded: bool) -> None:
@@ -115,7 +126,7 @@ def main(loaded: bool) -> None:
     gc.collect()
     gc.freeze()
     for line in sys.stdin:
-        sys.stdout.write(json.dumps(carry_out(json.loads(line))) + "\n")
+        sys.stdout.write(json.dumps(carry_out(json.loads(line), loaded)) + "\n")
         sys.stdout.flush()
 
 
