@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -53,8 +55,24 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / ".bunflare"
 
 
+@pytest.fixture(scope="session")
+def new_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that is as a state makes it: to make all tables takes longer than most tests."""
+
+    async def make() -> None:
+        async with bunflare.open(path, durability="normal"):
+            pass
+
+    path = tmp_path_factory.mktemp("new") / ".bunflare"
+    asyncio.run(make())
+    return path
+
+
 @pytest.fixture
-async def state(directory: Path, clock: bunflare.ManualClock) -> AsyncIterator[bunflare.State]:
+async def state(
+    directory: Path, new_directory: Path, clock: bunflare.ManualClock
+) -> AsyncIterator[bunflare.State]:
+    shutil.copytree(new_directory, directory)
     async with bunflare.open(directory, durability="normal", clock=clock) as state:
         yield state
 
