@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 import bunflare
+from bunflare.store import entry
 from bunflare.store import writer as module
 from bunflare.store.database import Database
 from bunflare.store.gathered import Gatherer
 from bunflare.store.operation import LATER
 from bunflare.store.transaction import Transaction
+from bunflare.store.turnstile import Turnstile
 from bunflare.store.writer import Writer
 from tests.store.test_writer import commits, fill_up, keys, make_room, put, put_then_fail
 from tests.support import other_program
@@ -308,3 +310,48 @@ async def test_what_is_gathered_is_written_on_the_spot_too(database: Database) -
     found = await asyncio.gather(*map(write, (1, -2, 3)), return_exceptions=True)
     assert [str(one) for one in found] == ["2", "-2", "6"]
     assert commits(database) <= before + 1
+
+
+def single(database: Database, key: str) -> Any:
+    """One statement, by whoever writes alone."""
+    return database._start().writer.now(asyncio.current_task(), put, key, single=True)
+
+
+async def test_a_single_statement_is_a_commit_of_its_own(database: Database) -> None:
+    await database.write(put, "a")
+    before = commits(database)
+    assert single(database, "b") is not LATER
+    assert commits(database) == before + 1
+    with pytest.raises(bunflare.DatabaseError, match="UNIQUE"):
+        single(database, "b")
+    assert not database._start().writer._connection.in_transaction
+    assert single(database, "c") is not LATER
+    assert commits(database) == before + 2
+    assert keys(database) == ["a", "b", "c"]
+
+
+async def test_a_single_statement_waits_for_no_other_process(database: Database) -> None:
+    await database.write(put, "a")
+    with other_program(database.directory.path) as run:
+        run("BEGIN IMMEDIATE")
+        assert single(database, "b") is LATER
+        assert database.write_now(asyncio.current_task(), put, "b") is LATER
+        assert not database._start().writer._connection.in_transaction
+        run("ROLLBACK")
+    await database.write(put, "b")
+    assert keys(database) == ["a", "b"]
+
+
+async def test_who_waits_in_line_goes_before_one_who_writes_alone(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await database.write(put, "a")
+    monkeypatch.setattr(entry, "_LOOK_SECONDS", -1.0)
+    line = Turnstile(database.directory.turnstile)
+    assert line.try_enter()
+    assert single(database, "b") is LATER
+    assert database.write_now(asyncio.current_task(), put, "b") is LATER
+    line.leave()
+    assert single(database, "b") is not LATER
+    line.close()
+    assert keys(database) == ["a", "b"]

@@ -153,10 +153,13 @@ class _Queries:
                 )
         if not prepared:
             raise D1ValueError("D1_ERROR: No SQL statements detected.")
-        bounds = [statement._bound for statement in prepared]
-        done, size = await self.file.batch(bounds)
+        sql = prepared[0]._bound[0]
+        many = [statement._bound[1] for statement in prepared if statement._bound[0] is sql]
+        done = await self.file.alike(sql, many) if len(many) == len(prepared) else None
+        if done is None:
+            done = await self.file.batch([statement._bound for statement in prepared])
         self.seen()
-        return results(done, size)
+        return results(*done)
 
     def read(self, bound: Bound, counted: bool) -> Outcome | None:
         """Run a query here and now, if that is quick."""

@@ -12,7 +12,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -22,7 +22,7 @@ import apsw
 from ..errors import D1Error, StateError
 from .connection import BusyWait, Durability, connect, enter_wal, translate
 from .d1_connection import explains, keyword, statements
-from .d1_executor import D1Executor, Step
+from .d1_executor import D1Executor, Step, UnlikeError
 from .d1_reader import (
     EXPLAINED,
     LONGEST,
@@ -286,14 +286,19 @@ class D1File(Database):
 
     def now(self, step: Step) -> tuple[Done, int] | Any:
         """What was done, and the size, at once for a task that writes alone; else `LATER`."""
-        if self.writes.gathering:
-            return LATER
         running = self._running or self._start()
-        executes = running.executes
-        done = running.writer.now(asyncio.current_task(), executes.single, step)
+        return self._on_the_spot(running.executes.single, step, single=True)
+
+    def _on_the_spot(
+        self, function: Callable[..., Any], *args: object, single: bool = False
+    ) -> Any:
+        running = self._running or self._start()
+        if self.writes.gathering or running.writer.lone is None:
+            return LATER
+        done = running.writer.now(asyncio.current_task(), function, *args, single=single)
         if done is LATER:
             return LATER
-        if executes.guard.asked != self._asked:
+        if running.executes.guard.asked != self._asked:
             self._relearn()
         return done, self._local.reader.newest_size()
 
@@ -338,15 +343,21 @@ class D1File(Database):
             given_up.append(None)
             raise
 
+    async def alike(
+        self, sql: str, many: Sequence[tuple[Any, ...]]
+    ) -> tuple[Sequence[Done], int] | None:
+        """`batch` of one statement that appends a row, with many parameters; None of another."""
+        kind = self._kinds.get(sql)
+        if kind is None or kind.program is None or not kind.program.appends:
+            return None
+        work = self.running.executes.batch, sql, kind.program, many
+        with suppress(UnlikeError):
+            found = LATER if self.hindered else self._on_the_spot(*work)
+            return await self._written(*work) if found is LATER else found
+        return None
+
     async def batch(self, bounds: Sequence[Bound]) -> tuple[Sequence[Done], int]:
         """Run statements as one transaction: all or none. What each did, and the size after."""
-        first = bounds[0][0]
-        known = self._kinds.get(first)
-        if known is not None and known.program is not None and known.program.appends:
-            many = [parameters for sql, parameters in bounds if sql is first]
-            if len(many) == len(bounds):
-                executes = self.running.executes
-                return await self._written(executes.batch, first, known.program, many)
         steps: list[Step] = []
         last: list[int] = []
         heavy = False

@@ -31,8 +31,16 @@ from .transaction import Transaction
 #: A statement, its parameters, and what its program says.
 Step = tuple[str, tuple[Any, ...], Program]
 
+# What is no matter of the statement, and told by the writer.
+_OF_THE_STORE = (
+    *(apsw.BusyError, apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError),
+)
 # A statement that gives no rows and no columns.
 _NO_ROWS: tuple[Row, ...] = ()
+
+
+class UnlikeError(Exception):
+    """Statements that were run as one have not all done the same. Nothing is done."""
 
 
 class Appended(Sequence[Done]):
@@ -121,9 +129,19 @@ class D1Executor:
     def batch(
         self, _tx: Transaction, sql: str, program: Program, many: Sequence[tuple[Any, ...]]
     ) -> Sequence[Done]:
-        """`run`, for one statement that appends a row (`Program.appends`), with many parameters."""
-        found = self._appended(sql, program, many)
-        return found or self.quick([(sql, one, program) for one in many], stop=True)
+        """`run`, for one statement that appends a row (`Program.appends`), with many parameters.
+
+        Raises `UnlikeError` where not all have done the same, so that each has to be looked at.
+        """
+        try:
+            found = self._append(sql, program, many)
+        except apsw.Error as error:
+            if isinstance(error, _OF_THE_STORE):
+                raise
+            raise self.guard.explain(error) from error
+        if found is None:
+            raise UnlikeError
+        return found
 
     def gathered(self, _tx: Transaction, steps: Sequence[Step]) -> Sequence[Any]:
         """`quick`, for what was asked for by several: a write function."""
@@ -138,30 +156,38 @@ class D1Executor:
         self, sql: str, program: Program, many: Sequence[tuple[Any, ...]]
     ) -> Appended | None:
         """Run a statement with many parameters; None, and nothing is done, if not all append."""
-        execute, connection = self._execute, self._connection
+        execute = self._execute
         execute("SAVEPOINT several")
+        try:
+            found = self._append(sql, program, many)
+        except apsw.Error as error:
+            if not self._connection.in_transaction:
+                raise self.guard.explain(error) from error
+            found = None
+        if found is None:
+            execute("ROLLBACK TO several")
+        execute("RELEASE several")
+        return found
+
+    def _append(
+        self, sql: str, program: Program, many: Sequence[tuple[Any, ...]]
+    ) -> Appended | None:
+        """Run a statement with many parameters; None if not all append a row, whatever was done."""
+        connection, guard = self._connection, self.guard
         before = connection.total_changes()
-        guard = self.guard
         started = time.monotonic()
         guard.begin(started + LONGEST)
         try:
-            execute(sql, many[0], prepare_flags=USER)
+            self._execute(sql, many[0], prepare_flags=USER)
             first = connection.last_insert_rowid()
             self._executemany(sql, many[1:], prepare_flags=USER)
-        except apsw.Error as error:
-            if not connection.in_transaction:
-                raise guard.explain(error) from error
-            first = -1
         finally:
             guard.end()
         # A table may say that what violates its rules is passed over, and one whose ids have come
         # to their end gives any.
         alike = connection.total_changes() - before == len(many)
-        if first < 0 or not alike or connection.last_insert_rowid() != first + len(many) - 1:
-            execute("ROLLBACK TO several")
-            execute("RELEASE several")
+        if not alike or connection.last_insert_rowid() != first + len(many) - 1:
             return None
-        execute("RELEASE several")
         return Appended(program, first, len(many), time.monotonic() - started)
 
     def quick(self, steps: Sequence[Step], stop: bool) -> list[Any]:
@@ -187,6 +213,8 @@ class D1Executor:
                 try:
                     execute(sql, parameters, prepare_flags=USER)
                 except apsw.Error as error:
+                    if stop and isinstance(error, _OF_THE_STORE):
+                        raise
                     if stop or not connection.in_transaction:
                         raise guard.explain(error) from error
                     add(guard.explain(error))

@@ -136,7 +136,7 @@ class Database:
         to wait for no turn's end: see `write_now`.
         """
         running = self._running
-        return running is not None and not running.writer.alone and not self.hindered
+        return running is not None and running.writer.lone is None and not self.hindered
 
     @property
     def in_transaction(self) -> bool:

@@ -9,11 +9,14 @@ import apsw
 from .connection import BusyWait, translate
 from .turnstile import Turnstile
 
+# How long whoever waits in line may be overlooked.
+_LOOK_SECONDS = 0.001
+
 
 class Entry:
     """How one connection begins what it writes."""
 
-    __slots__ = ("_busy", "_execute", "_path", "_turnstile", "waiting")
+    __slots__ = ("_busy", "_execute", "_looked", "_path", "_turnstile", "waiting")
 
     def __init__(
         self, connection: apsw.Connection, path: Path, busy: BusyWait, turnstile: Turnstile
@@ -22,6 +25,7 @@ class Entry:
         self._path = path
         self._busy = busy
         self._turnstile = turnstile
+        self._looked = 0.0
         #: Whether the turnstile is held, by one who waits for the lock.
         self.waiting = False
 
@@ -49,6 +53,33 @@ class Entry:
         self.waiting = False
         turnstile.leave()
         return True
+
+    def hurry(self, moment: float, *, single: bool) -> bool:
+        """Take the lock if nobody has it, nor waits in line for it. Raises `apsw.Error`.
+
+        A ``single`` statement, which is a transaction of its own, takes it itself: at once or not
+        at all, until `calm`. ``moment`` is now (`time.monotonic`): for who writes one thing after
+        the other, a look at the line now and then will do.
+        """
+        if moment - self._looked > _LOOK_SECONDS:
+            turnstile = self._turnstile
+            try:
+                turnstile.take()
+            except BlockingIOError:
+                return False
+            turnstile.leave()
+            self._looked = moment
+        self._busy.patient = False
+        if not single:
+            try:
+                self._execute("BEGIN IMMEDIATE")
+            except apsw.BusyError:
+                return False
+        return True
+
+    def calm(self) -> None:
+        """The end of it."""
+        self._busy.patient = True
 
     def patiently(self) -> BaseException | None:
         """Wait for the lock; why it could not be had. Runs on a thread."""

@@ -5,8 +5,7 @@ of success before that commit is on disk. A write first waits for the end of the
 current turn, so whatever else the turn asks for joins it: a hundred concurrent writes are a single
 flush of the disk. To one who writes alone, that would add a fifth to each write, most of it in
 memory that the processor has to fetch anew after the flush. So a task whose last write shared its
-commit with nothing else has the next one made on the spot (`Writer.now`), for a few milliseconds;
-then the event loop turns once, and sees whether others write by now.
+commit with nothing else has the next one made on the spot (`Writer.now`), for a few milliseconds.
 
 Each operation of a group succeeds or fails alone. Savepoints would cost every operation a third of
 its time, so there are none at first: a failed statement undoes itself, and an operation that fails
@@ -28,6 +27,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import apsw
@@ -94,8 +94,8 @@ class Writer:
         self._commit_cost = 0.0
         #: Who was the first to ask for something, while that waits.
         self._asker: object | None = None
-        #: Who writes alone: the last group was theirs, and nobody else's.
-        self._lone: weakref.ref[Any] | None = None
+        #: Who writes alone (for `now`): the last group was theirs, and nobody else's.
+        self.lone: weakref.ref[Any] | None = None
         #: How long they may go on without a turn of their event loop (`time.monotonic`).
         self._turn_by = 0.0
         #: What their write functions see, one after the other.
@@ -119,11 +119,8 @@ class Writer:
 
     def pause(self, work: Callable[[], None]) -> None:
         """Run ``work`` on a thread while nothing is written. Nobody waits for it."""
-        try:
+        with suppress(StateError):  # closing does what a pause is asked for
             self.enqueue(Pause(work, (), True, asyncio.get_running_loop()))
-        except StateError:
-            # Closing does what a pause is asked for.
-            return
 
     def aside(self, work: Callable[[], None]) -> asyncio.Future[None]:
         """Run ``work``, which raises nothing, on a thread while nothing is written."""
@@ -151,18 +148,22 @@ class Writer:
             self._pump_loop = loop
         loop.call_soon(self._pump)
 
-    def now(self, asker: object | None, function: Callable[..., T], *args: object) -> T | Any:
+    def now(
+        self, asker: object | None, function: Callable[..., T], *args: object, single: bool = False
+    ) -> T | Any:
         """Run ``function(transaction, *args)`` and commit it before this returns.
 
         That is for an ``asker`` who writes alone, one thing after the other: nothing would join it.
         For others, and where it would have to wait, nothing is done and `LATER` is returned.
+        ``single`` says that it runs one statement, which then is a transaction of its own: to
+        begin and to commit one takes as long again.
         """
         if (
-            self._lone is None
-            or self._lone() is not asker
+            self.lone is None
+            or self.lone() is not asker
             or self._waiting
             or self._commit_cost >= _SLOW_COMMIT_SECONDS
-            or time.monotonic() > self._turn_by
+            or (moment := time.monotonic()) > self._turn_by
         ):
             return LATER
         with self._mutex:
@@ -171,19 +172,21 @@ class Writer:
             self._active = True
         transaction = self._own_transaction
         try:
-            if not self._entry.at_once():
-                self._entry.give_up()
+            if not self._entry.hurry(moment, single=single):
                 return LATER
             before = transaction.before = self._committing()
             try:
                 result = function(transaction, *args)
-                failure = self._commit()
-                if failure is not None:
+                if single:
+                    self._took(time.monotonic() - moment)
+                elif (failure := self._commit()) is not None:
                     raise failure
-            except BaseException:
+            except BaseException as error:
                 # What it promised goes with it.
                 self._own_transaction = Transaction(self._connection, self._execute)
                 self._rollback()
+                if single and isinstance(error, apsw.BusyError):
+                    return LATER
                 raise
             self._after_commit(before, transaction)
             transaction.stale.clear()
@@ -192,12 +195,8 @@ class Writer:
         except apsw.Error as error:
             raise translate(error, self._path) from error
         finally:
+            self._entry.calm()
             self._release()
-
-    @property
-    def alone(self) -> bool:
-        """Whether there is somebody for whom `now` may do something."""
-        return self._lone is not None
 
     @property
     def active(self) -> bool:
@@ -238,13 +237,13 @@ class Writer:
                 return
             group = self._take()
             asker, self._asker = self._asker, None
-            self._lone = None
+            self.lone = None
             if not group:
                 return
             self._active = True
         first = group[0]
         if len(group) == 1 and asker is not None and not first.several:
-            self._lone = weakref.ref(asker)
+            self.lone = weakref.ref(asker)
             self._turn_by = time.monotonic() + _TURN_SECONDS
         if not isinstance(first, Pause):
             self._enter(group)
@@ -395,9 +394,11 @@ class Writer:
         except apsw.Error as error:
             self._rollback()
             return translate(error, self._path)
-        took = time.perf_counter() - started
-        self._commit_cost += (took - self._commit_cost) * _COST_WEIGHT
+        self._took(time.perf_counter() - started)
         return None
+
+    def _took(self, seconds: float) -> None:
+        self._commit_cost += (seconds - self._commit_cost) * _COST_WEIGHT
 
     def _rollback(self) -> None:
         # Closing the connection undoes what it had not committed.
