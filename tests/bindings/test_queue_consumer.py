@@ -10,8 +10,8 @@ import pytest
 
 import bunflare
 from bunflare import ManualClock, MessageBatch, QueueTypeError, QueueValueError, State
-from bunflare.bindings import queue_broker
-from tests.support import eventually
+from bunflare.bindings import queue_broker, queue_consumer
+from tests.support import PATIENCE, eventually
 
 
 class Seen:
@@ -423,6 +423,70 @@ async def test_a_handler_that_is_cancelled_gives_its_messages_back(state: State)
     await settled(state, "jobs", 1)
     [left] = await state.queue("jobs").peek()
     assert (left.body, left.attempts, left.state) == ("back", 1, "ready")
+
+
+class Stubborn:
+    """A handler that goes on though it is cancelled, until `over` is set."""
+
+    def __init__(self) -> None:
+        self.begun, self.over, self.ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, batch: MessageBatch) -> None:
+        batch.messages[0].ack()
+        self.begun.set()
+        while not self.over.is_set():
+            try:
+                await self.over.wait()
+            except asyncio.CancelledError:
+                continue
+        for message in batch.messages:
+            message.ack()
+        self.ended.set()
+
+
+async def test_a_handler_that_swallows_its_cancellation_loses_its_messages_to_others(
+    state: State, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(queue_consumer, "_GRACE_SECONDS", 0.01)
+    handler, seen, release = Stubborn(), Seen(), asyncio.Event()
+    await state.queue("jobs").send_batch(["acked", "back"])
+    consumer = await state.consume("jobs", handler, max_batch_timeout=0).start()
+    await handler.begun.wait()
+
+    async def hold(batch: MessageBatch) -> None:
+        await seen(batch)
+        await release.wait()
+
+    async with state.consume("jobs", hold, max_batch_timeout=0):
+        await asyncio.wait_for(consumer.close(0), PATIENCE)
+        await eventually(lambda: bool(seen.batches))
+        assert (seen.bodies, seen.attempts) == ([["back"]], [2])
+        # Its end takes nothing from whom the message is with now.
+        handler.over.set()
+        await handler.ended.wait()
+        assert (await state.queue("jobs").metrics()).backlog_count == 1
+        release.set()
+        await settled(state, "jobs", 0)
+    assert "handler(s) of jobs go on though they were cancelled" in caplog.text
+
+
+async def test_a_state_closes_though_a_handler_swallows_its_cancellation(
+    directory: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(queue_consumer, "_GRACE_SECONDS", 0.01)
+    monkeypatch.setattr("bunflare.state._PATIENCE_SECONDS", 0.01)
+    handler = Stubborn()
+    state = bunflare.open(directory)
+    await state.queue("jobs").send_batch(["acked", "back"])
+    await state.consume("jobs", handler, max_batch_timeout=0).start()
+    await handler.begun.wait()
+    await asyncio.wait_for(state.close(), PATIENCE)
+    assert "handler(s) of jobs go on though they were cancelled" in caplog.text
+    handler.over.set()
+    await handler.ended.wait()
+    async with bunflare.open(directory) as again:
+        [left] = await again.queue("jobs").peek()
+        assert (left.body, left.attempts, left.state) == ("back", 1, "ready")
 
 
 async def test_a_long_handler_keeps_its_messages(state: State, clock: ManualClock) -> None:

@@ -35,6 +35,8 @@ Handler = Callable[[MessageBatch], Awaitable[object] | object]
 _IN_FLIGHT = 1000
 # When the store could not be used (the disk is full, another process holds the lock for long).
 _TRY_AGAIN_MS = 1000
+# How long a handler that was cancelled may take to end.
+_GRACE_SECONDS = 5.0
 
 
 class Consumer:
@@ -77,6 +79,8 @@ class Consumer:
         self._context: Context | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[int | None]] = set()
+        #: What is in the hands of the tasks' handlers.
+        self._held: dict[asyncio.Task[Any], list[Message]] = {}
         self._claiming: asyncio.Future[None] | None = None
         self._woken = False
         self._again = False
@@ -102,7 +106,8 @@ class Consumer:
         """Take nothing more, and wait for the handlers, ``timeout`` seconds at most.
 
         What is still running then is cancelled: its messages are delivered again, except for those
-        that it has acknowledged.
+        that it has acknowledged. A handler that does not end though it is cancelled is waited for
+        5 seconds more, and what it does afterwards with its messages has no effect.
         """
         self._closing = True
         self.due = None
@@ -114,8 +119,33 @@ class Consumer:
                 task.cancel()
             if late:
                 _log.warning("%d handler(s) of %s did not end in time", len(late), self.queue)
-                await asyncio.wait(late)
+                _, stubborn = await asyncio.wait(late, timeout=_GRACE_SECONDS)
+                if stubborn:
+                    await self._abandon(stubborn)
         self._broker.remove(self)
+
+    async def _abandon(self, tasks: set[asyncio.Task[int | None]]) -> None:
+        """Take their messages from handlers that do not end."""
+        _log.warning(
+            "%d handler(s) of %s go on though they were cancelled; their messages are taken back",
+            *(len(tasks), self.queue),
+        )
+        wanted = self._wanted
+        assert wanted is not None
+        for task in tasks:
+            self._tasks.discard(task)
+            # Taken out before the write, so that the handler's end settles nothing a second time.
+            messages = self._held.pop(task, None)
+            if messages is not None:
+                settled = outcome(messages, True, self._retry_delay)
+                now = self._broker.clock.now()
+                try:
+                    if await self._broker.database.write(store.settle, wanted, settled, now):
+                        self._moved()
+                except DatabaseError:
+                    # They come back when this process ends, or nobody makes their leases longer.
+                    _log.exception("messages of %s could not be taken back", self.queue)
+        self._broker.sent(self.queue)
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -217,6 +247,8 @@ class Consumer:
         while got.rows:
             self._took(got)
             settled = await self._deliver(got.rows)
+            if settled is None:
+                return None
             now = clock.now()
             if self._stopping:
                 if await self._keep(store.settle, wanted, settled, now):
@@ -244,6 +276,7 @@ class Consumer:
 
     def _ended(self, task: asyncio.Task[int | None]) -> None:
         self._tasks.discard(task)
+        self._held.pop(task, None)
         if self._closing or task.cancelled():
             return
         if (error := task.exception()) is not None:
@@ -273,8 +306,8 @@ class Consumer:
         finally:
             alarm.cancel()
 
-    async def _deliver(self, rows: list[Row]) -> store.Settled:
-        """Have the handler called; what becomes of the messages."""
+    async def _deliver(self, rows: list[Row]) -> store.Settled | None:
+        """Have the handler called; what becomes of the messages. None if they were taken back."""
         readable: list[Message] = []
         lost: list[Message] = []
         for sent, message, stored, kind, attempts, _ in rows:
@@ -292,6 +325,9 @@ class Consumer:
         failed = False
         if readable:
             batch = MessageBatch(self.queue, readable, self._metadata)
+            task = asyncio.current_task()
+            assert task is not None
+            self._held[task] = [*readable, *lost]
             try:
                 result = self._handler(batch)
                 if isawaitable(result):
@@ -303,6 +339,8 @@ class Consumer:
                 failed = True
                 if not (isinstance(error, asyncio.CancelledError) and self._stopping):
                     _log.exception("the consumer of %s failed", self.queue)
+            if self._held.pop(task, None) is None:
+                return None
         return outcome([*readable, *lost], failed, self._retry_delay)
 
     def _metadata(self) -> MessageBatchMetadata:
