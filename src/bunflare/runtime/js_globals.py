@@ -20,6 +20,7 @@ from .js_more import more_names, parse_float, parse_int
 from .js_rewriter import HTMLRewriter
 from .js_sockets import WorkerWebSocket, WorkerWebSocketPair
 from .js_streams import stream_names
+from .js_text import TextDecoder, TextDecoderStream, TextEncoder, TextEncoderStream
 from .js_url import JsUrl
 from .js_values import (
     JsArray,
@@ -279,19 +280,6 @@ def _web_socket(url: Any, protocols: Any = None) -> WorkerWebSocket:
     return open_socket(url, protocols)
 
 
-class _TextEncoder:
-    def encode(self, text: str = "") -> Uint8Array:
-        return Uint8Array(text.encode("utf-8", "replace"))
-
-
-class _TextDecoder:
-    def __init__(self, encoding: str = "utf-8", **_: Any) -> None:
-        self.encoding = encoding
-
-    def decode(self, data: Any = b"") -> str:
-        return bytes(data).decode(self.encoding, "replace")
-
-
 def _set_timeout(function: Callable[..., Any], delay: float = 0, *args: Any) -> Any:
     loop = asyncio.get_running_loop()
     return loop.call_later((delay or 0) / 1000, lambda: _call(function, *args))
@@ -370,8 +358,10 @@ def js_names(fetch: Callable[..., Any], caches: object) -> dict[str, Any]:
             str, str, name="String", fromCharCode=lambda *codes: "".join(map(chr, codes))
         ),
         "SyntaxError": _error("SyntaxError"),
-        "TextDecoder": plain(_TextDecoder),
-        "TextEncoder": plain(_TextEncoder),
+        "TextDecoder": plain(TextDecoder),
+        "TextDecoderStream": TextDecoderStream,
+        "TextEncoder": plain(TextEncoder),
+        "TextEncoderStream": TextEncoderStream,
         "TypeError": _error("TypeError"),
         "URL": JsClass(JsUrl, JsUrl, name="URL", canParse=JsUrl.canParse, parse=JsUrl.parse),
         "URLSearchParams": plain(web.URLSearchParams),

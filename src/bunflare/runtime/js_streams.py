@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import codecs
 import zlib
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterator, Mapping
@@ -352,34 +351,6 @@ def _zipped(make: Callable[[int], Any], finish: Callable[[Any], bytes]) -> type[
     return Zipped
 
 
-def _text_encoder() -> TransformStream:
-    return TransformStream(
-        {"transform": lambda text, controller: controller.enqueue(Uint8Array(str(text).encode()))}
-    )
-
-
-def _text_decoder(encoding: str = "utf-8", _options: Any = None) -> TransformStream:
-    decoder = codecs.getincrementaldecoder(encoding)("replace")
-
-    def transform(chunk: Any, controller: _Controller) -> None:
-        if text := decoder.decode(bytes(chunk)):
-            controller.enqueue(text)
-
-    def flush(controller: _Controller) -> None:
-        if text := decoder.decode(b"", True):
-            controller.enqueue(text)
-
-    return TransformStream({"transform": transform, "flush": flush})
-
-
-class _Made:
-    """A class of which only ``new`` is used."""
-
-    def __init__(self, new: Callable[..., Any]) -> None:
-        self.new = new
-        self.__call__ = new
-
-
 def stream_names() -> dict[str, Any]:
     """What ``from js import …`` finds."""
     compress = _zipped(lambda bits: zlib.compressobj(wbits=bits), lambda work: work.flush())
@@ -390,8 +361,6 @@ def stream_names() -> dict[str, Any]:
         "FixedLengthStream": FixedLengthStream,
         "IdentityTransformStream": TransformStream,
         "ReadableStream": ReadableStream,
-        "TextDecoderStream": _Made(_text_decoder),
-        "TextEncoderStream": _Made(_text_encoder),
         "TransformStream": TransformStream,
         "WritableStream": WritableStream,
     }

@@ -57,14 +57,29 @@ _CODECS = {
     # Its further characters are in a range of their own, one for each byte.
     "ascii": "x-user-defined",
 }
-_OTHERS = frozenset(
-    (
-        *("csiso2022jp", "iso-2022-jp", "csiso2022kr", "hz-gb-2312", "iso-2022-cn", "replacement"),
-        *("iso-2022-cn-ext", "iso-2022-kr", "unicodefffe", "utf-16be", "csunicode", "ucs-2"),
-        *("iso-10646-ucs-2", "unicode", "unicodefeff", "utf-16", "utf-16le"),
-    )
-)
+#: The others, of which the last has nothing but errors.
+_OTHERS = {
+    "utf-16-le": "csunicode iso-10646-ucs-2 ucs-2 unicode unicodefeff utf-16 utf-16le",
+    "utf-16-be": "unicodefffe utf-16be",
+    "iso2022-jp-ext": "csiso2022jp iso-2022-jp",
+    "": "csiso2022kr hz-gb-2312 iso-2022-cn iso-2022-cn-ext iso-2022-kr replacement",
+}
+#: Encodings that have other names than most of their codecs.
+_NAMES = {
+    "cp866": "ibm866",
+    "mac-roman": "macintosh",
+    "mac-cyrillic": "x-mac-cyrillic",
+    "big5hkscs": "big5",
+    "cp932": "shift_jis",
+    "cp949": "euc-kr",
+    "ascii": "x-user-defined",
+    "utf-16-le": "utf-16le",
+    "utf-16-be": "utf-16be",
+    "iso2022-jp-ext": "iso-2022-jp",
+}
+_LOGICAL = ("csiso88598i", "iso-8859-8-i", "logical")
 _LABELS = {label: codec for codec, labels in _CODECS.items() for label in labels.split()}
+_UNLIKE_ASCII = {label: codec for codec, labels in _OTHERS.items() for label in labels.split()}
 _CHARSET = re.compile(r';\s*charset\s*=\s*(?:"([^"]*)"|([^;\s"]+))', re.I)
 
 
@@ -79,7 +94,26 @@ def codec(label: str) -> str:
 
     Raises LookupError for a label that is none, and ValueError for that of another encoding.
     """
-    label = label.strip("\t\n\f\r ").lower()
-    if label in _OTHERS:
+    label = _plain(label)
+    if label in _UNLIKE_ASCII:
         raise ValueError(label)
     return _LABELS[label]
+
+
+def encoding(label: str) -> tuple[str, str]:
+    """The name of an encoding, in small letters, and Python's codec for reading it.
+
+    Raises LookupError for a label that is none, and for the encoding that cannot be read.
+    """
+    label = _plain(label)
+    codec = _LABELS.get(label) or _UNLIKE_ASCII.get(label)
+    if not codec:
+        raise LookupError(label)
+    if label in _LOGICAL:
+        return "iso-8859-8-i", codec
+    name = _NAMES.get(codec) or re.sub("^cp", "windows-", re.sub("^iso8859", "iso-8859", codec))
+    return name, "gb18030" if codec == "gbk" else codec
+
+
+def _plain(label: str) -> str:
+    return label.strip("\t\n\f\r ").lower()

@@ -1,0 +1,84 @@
+"""``TextDecoder`` of JavaScript: the encodings of the standard, by all of their labels."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from bunflare.errors import JsError
+from bunflare.runtime.context import Background
+from bunflare.runtime.env import Env
+from bunflare.runtime.sdk import make_modules
+
+
+@pytest.fixture
+def js() -> ModuleType:
+    return make_modules(Env({}), None, Background())["js"]
+
+
+@pytest.mark.parametrize(
+    ("label", "encoding", "data", "text"),
+    [
+        # To browsers, and so to the platform, Latin-1 is what Windows has made of it.
+        ("latin1", "windows-1252", b"\x80 \xe9 \x81", "\u20ac \xe9 \x81"),
+        (" ISO-8859-1\n", "windows-1252", b"\x93", "\u201c"),
+        ("ascii", "windows-1252", b"\xe9", "\xe9"),
+        ("windows-1253", "windows-1253", b"\x81\xaa", "\x81\ufffd"),
+        ("utf8", "utf-8", b"\xef\xbb\xbf\xc3\xa9\xff", "\xe9\ufffd"),
+        ("unicode", "utf-16le", b"\xff\xfeA\x00", "A"),
+        ("utf-16be", "utf-16be", b"\x00A\xd8\x00", "A\ufffd"),
+        ("l2", "iso-8859-2", b"\xb1", "\u0105"),
+        ("logical", "iso-8859-8-i", b"\xe0", "\u05d0"),
+        ("sjis", "shift_jis", b"\x82\xa0", "\u3042"),
+        ("csISO2022JP", "iso-2022-jp", b"\x1b$B$\x22\x1b(B", "\u3042"),
+        ("gb2312", "gbk", b"\xc4\xe3", "\u4f60"),
+        ("korean", "euc-kr", b"\xb0\xa1", "\uac00"),
+        ("866", "ibm866", b"\x80", "\u0410"),
+        ("mac", "macintosh", b"\x80", "\xc4"),
+        ("x-user-defined", "x-user-defined", b"a\x80\xff", "a\uf780\uf7ff"),
+    ],
+)
+def test_bytes_are_read_as_the_standard_has_it(
+    js: Any, label: str, encoding: str, data: bytes, text: str
+) -> None:
+    decoder = js.TextDecoder.new(label)
+    assert (decoder.encoding, decoder.decode(js.Uint8Array.new(data))) == (encoding, text)
+
+
+@pytest.mark.parametrize("label", ["", "latin-1", "utf_8", "cp037", "rot13", "replacement"])
+def test_what_is_no_label_is_a_range_error(js: Any, label: str) -> None:
+    for made in (js.TextDecoder, js.TextDecoderStream):
+        with pytest.raises(JsError, match=f'^RangeError: "{label}" is not a valid encoding.$'):
+            made.new(label)
+
+
+def test_a_fatal_decoder_refuses_what_is_no_text(js: Any) -> None:
+    decoder = js.TextDecoder.new("utf-8", {"fatal": True, "ignoreBOM": True})
+    assert (decoder.fatal, decoder.ignoreBOM) == (True, True)
+    with pytest.raises(JsError, match=r"^TypeError: Failed to decode input\.$"):
+        decoder.decode(b"a\xff")
+    assert decoder.decode(b"\xef\xbb\xbfa") == "\ufeffa"
+    greek = js.TextDecoder.new("windows-1253", fatal=True)
+    assert greek.decode(b"\x81") == "\x81"
+    with pytest.raises(JsError, match="Failed to decode"):
+        greek.decode(b"\xaa")
+
+
+def test_text_may_come_in_pieces(js: Any) -> None:
+    decoder = js.TextDecoder.new()
+    assert decoder.decode(b"\xef\xbb\xbf\xc3", {"stream": True}) == ""
+    assert decoder.decode(b"\xa9\xc3", stream=True) == "\xe9"
+    assert decoder.decode() == "\ufffd"
+    assert decoder.decode(b"\xef\xbb\xbfanew") == "anew"
+
+
+async def test_a_stream_of_bytes_is_read_as_text(js: Any) -> None:
+    stream = js.TextDecoderStream.new("shift-jis")
+    assert stream.encoding == "shift_jis"
+    writer, reader = stream.writable.getWriter(), stream.readable.getReader()
+    await writer.write(b"a\x82")
+    assert (await reader.read()).value == "a"
+    await writer.write(b"\xa0")
+    assert (await reader.read()).value == "\u3042"
