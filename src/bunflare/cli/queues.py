@@ -12,7 +12,7 @@ from .place import Place, confirm, on_state
 from .queues_common import FORCE, QUEUE, admin, declared, known_queue, purge_queue, queue_of
 from .queues_consumers import consumer_group, consumers_of
 from .queues_messages import message_group
-from .tables import JSON, is_terminal, many, show, show_json, tell
+from .tables import JSON, many, show, show_json, tell
 from .wrangler_file import show_table
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ async def list_queues(place: Place, as_json: bool) -> None:
     """The queues that have messages, were created, or stand in the wrangler file."""
     known = admin(place)
     rows = [_row(known.info(name)) for name in sorted({*known.names(), *declared(place)})]
-    show(rows, as_json or not is_terminal())
+    show(rows, as_json)
 
 
 def _row(info: QueueInfo) -> dict[str, Any]:
@@ -145,7 +145,7 @@ async def info(place: Place, name: str, as_json: bool) -> None:
         "producers": _producers(place, queue),
         "consumers": [one["type"] for one in consumers_of(place, found)],
     }
-    if as_json or not is_terminal():
+    if as_json:
         show_json(details)
         return
     for key, value in details.items():

@@ -9,7 +9,7 @@ import click
 from ..errors import QueueError
 from .place import Place, on_state
 from .queues_common import QUEUE, admin, known_queue, named, queue_of
-from .tables import JSON, is_terminal, show, show_json, tell
+from .tables import JSON, show, show_json, tell
 from .wrangler_file import add_table, nested, show_table
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def consumers_of(place: Place, info: QueueInfo) -> list[dict[str, Any]]:
 def _list(group: click.Group, told: str, *types: str) -> None:
     async def run(place: Place, name: str, as_json: bool) -> None:
         found = consumers_of(place, admin(place).info(known_queue(place, name)))
-        show([one for one in found if one["type"] in types], as_json or not is_terminal())
+        show([one for one in found if one["type"] in types], as_json)
 
     run.__doc__ = told
     on_state(group, "list", reads=True)(QUEUE(JSON(run)))

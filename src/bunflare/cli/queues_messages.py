@@ -11,7 +11,7 @@ import click
 from ..errors import BunflareError, QueueError
 from .place import Place, on_state, read_file
 from .queues_common import FORCE, QUEUE, named, purge_queue, queue_of
-from .tables import JSON, is_terminal, many, show, tell
+from .tables import JSON, many, show, tell
 
 if TYPE_CHECKING:
     from ..bindings.queues import PeekedMessage
@@ -83,7 +83,7 @@ async def peek(place: Place, name: str, limit: int, as_json: bool) -> None:
     found = await queue_of(place, name).peek(limit)
     # Hardly ever is there anything to say about a message.
     noted = any(one.corrupt for one in found)
-    show([_peeked(one, noted) for one in found], as_json or not is_terminal())
+    show([_peeked(one, noted) for one in found], as_json)
 
 
 def _peeked(message: PeekedMessage, noted: bool) -> dict[str, Any]:
