@@ -158,6 +158,8 @@ ROWS = [
     Case(("workflows", "status"), "UPDATE workflow_instances SET status = 'odd'", mended=False),
     Case(("workflows", "value"), "UPDATE workflow_instances SET params = '{'", mended=False),
     Case(("workflows", "time"), "UPDATE workflow_instances SET created_at = 'soon'"),
+    Case(("workflows", "moment"), "UPDATE bunflare_workflow_log SET at = 'soon' WHERE number = 2"),
+    Case(("workflows", "sent"), "UPDATE bunflare_workflow_events SET at = 'soon'"),
     Case(("workflows", "due"), "UPDATE workflow_instances SET bunflare_due = NULL"),
     Case(("workflows", "rest"), "UPDATE workflow_instances SET status = 'complete'"),
     Case(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +241,95 @@ async def test_an_instance_without_a_time_is_run_all_the_same(
     async with bunflare.open(directory) as other:
         instance = await other.workflow(Order).get("a")
         assert (await instance.wait(PATIENCE)).output == 0
+
+
+class Paying(bunflare.WorkflowEntrypoint):
+    """Fails, tries anew, sleeps, and waits for an event."""
+
+    async def run(self, event: Any, step: Any) -> Any:
+        tries = 0
+
+        async def pay() -> int:
+            nonlocal tries
+            tries += 1
+            if tries == 1:
+                raise ValueError("no")
+            return 7
+
+        await step.do("pay", {"retries": {"limit": 2, "delay": 0}}, pay)
+        await step.sleep("rest", "1 day")
+        sent = await step.wait_for_event("answer", {"type": "answer"})
+        return [sent.payload, int(sent.timestamp.timestamp())]
+
+
+async def paid(state: bunflare.State) -> Any:
+    """An instance that has come to its sleep."""
+    instance = await state.workflow(Paying, "order").create("a")
+    subscription = await instance.subscribe(filter=["sleep_started"])
+    await asyncio.wait_for(subscription.next(), PATIENCE)
+    return instance
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *product(("at", "started_at", "due"), ("'soon'", "x'00ff'", "9e999", "8e18")),
+        ("started_at", "NULL"),
+        ("due", "NULL"),
+    ],
+)
+async def test_a_log_without_times(
+    directory: Path, tmp_path: Path, column: str, value: str
+) -> None:
+    clock = bunflare.ManualClock()
+    async with bunflare.open(directory, clock=clock) as state:
+        await paid(state)
+    spoil(directory, f"UPDATE bunflare_workflow_log SET {column} = {value}")
+    words = ("--persist-to", str(directory))
+    described = ("workflows", "instances", "describe", "order", "a", *words)
+    shown, _ = await asyncio.to_thread(run, tmp_path, *described)
+    assert ["pay" in line or "rest" in line for line in shown.splitlines()].count(True) == 2
+    assert "attempt 1 failed after" in shown
+    told, _ = await asyncio.to_thread(run, tmp_path, *described, "--json")
+    steps = json.loads(told)["steps"]
+    assert [one["name"] for one in steps] == ["pay", "rest"]
+    if value == "8e18":
+        # It is a time, if one beyond all calendars.
+        return
+    if column == "at":
+        assert (steps[0]["end"], steps[0]["success"]) == (None, True)
+    if column == "started_at":
+        assert steps[0]["attempts"][0]["start"] is None
+    told, _ = await asyncio.to_thread(run, tmp_path, "state", "check", *words, code=1)
+    assert "when it was, had begun or is due is no time" in told
+    await asyncio.to_thread(run, tmp_path, "state", "repair", *words)
+    told, _ = await asyncio.to_thread(run, tmp_path, *described, "--json")
+    pay = json.loads(told)["steps"][0]
+    assert None not in (pay["start"], pay["end"], pay["attempts"][0]["start"])
+
+
+@pytest.mark.parametrize("value", ["'soon'", "9e999"])
+async def test_a_workflow_with_a_spoilt_log_goes_on(directory: Path, value: str) -> None:
+    clock = bunflare.ManualClock()
+    async with bunflare.open(directory, clock=clock) as state:
+        instance = await paid(state)
+        await instance.send_event(type="answer", payload=5)
+    for column in ("at", "started_at", "due"):
+        spoil(directory, f"UPDATE bunflare_workflow_log SET {column} = {value}")
+    spoil(directory, f"UPDATE bunflare_workflow_events SET at = {value}")
+    async with bunflare.open(directory, clock=clock) as state:
+        instance = await state.workflow(Paying, "order").get("a")
+        waiting = asyncio.ensure_future(instance.wait())
+
+        async def over() -> None:
+            # The sleep, of which nobody knows when it began, begins anew.
+            while not waiting.done():
+                await clock.advance(days=1)
+                await asyncio.sleep(0.001)
+
+        await asyncio.wait_for(over(), PATIENCE)
+        assert (await waiting).output == [5, 0]
+        assert {one.type async for one in await instance.subscribe()} >= {"sleep_completed"}
 
 
 def test_the_command_shows_a_message_without_a_time(directory: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ..errors import WorkflowError
@@ -44,8 +45,8 @@ class InstanceInfo:
 
 @dataclass(slots=True)
 class AttemptInfo:
-    start: int
-    end: int
+    start: float | None
+    end: float | None
     error: WorkflowInstanceError | None = None
 
 
@@ -55,16 +56,16 @@ class StepInfo:
 
     name: str
     type: str
-    start: int
-    #: None while it goes on.
-    end: int | None = None
+    start: float | None
+    #: None while it goes on, too.
+    end: float | None = None
     #: None while it goes on.
     success: bool | None = None
     output: Any = None
     #: The step within whose callback it is.
     within: str | None = None
     #: Until when it sleeps, or waits for an event, or for its next attempt.
-    until: int | None = None
+    until: float | None = None
     attempts: list[AttemptInfo] = field(default_factory=list)
 
 
@@ -77,8 +78,8 @@ class InstanceHistory:
     params: Any
     output: Any
     error: WorkflowInstanceError | None
-    created_at: int
-    updated_at: int
+    created_at: float | None
+    updated_at: float | None
     steps: list[StepInfo]
     #: Types of the events that were sent and not taken yet.
     events: list[str]
@@ -133,8 +134,8 @@ class WorkflowCare:
             None if params is None else loads(params),
             None if output is None else loads(output),
             error,
-            created,
-            updated,
+            created or None,
+            updated or None,
             _steps(log.entries(view, key)),
             [one[1] for one in log.buffered(view, key)],
         )
@@ -168,4 +169,10 @@ def _steps(rows: list[Row]) -> list[StepInfo]:
             step.output = shown_output(value, about)
         elif entry == "wait_completed":
             step.output = None if value is None else loads(value)
-    return sorted(steps.values(), key=lambda step: step.start)
+    # Of one that began at no time, what began before it is known from the log.
+    began = -inf
+    placed: list[tuple[float, StepInfo]] = []
+    for step in steps.values():
+        began = began if step.start is None else step.start
+        placed.append((began, step))
+    return [step for _, step in sorted(placed, key=lambda one: one[0])]

@@ -61,8 +61,13 @@ def shown_output(text: str | None, about: str | None) -> Any:
 
 
 def expand(row: Row) -> Iterator[_Told]:
-    """The events that an entry of the log stands for: ``(type, time, detail)``."""
+    """The events that an entry of the log stands for: ``(type, time, detail)``.
+
+    A time that another program has spoilt is 0, as that of an instance is.
+    """
     _, kind, name, count, _, attempt, started, at, due, value, about, _ = row
+    left = 0 if due is None or at is None else due - at
+    started, at = started or 0, at or 0
     step: dict[str, Any] = {} if name is None else {"step_name": f"{name}-{count}"}
     prefix = "rollback_" if kind.startswith("rollback_") else ""
     bare = kind.removeprefix("rollback_")
@@ -78,12 +83,12 @@ def expand(row: Row) -> Iterator[_Told]:
             yield kind, at, {**step, **output}
             return
         error = error_detail(value)
-        wait = {} if due is None else {"retry_delay_ms": due - at}
+        wait = {} if due is None else {"retry_delay_ms": left}
         yield f"{prefix}attempt_errored", at, {**tried, **wait, "error": error}
         if bare == "step_errored":
             yield kind, at, {**step, "error": error} if prefix else step
     elif kind == "sleep_started":
-        yield kind, at, {**step, "duration_ms": max(due - at, 0)}
+        yield kind, at, {**step, "duration_ms": max(left, 0)}
     elif kind == "wait_started":
         yield kind, at, {**step, "event_type": loads(about)["type"]}
     elif kind == "wait_completed":

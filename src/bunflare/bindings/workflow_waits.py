@@ -81,9 +81,11 @@ async def wait_for_event(run: Run, name: str, type: str, timeout: int) -> Workfl
             await run.until(due, "wait")
 
 
-def _event(kind: str, type: str, text: str | None, at: int, timeout: int) -> WorkflowStepEvent:
+def _event(
+    kind: str, type: str, text: str | None, at: int | None, timeout: int
+) -> WorkflowStepEvent:
     if kind == "wait_timed_out":
         raise WorkflowTimeoutError(f"Execution timed out after {timeout}ms")
     return WorkflowStepEvent(
-        None if text is None else loads(text), datetime.fromtimestamp(at / 1000, UTC), type
+        None if text is None else loads(text), datetime.fromtimestamp((at or 0) / 1000, UTC), type
     )

@@ -118,10 +118,18 @@ def _on(group: click.Group, name: str, reads: bool = False) -> Callable[..., Any
     return lambda function: on_state(group, name, reads)(port(function))
 
 
+# In the place of a time that another program has spoilt.
+_UNKNOWN = "?"
+
+
 def _time(moment: float | None) -> str:
     if moment is None:
         return ""
-    return datetime.fromtimestamp(moment / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        return datetime.fromtimestamp(moment / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        # Another program's, beyond all calendars.
+        return ""
 
 
 def _json_value(text: str | None, what: str) -> Any:
@@ -270,7 +278,7 @@ def _described(history: InstanceHistory, outputs: bool, limit: int, now: int) ->
     lines = [
         f"{styled('Instance', bold=True)}  {history.id}",
         f"{styled('Status', bold=True)}    {_coloured(history.status)}",
-        f"{styled('Created', bold=True)}   {_time(history.created_at)}",
+        f"{styled('Created', bold=True)}   {_time(history.created_at) or _UNKNOWN}",
         f"{styled('Params', bold=True)}    {_text(history.params, limit)}",
     ]
     if history.status == "complete":
@@ -283,13 +291,13 @@ def _described(history: InstanceHistory, outputs: bool, limit: int, now: int) ->
         lines.append(f"{styled('Events', bold=True)}    not taken: {', '.join(history.events)}")
     lines.append("")
     for step in history.steps:
-        offset = _duration(step.start - history.created_at)
+        offset = _between(history.created_at, step.start)
         mark = {True: styled("✓", fg="green"), False: styled("✗", fg="red"), None: "…"}
         indent = "    " if step.within else ""
         lines.append(f"{offset:>9}  {indent}{mark[step.success]} {_line(step, now)}")
         for number, attempt in enumerate(step.attempts, 1):
             if attempt.error is not None:
-                took = _duration(attempt.end - attempt.start)
+                took = _between(attempt.start, attempt.end)
                 lines.append(
                     f"{'':11}{indent}    attempt {number} failed after {took}: "
                     f"{attempt.error.name}: {attempt.error.message}"
@@ -302,8 +310,8 @@ def _described(history: InstanceHistory, outputs: bool, limit: int, now: int) ->
 def _line(step: StepInfo, now: int) -> str:
     kind = "" if step.type == "step" else f"{step.type} "
     text = f"{kind}{step.name}"
-    if step.end is not None:
-        text += f"  {_duration(step.end - step.start)}"
+    if step.success is not None:
+        text += f"  {_between(step.start, step.end)}"
     elif step.until is not None:
         left = max(step.until - now, 0)
         word = "next attempt" if step.attempts else "until"
@@ -313,7 +321,11 @@ def _line(step: StepInfo, now: int) -> str:
     return text
 
 
-def _duration(milliseconds: int) -> str:
+def _between(start: float | None, end: float | None) -> str:
+    return _UNKNOWN if start is None or end is None else _duration(end - start)
+
+
+def _duration(milliseconds: float) -> str:
     if milliseconds < 1000:
         return f"{milliseconds} ms"
     seconds = milliseconds / 1000

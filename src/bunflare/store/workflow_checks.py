@@ -14,6 +14,15 @@ _ODD = f"""
 kind NOT IN ({_ENDS}, 'attempt_errored', 'sleep_started', 'wait_started')
   AND kind NOT GLOB 'rollback_*' AND kind NOT GLOB 'workflow_*'
 """
+
+# Of an entry of the log: what has to be a time, and which one counts where another is none.
+_BEGAN = f"(started_at IS NOT NULL OR attempt IS NOT NULL) AND NOT {is_time('started_at')}"
+_DUE = f"(due IS NOT NULL OR kind IN ('sleep_started', 'wait_started')) AND NOT {is_time('due')}"
+_KNOWN = f"""coalesce({time_in("at")}, {time_in("started_at")}, (
+  SELECT before.at FROM bunflare_workflow_log AS before
+  WHERE before.instance = :name AND before.number < :key AND {is_time("before.at")}
+  ORDER BY before.number DESC LIMIT 1
+), (SELECT {time_in("created_at")} FROM workflow_instances WHERE id = :name), unixepoch() * 1000)"""
 _AGAIN = "`bunflare workflows instances restart` runs it anew"
 
 INVARIANTS = (
@@ -66,6 +75,35 @@ INVARIANTS = (
         WHERE workflow_name = :name AND id = :key
         """,
         "the one of the two counts for the other, or else now",
+    ),
+    Invariant(
+        "workflows",
+        "moment",
+        f"""
+        SELECT instance, number, 'when it was, had begun or is due is no time'
+        FROM bunflare_workflow_log WHERE NOT {is_time("at")} OR {_BEGAN} OR {_DUE}
+        """,
+        f"""
+        UPDATE bunflare_workflow_log SET
+          at = {_KNOWN},
+          started_at = CASE WHEN {_BEGAN} THEN {_KNOWN} ELSE started_at END,
+          due = CASE WHEN {_DUE} THEN {_KNOWN} ELSE due END
+        WHERE instance = :name AND number = :key
+        """,
+        "the times beside it count, and what was waited for is due",
+    ),
+    Invariant(
+        "workflows",
+        "sent",
+        f"""
+        SELECT instance, number, 'when its event was sent is no time'
+        FROM bunflare_workflow_events WHERE NOT {is_time("at")}
+        """,
+        """
+        UPDATE bunflare_workflow_events SET at = unixepoch() * 1000
+        WHERE instance = :name AND number = :key
+        """,
+        "it counts as sent now",
     ),
     Invariant(
         "workflows",

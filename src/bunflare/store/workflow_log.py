@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .connection import ConstraintError, Row, SqliteError
+from .records import time_in
 from .session import View
 from .transaction import Transaction
 
@@ -81,8 +82,9 @@ SELECT ?1, COALESCE(MAX(number), 0) + 1, ?2, ?3 FROM bunflare_workflow_log WHERE
 HAVING COALESCE((SELECT kind FROM bunflare_workflow_log
   WHERE instance = ?1 ORDER BY number DESC LIMIT 1), '') <> ?2
 """
-_ENTRIES = """
-SELECT number, kind, name, count, parent, attempt, started_at, at, due, value, about, place
+_ENTRIES = f"""
+SELECT number, kind, name, count, parent, attempt, {time_in("started_at")}, {time_in("at")},
+  {time_in("due")}, value, about, place
 FROM bunflare_workflow_log WHERE instance = ? AND number > ? ORDER BY number LIMIT ?
 """
 _CUT = "DELETE FROM bunflare_workflow_log WHERE instance = ? AND number >= ?"
@@ -93,9 +95,9 @@ INSERT INTO bunflare_workflow_events (instance, number, type, payload, at)
 SELECT ?1, COALESCE((SELECT MAX(number) FROM bunflare_workflow_events WHERE instance = ?1), 0) + 1,
   ?2, ?3, ?4
 """
-_OLDEST = """
-SELECT number, payload, at FROM bunflare_workflow_events WHERE instance = ? AND type = ?
-ORDER BY number LIMIT 1
+_OLDEST = f"""
+SELECT number, payload, {time_in("at", "0")} FROM bunflare_workflow_events
+WHERE instance = ? AND type = ? ORDER BY number LIMIT 1
 """
 _TAKE = "DELETE FROM bunflare_workflow_events WHERE instance = ? AND number = ?"
 _CLEAR_EVENTS = "DELETE FROM bunflare_workflow_events WHERE instance = ?"
@@ -169,7 +171,8 @@ def tell(tx: Transaction, instance: str, kind: str, now: int) -> None:
 def entries(view: View, instance: str, after: int = 0, limit: int = -1) -> list[Row]:
     """Entries behind one.
 
-    ``(number, kind, name, count, parent, attempt, started_at, at, due, value, about, place)``.
+    ``(number, kind, name, count, parent, attempt, started_at, at, due, value, about, place)``;
+    times are None where another program has put something else.
     """
     return view.all(_ENTRIES, (instance, after, limit))
 
