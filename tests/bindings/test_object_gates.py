@@ -42,6 +42,28 @@ class Account(DurableObject):
 
         await self.ctx.storage.transaction(change)
 
+    async def hang_in_transaction(self, *, stubborn: bool) -> None:
+        async def change(txn: bunflare.DurableObjectTransaction) -> None:
+            await txn.put("sum", 5)
+            over: asyncio.Event = self.env.over
+            while not over.is_set():
+                try:
+                    await over.wait()
+                except asyncio.CancelledError:
+                    if not stubborn:
+                        raise
+            # By now, nothing that it does reaches the object.
+            await txn.put("sum", 6)
+
+        await self.ctx.storage.transaction(change)
+
+    async def fail_in_transaction(self) -> None:
+        async def change(txn: bunflare.DurableObjectTransaction) -> None:
+            await txn.put("sum", 5)
+            raise ValueError("undone")
+
+        await self.ctx.storage.transaction(change)
+
     async def walk(self, name: str) -> None:
         for step in range(3):
             self.log.append(f"{name}{step}")
@@ -139,6 +161,39 @@ async def test_a_critical_section_may_take_30_seconds(
     with pytest.raises(DurableObjectReset, match="waited for too long"):
         await later
     assert await account.logged() == []
+
+
+class _Over:
+    """What an object is given to hang on."""
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+async def test_a_transaction_may_take_30_seconds(
+    state: bunflare.State, clock: bunflare.ManualClock, stubborn: bool
+) -> None:
+    env = _Over()
+    account: Any = state.durable_objects(Account, env=env).get_by_name("a")
+    assert await account.add(1) == 1
+    with pytest.raises(ValueError, match="undone"):
+        await account.fail_in_transaction()
+    # A failure resets nothing.
+    await account.walk("a")
+    hanging = account.hang_in_transaction(stubborn=stubborn)
+    later = account.logged()
+    await clock.advance(seconds=29)
+    assert not hanging.done()
+    await clock.advance(seconds=2)
+    for call in (hanging, later):
+        with pytest.raises(DurableObjectReset, match="waited for too long"):
+            await asyncio.wait_for(call, PATIENCE)
+    assert await account.logged() == []
+    env.over.set()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert await account.add(0) == 1
 
 
 async def test_nothing_leaves_before_it_is_on_disk(

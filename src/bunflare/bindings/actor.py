@@ -183,10 +183,12 @@ class Actor:
         """What has to be awaited before anything leaves the object."""
         return self.data.confirmed()
 
-    def block(self, run: Callable[[], Awaitable[T]], *, resets: bool = True) -> asyncio.Future[T]:
+    def block(
+        self, run: Callable[[], Awaitable[T]], *, resets: bool = True, limited: bool = True
+    ) -> asyncio.Future[T]:
         """Run a critical section as soon as no other is open, or inside of the caller's own."""
         future: asyncio.Future[Any] = self._loop.create_future()
-        section = Section(run, _section.get(), future, resets)
+        section = Section(run, _section.get(), future, resets, limited)
         if not self._open_if_free(section):
             self._blocked = [*(self._blocked or ()), section]
         return future
@@ -213,10 +215,10 @@ class Actor:
         def stop() -> None:
             nonlocal late
             late = True
-            assert section.task is not None
-            section.task.cancel()
+            # Its code may go on though it is cancelled; nothing is to wait for that.
+            self.reset(DurableObjectReset(_TOO_LONG))
 
-        if section.resets:
+        if section.limited:
             timer = self.clock.call_at(self.clock.now() + LONGEST_SECTION, stop)
         result, error = None, None
         try:
@@ -226,7 +228,7 @@ class Actor:
         if timer is not None:
             timer.cancel()
         if late:
-            error = DurableObjectReset(_TOO_LONG)
+            error = self.broken
         elif error is not None and not isinstance(error, Exception):
             error = self.fatal(error)
         if error is not None and section.resets:

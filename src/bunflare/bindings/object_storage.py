@@ -233,6 +233,7 @@ class DurableObjectStorage(Operations):
         """Await ``closure(txn)``: its writes, SQL included, are kept together or not at all.
 
         No other event enters the object meanwhile. An exception, or ``txn.rollback()``, undoes it.
+        Where it takes more than 30 seconds, the object is reset.
         """
         transaction = self.opens(self._actor, self._data)
 

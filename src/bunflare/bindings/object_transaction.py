@@ -85,7 +85,7 @@ async def _still(stub: DurableObjectStub) -> AsyncIterator[Actor]:
         entered.set_result(None)
         await released
 
-    section = actor.block(stand, resets=False)
+    section = actor.block(stand, resets=False, limited=False)
     try:
         await asyncio.wait([entered, section], return_when=asyncio.FIRST_COMPLETED)
         if not entered.done():

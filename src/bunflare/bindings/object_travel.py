@@ -46,7 +46,7 @@ async def current(actor: Actor) -> str:
         raise DurableObjectError("Cannot get a bookmark within a transaction")
     # Nothing may change between the copies of the keys and of the file.
     keep = _keep if data.host.history is None else past.current
-    return await actor.block(lambda: keep(actor), resets=False)
+    return await actor.block(lambda: keep(actor), resets=False, limited=False)
 
 
 async def _keep(actor: Actor) -> str:
@@ -100,7 +100,7 @@ async def restore_next(actor: Actor, bookmark: object) -> str:
     if history is not None and match[4] == past.mark(history, actor.digits):
         present = await current(actor)
         at = int(match[1], 16), Position(int(match[2], 16), int(match[3], 16))
-        await actor.block(lambda: past.prepare(actor, *at), resets=False)
+        await actor.block(lambda: past.prepare(actor, *at), resets=False, limited=False)
         return present
     if match[4] != actor.digits[:32]:
         raise DurableObjectError("this bookmark is another object's")

@@ -10,7 +10,7 @@ from typing import Any
 class Section:
     """A critical section: while it is open, only its own code runs in the object."""
 
-    __slots__ = ("future", "over", "parent", "resets", "run", "task")
+    __slots__ = ("future", "limited", "over", "parent", "resets", "run", "task")
 
     def __init__(
         self,
@@ -18,12 +18,15 @@ class Section:
         parent: Section | None,
         future: asyncio.Future[Any],
         resets: bool,
+        limited: bool,
     ) -> None:
         self.run = run
         self.parent = parent
         self.future = future
         #: Whether its failure resets the object.
         self.resets = resets
+        #: Whether it may only take so long, and its object is reset else.
+        self.limited = limited
         self.task: asyncio.Task[Any] | None = None
         #: What it has started may go on after it.
         self.over = False
