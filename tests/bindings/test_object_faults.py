@@ -93,7 +93,7 @@ async def test_what_a_crash_finds_under_way_is_whole_whatever_came_after_it(
 
 def _hold(patch: pytest.MonkeyPatch, state: bunflare.State, into: list[Operation]) -> None:
     """Keep what is to be written from the writer."""
-    patch.setattr(state.database, "write_now", lambda *_: LATER)
+    patch.setattr(state.database, "write_now", lambda *_, **_more: LATER)
     patch.setattr(state.database, "enqueue", into.append)
 
 

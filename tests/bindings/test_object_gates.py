@@ -202,7 +202,7 @@ async def test_nothing_leaves_before_it_is_on_disk(
     """While the object's write is held up, no reply comes and no other write is made."""
     await account.is_ready()
     held: list[Operation] = []
-    monkeypatch.setattr(state.database, "write_now", lambda *_: LATER)
+    monkeypatch.setattr(state.database, "write_now", lambda *_, **_more: LATER)
     monkeypatch.setattr(state.database, "enqueue", held.append)
     reply, told = account.add(1), account.tell("message")
     await eventually(lambda: bool(held))
@@ -229,7 +229,7 @@ async def test_a_failed_write_resets_the_object_and_fails_the_reply(
         asyncio.get_running_loop().call_soon(operation.settle)
 
     with monkeypatch.context() as patch:
-        patch.setattr(state.database, "write_now", lambda *_: LATER)
+        patch.setattr(state.database, "write_now", lambda *_, **_more: LATER)
         patch.setattr(state.database, "enqueue", full)
         with pytest.raises(bunflare.DatabaseFull):
             await account.add(1)

@@ -263,6 +263,7 @@ class KVNamespace:
             beside,
             until,
             heavy=len(data) > store.HEAVY_VALUE,
+            single=True,
         )
         if until is not None and self._timer is not None:
             self._timer.at(until * 1000)
@@ -301,7 +302,7 @@ class KVNamespace:
     async def delete(self, key: str) -> None:
         """Remove ``key``. Nothing happens if there is none."""
         key = self._check.key(key, "DELETE")
-        await self._session.write(store.delete, self._namespace, key)
+        await self._session.write(store.delete, self._namespace, key, single=True)
 
     async def delete_many(self, keys: Iterable[str]) -> None:
         """Remove several keys in one commit, all or none."""

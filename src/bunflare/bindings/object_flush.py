@@ -43,6 +43,18 @@ class Batch(Joint):
     def several(self) -> bool:
         return len(self.layers) > 1
 
+    @property
+    def single(self) -> bool:
+        """Whether one statement writes all of it."""
+        layer = self.layers[0]
+        return (
+            len(self.layers) == len(layer.entries) == 1
+            and layer.alarm == store.KEEP
+            and layer.sequence is None
+            and layer.data.known
+            and not (layer.cleared or layer.restores or layer.earlier)
+        )
+
     def write(self, tx: Transaction) -> None:
         """The write function."""
         # It may be run once more, with what it has now.
@@ -123,7 +135,8 @@ class Flusher:
     def _write_now(self, batch: Batch, loop: asyncio.AbstractEventLoop) -> bool:
         """Write what an object sends that is alone, and has sent nothing else in this turn."""
         try:
-            if self._host.database.write_now(batch.asker(), batch.write) is LATER:
+            database = self._host.database
+            if database.write_now(batch.asker(), batch.write, single=batch.single) is LATER:
                 return False
         except Exception as error:
             batch.error = error

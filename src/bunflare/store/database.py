@@ -64,7 +64,13 @@ class Database:
         """This thread's reader."""
         return self._local.reader
 
-    async def write(self, function: Callable[..., T], *args: object, heavy: bool = False) -> T:
+    async def write(
+        self,
+        function: Callable[..., T],
+        *args: object,
+        heavy: bool = False,
+        single: bool = False,
+    ) -> T:
         """Run ``function(transaction, *args)`` and return its result once it is on disk.
 
         It joins whatever else is waiting in one commit, and fails or succeeds alone. It may be run
@@ -74,7 +80,7 @@ class Database:
             await self.admit()
         writer = self._start().writer
         if not heavy:
-            done = writer.now(asyncio.current_task(), function, *args)
+            done = writer.now(asyncio.current_task(), function, *args, single=single)
             if done is not LATER:
                 return cast("T", done)
         return await writer.submit(function, args, heavy)
@@ -104,10 +110,12 @@ class Database:
         """`write`, whatever the running task holds or waits for. Not to be cancelled."""
         return self._start().writer.submit(function, args)
 
-    def write_now(self, asker: object | None, function: Callable[..., T], *args: object) -> T | Any:
+    def write_now(
+        self, asker: object | None, function: Callable[..., T], *args: object, single: bool = False
+    ) -> T | Any:
         """`write` on the spot, for an asker who writes alone; `LATER` if it is to be enqueued."""
         running = self._running or self._start()
-        return running.writer.now(asker, function, *args)
+        return running.writer.now(asker, function, *args, single=single)
 
     def enqueue(self, operation: Operation) -> None:
         """Have the writer do it in its turn; it learns itself what has become of it."""

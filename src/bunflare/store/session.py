@@ -35,10 +35,17 @@ class Session(Protocol):
     @property
     def view(self) -> View: ...
 
-    async def write(self, function: Callable[..., T], *args: object, heavy: bool = False) -> T:
+    async def write(
+        self,
+        function: Callable[..., T],
+        *args: object,
+        heavy: bool = False,
+        single: bool = False,
+    ) -> T:
         """Run ``function(transaction, *args)``; its writes are on disk when this returns.
 
-        ``heavy`` says that it handles megabytes and is better run on a thread.
+        ``heavy`` says that it handles megabytes and is better run on a thread; ``single``, that it
+        runs one statement.
         """
 
     def begin(self, function: Callable[..., T], *args: object) -> Pending[T] | None:
@@ -65,7 +72,13 @@ class TransactionSession:
     def view(self) -> View:
         return self._transaction
 
-    async def write(self, function: Callable[..., T], *args: object, heavy: bool = False) -> T:
+    async def write(
+        self,
+        function: Callable[..., T],
+        *args: object,
+        heavy: bool = False,
+        single: bool = False,
+    ) -> T:
         try:
             with self._transaction.savepoint():
                 return function(self._transaction, *args)
