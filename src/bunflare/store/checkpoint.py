@@ -76,6 +76,8 @@ class Checkpointer:
         #: Commits of this process that wrote something.
         self.commits = 0
         self._pages = 0
+        #: How many times as long as others this log may become, where each copy costs much.
+        self.stretch = 1
         self._too_long = _TOO_LONG
         self._busy = False
         #: Whether the long copy was made and the short one could not follow.
@@ -89,7 +91,7 @@ class Checkpointer:
 
     def look(self) -> None:
         """Start a checkpoint if the log has grown enough. To be called after a commit."""
-        if self._pages >= _WORTH_IT and not self._busy:
+        if self._pages >= _WORTH_IT * self.stretch and not self._busy:
             try:
                 loop = asyncio.get_running_loop()
             except RuntimeError:

@@ -43,7 +43,7 @@ from .directory import Directory
 from .gate import output_gate
 from .gathered import Gatherer
 from .history import History
-from .history_files import Position
+from .history_files import Position, Settings
 from .operation import LATER
 from .past import trim
 from .pending import Pending
@@ -63,6 +63,8 @@ _PATIENCE = 60.0
 # So many queries may take long at once before one has to wait for another.
 _THREADS = 32
 _KNOWN = 4096
+# How many times as long the log becomes where earlier states are kept.
+_STRETCH = 4
 _TABLES = """
 SELECT count(*) FROM sqlite_schema
 WHERE type = 'table' AND name NOT LIKE 'sqlite@_%' ESCAPE '@' AND name NOT LIKE '@_cf@_%' ESCAPE '@'
@@ -106,6 +108,7 @@ class D1Running(Running):
         self.history = History(
             self.path, directory.history, self.index, now, durable=durability != "off"
         )
+        self.choose(self.history.settings)
         if self.history.wanting:
             self.executor().submit(self.history.make_base)
 
@@ -122,6 +125,12 @@ class D1Running(Running):
     def _after_commit(self, before: Before | None, stale: list[Any]) -> None:
         super()._after_commit(before, stale)
         self.history.note()
+
+    def choose(self, settings: Settings) -> None:
+        """Keep so much of the history from now on."""
+        self.history.choose(settings)
+        # Keeping what the log has is three flushes and a halt of the writer, whatever that is.
+        self._checkpointer.stretch = _STRETCH if settings.on else 1
 
     def kept(self) -> AbstractContextManager[None]:
         return self.history.kept()
@@ -286,8 +295,7 @@ class D1File(Database):
 
     def now(self, step: Step) -> tuple[Done, int] | Any:
         """What was done, and the size, at once for a task that writes alone; else `LATER`."""
-        running = self._running or self._start()
-        return self._on_the_spot(running.executes.single, step, single=True)
+        return self._on_the_spot(self.running.executes.single, step, single=True)
 
     def _on_the_spot(
         self, function: Callable[..., Any], *args: object, single: bool = False

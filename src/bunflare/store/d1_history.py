@@ -60,7 +60,7 @@ def choose(file: D1File, settings: Settings) -> None:
     """Note how much is kept. From now on so much is."""
     history = file.history
     history.files.set(settings)
-    history.choose(settings)
+    file.running.choose(settings)
     if settings.on:
         history.wanting = True
         keep(file)
