@@ -16,6 +16,7 @@ from bunflare.runtime.workers import Workers
 from tests.support import PATIENCE
 
 from .test_dev import Server, dev, project
+from .test_worker_faults import STUBBORN, lines_until
 from .test_workers import BACK, FRONT, workers
 
 
@@ -53,6 +54,19 @@ def test_a_changed_file_makes_a_new_worker_and_loses_no_request(tmp_path: Path) 
         assert server.text("/go") == "going"
         thread.join()
         assert slow == ["WORD"]
+
+
+def test_a_version_of_which_a_task_goes_on_for_ever_is_left_behind(tmp_path: Path) -> None:
+    source = STUBBORN.replace("SWALLOWED", "asyncio.CancelledError")
+    project(tmp_path, source)
+    with dev(tmp_path) as server:
+        assert server.text("/task") == server.text("/begun") == "WORD"
+        (tmp_path / "src" / "entry.py").write_text(source.replace("WORD", "newer"))
+        changed(server, "newer", "/")
+        lines_until(server, "task(s) given to wait_until go on though they were cancelled")
+        assert server.text() == "newer"
+        assert "though they were cancelled" not in server.stop()
+        assert server.process.returncode == 0
 
 
 def test_a_file_that_is_there_in_name_alone_ends_no_reloading(tmp_path: Path) -> None:

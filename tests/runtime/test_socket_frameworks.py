@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,30 @@ compatibility_date = "2026-11-01"
 [[kv_namespaces]]
 binding = "KV"
 id = "kv"
+"""
+
+_STUBBORN = """
+import asyncio
+from bunflare.runtime import context, looping, server
+from workers import Response, WorkerEntrypoint, asgi
+
+server._GRACE = context._GRACE_SECONDS = looping._GRACE_SECONDS = 0.1
+
+async def app(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.send", "text": "still here"})
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            continue
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        if request.url.endswith("/talk"):
+            return await asgi.fetch(app, request, self.env)
+        return Response("WORD")
 """
 
 _FASTAPI = """
@@ -149,3 +174,22 @@ async def test_a_conversation_goes_on_through_a_reload(
         await before.send_str("still")
         assert await _text(before) == "still"
         await before.close()
+
+
+async def test_a_conversation_that_swallows_its_cancellation_keeps_nothing_from_its_end(
+    tmp_path: Path, client: aiohttp.ClientSession
+) -> None:
+    (tmp_path / "wrangler.toml").write_text(_CONFIG)
+    entry = tmp_path / "entry.py"
+    entry.write_text(_STUBBORN)
+    with dev(tmp_path) as server:
+        talk = await client.ws_connect(_url(server, "talk"))
+        assert await _text(talk) == "still here"
+
+        async def ask() -> str:
+            return await asyncio.to_thread(server.text)
+
+        await reloaded(entry, _STUBBORN.replace("WORD", "newer"), ask, "newer")
+        said = await asyncio.to_thread(server.stop)
+        assert server.process.returncode == 0
+    assert "task(s) given to wait_until go on though they were cancelled:\n  app (" in said

@@ -290,6 +290,57 @@ def test_a_worker_that_blocks_is_told_of_though_nobody_asks_for_anything(tmp_pat
         assert server.process.stdout.readline() == "awake\n"
 
 
+STUBBORN = """
+import asyncio
+from bunflare.runtime import context, looping, server
+from workers import Response, WorkerEntrypoint
+
+server._GRACE = context._GRACE_SECONDS = looping._GRACE_SECONDS = 0.1
+begun = asyncio.Event()
+
+async def stay():
+    while True:
+        try:
+            begun.set()
+            await asyncio.sleep(3600)
+        except SWALLOWED:
+            continue
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        if request.url.endswith("/task"):
+            self.ctx.wait_until(stay())
+        elif request.url.endswith("/begun"):
+            await begun.wait()
+        elif request.url.endswith("/request"):
+            await stay()
+        await self.env.KV.put("key", "value")
+        return Response("WORD")
+"""
+
+
+@pytest.mark.parametrize("swallowed", ["asyncio.CancelledError", "BaseException"])
+@pytest.mark.parametrize("name", ["task", "request"])
+def test_what_swallows_its_cancellation_does_not_keep_the_server_from_its_end(
+    tmp_path: Path, name: str, swallowed: str
+) -> None:
+    path = project(tmp_path, STUBBORN.replace("SWALLOWED", swallowed), WRANGLER)
+    with dev(path) as server:
+        connection = server.connect()
+        connection.request("GET", f"/{name}")
+        assert server.text("/begun") == "WORD"
+        said = server.stop()
+        connection.close()
+        assert server.process.returncode == 0
+    told = "given to wait_until go on" if name == "task" else "do not end"
+    assert f"task(s) {told} though they were cancelled" in said
+    assert re.search(r"\n  stay \(.*/src/entry\.py:13\)\n", said)
+    assert said.count("though they were cancelled") == 1
+    assert "destroyed" not in said
+    # Closed cleanly: no log is left.
+    assert not (path / ".bunflare" / "data.sqlite-wal").exists()
+
+
 def _ignore(server: Server, name: str) -> None:
     try:
         server.text(f"/{name}")

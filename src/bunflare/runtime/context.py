@@ -8,8 +8,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..errors import WorkerError
+from .looping import leave
+from .traces import places
 
 _log = logging.getLogger("bunflare")
+# How long a task that was cancelled may take to end.
+_GRACE_SECONDS = 5.0
 
 
 class Background:
@@ -19,6 +23,7 @@ class Background:
         self._tasks: set[asyncio.Future[Any]] = set()
         self._talks: set[asyncio.Future[Any]] = set()
         self._endings: list[Callable[[], Awaitable[Any]]] = []
+        self._hung_up = asyncio.Event()
 
     def at_end(self, ending: Callable[[], Awaitable[Any]]) -> None:
         """Await ``ending()`` at shutdown, after the tasks."""
@@ -46,12 +51,24 @@ class Background:
         return list(self._tasks)
 
     async def talked(self) -> None:
-        """Wait for the ends of all conversations."""
-        while self._talks:
-            await asyncio.wait(self._talks)
+        """Wait for the ends of all conversations, or until `hang_up` is called."""
+        hung_up = asyncio.ensure_future(self._hung_up.wait())
+        try:
+            while self._talks and not hung_up.done():
+                ends = {*self._talks, hung_up}
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hung_up.cancel()
+
+    def hang_up(self) -> None:
+        """Let nothing wait for conversations any more."""
+        self._hung_up.set()
 
     async def drain(self, timeout: float) -> None:
-        """Wait for all of them, at most ``timeout`` seconds; then they are cancelled."""
+        """Wait for all of them, at most ``timeout`` seconds; then they are cancelled.
+
+        Those that do not end though they are cancelled are left to themselves after 5 seconds more.
+        """
         tasks = self._tasks | self._talks
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=timeout)
@@ -59,7 +76,13 @@ class Background:
                 task.cancel()
             if late:
                 _log.warning("%d task(s) given to wait_until did not end in time", len(late))
-                await asyncio.wait(late)
+                _, stubborn = await asyncio.wait(late, timeout=_GRACE_SECONDS)
+                if stubborn:
+                    _log.warning(
+                        "%d task(s) given to wait_until go on though they were cancelled:%s",
+                        *(len(stubborn), places(stubborn)),
+                    )
+                    leave(stubborn)
         while self._endings:
             try:
                 await asyncio.wait_for(self._endings.pop()(), timeout)

@@ -41,7 +41,7 @@ class Reloader:
         self._grace = grace
         self._told = told
         self._looked = workers.started - _COARSE_SECONDS
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: dict[asyncio.Task[None], Worker] = {}
 
     async def watch(self) -> None:
         """Look at the files until cancelled."""
@@ -91,16 +91,16 @@ class Reloader:
                 continue
             self._told(f"Reloaded ({', '.join(told)})")
             task = asyncio.ensure_future(old.close(self._grace, replaced=True))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._closing[task] = old
+            task.add_done_callback(self._closing.pop)
 
-    async def close(self) -> None:
-        """Wait for the ends of earlier Workers."""
+    async def close(self, grace: float) -> None:
+        """Wait for the ends of earlier Workers, ``grace`` seconds for their WebSockets."""
         if self._closing:
-            _, late = await asyncio.wait(self._closing, timeout=self._grace)
+            _, late = await asyncio.wait(self._closing, timeout=grace)
             for task in late:
-                # It stops to wait for WebSockets, and ends the rest.
-                task.cancel()
+                # Then it ends the rest, for which it waits a bounded time.
+                self._closing[task].background.hang_up()
             if late:
                 await asyncio.wait(late)
 

@@ -80,7 +80,7 @@ async def serve(
                     watching.cancel()
                     await asyncio.wait([watching])
                 await serving.end(_GRACE, signals)
-                await reloader.close()
+                await reloader.close(0 if signals.force.is_set() else _GRACE)
                 await workers.close(0 if signals.force.is_set() else _GRACE)
                 await fetching.close()
     finally:

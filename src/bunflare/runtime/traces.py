@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _OURS = str(Path(__file__).parents[1])
 E = TypeVar("E", bound=BaseException)
@@ -29,6 +30,22 @@ def shortened(error: E) -> E:
                 trace = TracebackType(trace, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
             one.__traceback__ = trace
     return error
+
+
+def places(tasks: Iterable[asyncio.Future[Any]]) -> str:
+    """A line for each task that goes on: where it is in the Worker's code."""
+    return "".join(f"\n  {_place(task)}" for task in tasks)
+
+
+def _place(task: asyncio.Future[Any]) -> str:
+    found = "something that is no coroutine"
+    step: Any = task.get_coro() if isinstance(task, asyncio.Task) else None
+    while step is not None:
+        frame = getattr(step, "cr_frame", None)
+        if frame is not None and not is_inside(frame.f_code.co_filename):
+            found = f"{step.__qualname__} ({frame.f_code.co_filename}:{frame.f_lineno})"
+        step = getattr(step, "cr_await", None)
+    return found
 
 
 def _all(error: BaseException) -> Iterator[BaseException]:
