@@ -7,6 +7,8 @@ import json
 import shlex
 from pathlib import Path
 
+from click import Context
+
 import bunflare
 from tests.cli.forks import Forks, forks
 from tests.cli.process import run
@@ -253,6 +255,19 @@ def test_every_command_runs_as_a_process_and_speaks_json(tmp_path: Path) -> None
 def test_every_command_takes_json() -> None:
     """Beside those that print a script, or a log."""
     assert {words for words in COMMANDS if not takes(words, "--json")} == RAW
+
+
+def test_help_says_of_the_lists_that_are_json_in_pipes_that_they_are(tmp_path: Path) -> None:
+    run(tmp_path, "kv", "key", "put", "a", "hello", "--namespace-id", "N")
+    said = {
+        words
+        for words, command in COMMANDS.items()
+        for option in command.get_params(Context(command))
+        if "--json" in option.opts and "into a pipe" in (getattr(option, "help", None) or "")
+    }
+    assert said == {("kv", "namespace", "list"), ("kv", "key", "list")}
+    assert json.loads(run(tmp_path, "kv", "namespace", "list")[0])[0]["id"] == "N"
+    assert json.loads(run(tmp_path, "kv", "key", "list", "--namespace-id", "N")[0])
 
 
 def test_json_says_what_was_done(tmp_path: Path) -> None:

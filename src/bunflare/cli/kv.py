@@ -26,7 +26,7 @@ from .kv_common import (
 )
 from .names import completion
 from .place import Place, confirm, on_state, read_file
-from .tables import JSON, is_terminal, many, show, show_json, tell
+from .tables import JSON, PIPED_JSON, is_terminal, many, show, show_json, tell
 
 if TYPE_CHECKING:
     from ..bindings.kv import KVKey
@@ -56,7 +56,7 @@ def key_group() -> None:
 
 
 @on_state(namespace_group, "list", reads=True)
-@JSON
+@PIPED_JSON
 async def list_namespaces(place: Place, as_json: bool) -> None:
     """The namespaces that hold something, were created, or stand in the wrangler file."""
     bindings: dict[str, str | None] = {one.name: None for one in care(place).namespaces()}
@@ -231,7 +231,7 @@ async def get_key(place: Place, key: str, text: bool, as_json: bool, **which: An
 @on_state(key_group, "list", reads=True)
 @namespace_options
 @click.option("--prefix", help="Only keys that begin with it.")
-@JSON
+@PIPED_JSON
 async def list_keys(place: Place, prefix: str | None, as_json: bool, **which: Any) -> None:
     """The keys in their order: JSON for a program, a table on a terminal."""
     chosen = Chosen(place, **which)

@@ -10,7 +10,14 @@ from typing import Any
 import click
 
 #: Every command takes it that prints no bytes, script or log.
-JSON = click.option("--json", "as_json", is_flag=True, help="As JSON, also on a terminal.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+#: Of a command that prints JSON into a pipe in any case, as wrangler's does.
+PIPED_JSON = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print JSON on a terminal, too; into a pipe it always is.",
+)
 #: Of a command that prints JSON in any case.
 ALWAYS_JSON = click.option(
     "--json", is_flag=True, expose_value=False, help="It is JSON without this, too."
