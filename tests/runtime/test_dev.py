@@ -413,6 +413,39 @@ def test_a_signal_ends_it_after_open_requests_and_tasks(tmp_path: Path, number: 
         assert server.text("/read_later") == "done"
 
 
+def test_a_second_signal_waits_for_no_task(tmp_path: Path) -> None:
+    source = """
+        import asyncio
+        from bunflare.runtime import server
+        from bunflare.runtime.context import Background
+        from workers import Response, WorkerEntrypoint
+
+        server._GRACE = 3600
+        drain = Background.drain
+
+        async def told(background, timeout):
+            print("waiting", timeout)
+            await drain(background, timeout)
+
+        Background.drain = told
+
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                self.ctx.wait_until(asyncio.sleep(3600))
+                return Response("soon")
+        """
+    with dev(project(tmp_path, source)) as server:
+        assert server.text() == "soon"
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.stdout is not None
+        while (line := server.process.stdout.readline()) != "waiting 3600\n":
+            assert line
+        said = server.stop()
+        assert server.process.returncode == 0
+    assert "1 task(s) given to wait_until did not end in time" in said
+    assert not (tmp_path / ".bunflare" / "data.sqlite-wal").exists()
+
+
 # -- what goes wrong before it starts ----------------------------------------------------------
 
 

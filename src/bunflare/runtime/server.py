@@ -80,8 +80,7 @@ async def serve(
                     watching.cancel()
                     await asyncio.wait([watching])
                 await serving.end(_GRACE, signals)
-                await reloader.close(0 if signals.force.is_set() else _GRACE)
-                await workers.close(0 if signals.force.is_set() else _GRACE)
+                await _close(reloader, workers, signals)
                 await fetching.close()
     finally:
         listener.close()
@@ -90,6 +89,26 @@ async def serve(
         terminal.close()
         _log.removeHandler(handler)
         _log.propagate = before
+
+
+async def _close(reloader: Reloader, workers: Workers, signals: Signals) -> None:
+    """Wait for what the Workers are doing; from the second signal on, for nothing."""
+
+    async def gently() -> None:
+        await reloader.close(_GRACE)
+        await workers.close(_GRACE)
+
+    closing = apart(asyncio.create_task(gently()))
+    forced = apart(asyncio.create_task(signals.force.wait()))
+    await asyncio.wait([closing, forced], return_when=asyncio.FIRST_COMPLETED)
+    forced.cancel()
+    if closing.done():
+        await closing
+    else:
+        closing.cancel()
+        await asyncio.wait([closing])
+        await reloader.close(0)
+        await workers.close(0)
 
 
 def _allow_connections() -> None:
