@@ -60,7 +60,7 @@ class Broker:
         self._retention = retention
         #: What is sent alone.
         self.outbox = Gatherer[queues.Weighed, QueueSendResponse](
-            database, queues.send_gathered, self._answers
+            database, queues.send_gathered, self._answers, queues.send_alone
         )
         self._consumers: dict[str, list[Consumer]] = {}
         self._holder: str | None = None

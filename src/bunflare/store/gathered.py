@@ -98,19 +98,21 @@ class Gathered(Joint, Generic[T, R]):
 class Gatherer(Generic[T, R]):
     """Gathers what is asked of one database in each event loop."""
 
-    __slots__ = ("_database", "_finish", "_work", "gathering")
+    __slots__ = ("_alone", "_database", "_finish", "_work", "gathering")
 
     def __init__(
         self,
         database: Database,
         work: Work[T],
         finish: Finish[T, R] | None = None,
+        alone: Callable[[Transaction, T], Any] | None = None,
     ) -> None:
         """``work`` is a write function; ``finish``, once its commit is on disk, gives the results
-        in the place of what that gave."""
+        in the place of what that gave. ``alone`` does the same for one item by one statement."""
         self._database = database
         self._work = work
         self._finish = finish
+        self._alone = alone
         #: What is not taken by the writer yet, of each event loop.
         self.gathering: dict[asyncio.AbstractEventLoop, Gathered[T, R]] = {}
 
@@ -152,7 +154,13 @@ class Gatherer(Generic[T, R]):
         """
         if self.gathering:
             return LATER
-        done: Any = self._database.write_now(asyncio.current_task(), self._work, [item])
+        asker, write_now = asyncio.current_task(), self._database.write_now
+        if self._alone is None:
+            done: Any = write_now(asker, self._work, [item])
+        else:
+            done = write_now(asker, self._alone, item, single=True)
+            if done is not LATER:
+                done = [done]
         if done is LATER:
             return LATER
         outcome = (done if self._finish is None else self._finish([item], done))[0]

@@ -226,6 +226,11 @@ INSERT INTO queue_messages
 VALUES (?, ?, ?, ?, ?, ?, 1)
 """
 
+_SEND_ALONE = """
+INSERT INTO queue_messages (id, queue, body, content_type, visible_at, created_at)
+VALUES (?, ?, ?, ?, ?, ?)
+"""
+
 _COUNT_SENT = """
 INSERT INTO bunflare_queue_counts (queue, messages, bytes) VALUES (?, ?, ?)
 ON CONFLICT (queue) DO UPDATE SET
@@ -331,14 +336,17 @@ def send_many(tx: Transaction, rows: list[Sent], size: int) -> Metrics:
     return _grown(tx, queue, len(rows), size, created)
 
 
+def send_alone(tx: Transaction, one: Weighed) -> Metrics:
+    """One message, which the trigger counts: it is a single statement."""
+    row, size = one
+    tx.run(_SEND_ALONE, row)
+    return _grown(tx, row[1], 1, size, row[5])
+
+
 def send_gathered(tx: Transaction, rows: list[Weighed]) -> list[Metrics]:
     """Messages of any queues. For each the metrics of its queue, once all of them are there."""
     if len(rows) == 1:
-        row, size = rows[0]
-        queue = row[1]
-        tx.run(_SEND, row)
-        tx.run(_COUNT_SENT, (queue, 1, size))
-        return [_grown(tx, queue, 1, size, row[5])]
+        return [send_alone(tx, rows[0])]
     sent = [row for row, _ in rows]
     tx.many(_SEND, sent)
     by_queue: dict[str, list[Weighed]] = {}
