@@ -337,10 +337,21 @@ def send_many(tx: Transaction, rows: list[Sent], size: int) -> Metrics:
 
 
 def send_alone(tx: Transaction, one: Weighed) -> Metrics:
-    """One message, which the trigger counts: it is a single statement."""
+    """One message, which the trigger counts: its writing is a single statement.
+
+    Where that is a transaction of its own, it is on disk at once. So all that may fail is done
+    before: an error says that nothing was sent.
+    """
     row, size = one
+    query = (row[1],)
+    found = tx.known(METRICS, query)
+    if found is UNKNOWN:
+        found = tx.one(METRICS, query)
+    messages, total, oldest = found or _NOTHING
+    grown = messages + 1, total + size, min(oldest, row[5])
     tx.run(_SEND_ALONE, row)
-    return _grown(tx, row[1], 1, size, row[5])
+    tx.forget(METRICS, query, grown)
+    return grown
 
 
 def send_gathered(tx: Transaction, rows: list[Weighed]) -> list[Metrics]:

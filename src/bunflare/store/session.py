@@ -45,7 +45,7 @@ class Session(Protocol):
         """Run ``function(transaction, *args)``; its writes are on disk when this returns.
 
         ``heavy`` says that it handles megabytes and is better run on a thread; ``single``, that it
-        runs one statement.
+        writes by one statement, after which nothing may fail.
         """
 
     def begin(self, function: Callable[..., T], *args: object) -> Pending[T] | None:

@@ -155,8 +155,8 @@ class Writer:
 
         That is for an ``asker`` who writes alone, one thing after the other: nothing would join it.
         For others, and where it would have to wait, nothing is done and `LATER` is returned.
-        ``single`` says that it runs one statement, which then is a transaction of its own: to
-        begin and to commit one takes as long again.
+        ``single`` says that it writes by one statement, with nothing that may fail after it: that
+        is a transaction of its own then, since to begin and to commit one takes as long again.
         """
         if (
             self.lone is None
