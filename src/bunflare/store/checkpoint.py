@@ -21,6 +21,7 @@ import apsw
 
 from .connection import BusyWait, Durability, connect
 from .directory import Directory
+from .log_space import LogSpace
 from .loops import call_soon
 from .turnstile import Turnstile
 
@@ -63,13 +64,16 @@ class Checkpointer:
         release_readers: Callable[[], None],
         pause_writer: Callable[[Callable[[], None]], None],
         keeper: Keeper,
+        space: LogSpace | None,
     ) -> None:
+        """``space`` makes room for the log of ``writing``, if its commits are flushed."""
         self._directory = directory
         self._durability = durability
         self._threads = threads
         self._release_readers = release_readers
         self._pause_writer = pause_writer
         self._keeper = keeper
+        self._space = space
         self._connection: apsw.Connection | None = None
         self._patience = BusyWait(_PATIENCE)
         self._turnstile: Turnstile | None = None
@@ -91,6 +95,8 @@ class Checkpointer:
 
     def look(self) -> None:
         """Start a checkpoint if the log has grown enough. To be called after a commit."""
+        if self._space is not None and self._pages >= self._space.enough:
+            self._space.extend(self._pages)
         if self._pages >= _WORTH_IT * self.stretch and not self._busy:
             try:
                 loop = asyncio.get_running_loop()

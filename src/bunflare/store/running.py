@@ -12,6 +12,7 @@ import apsw
 from .checkpoint import Checkpointer
 from .connection import BusyWait, Durability, connect, keep_plans
 from .directory import Directory
+from .log_space import LogSpace
 from .reader import Before, Reader
 from .systems import prepare
 from .transaction import Stale
@@ -65,6 +66,7 @@ class Running:
             self._release_readers,
             self.writer.pause,
             self,
+            LogSpace(self._connection, self.path, busy) if durability == "full" else None,
         )
 
     def prepare(self, connection: apsw.Connection, directory: Directory) -> None:
