@@ -22,7 +22,7 @@ from .object_arguments import bounds, check_key, serialize
 from .object_limits import check_entry
 from .object_link import fire_alarm
 from .object_past import check_settings
-from .object_transaction import put_and_keep
+from .object_transaction import put_beside
 
 if TYPE_CHECKING:
     from ..clock import Clock
@@ -125,7 +125,7 @@ class ObjectCare:
 
     async def _write(self, namespace: str, digits: str, key: str, text: str | None) -> None:
         now = self._clock.now()
-        await self._database.write(put_and_keep, namespace, digits, key, text, now)
+        await self._database.write(put_beside, self._database, namespace, digits, key, text, now)
 
     def sql(
         self, namespace: str, digits: str, query: str

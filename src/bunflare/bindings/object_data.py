@@ -19,6 +19,7 @@ from ..store.loops import call_soon
 from ..store.object_bookmarks import SLOTS, end_restore
 from .object_commits import Aside
 from .object_flush import MOST
+from .object_known import Known
 from .object_layer import Layer, Waiter
 from .object_past import drop, open_file, remember
 from .object_travel import go_back
@@ -42,6 +43,7 @@ class ObjectData:
             "flying",
             "host",
             "known",
+            "recorded",
             "layers",
             "name",
             "ringing",
@@ -76,8 +78,9 @@ class ObjectData:
         self.scheduled = False
         #: What is being committed to the SQL file on a thread.
         self.aside: Aside | None = None
-        #: Whether its row is on disk.
-        self.known = False
+        #: Whether its row is on disk, and what else is known to be.
+        self.recorded = False
+        self.known = Known(host.database, host.namespace, actor.digits)
         self._failed: BaseException | None = None
         #: Its SQL file, once that was asked for.
         self.file: ObjectFile | None = None
@@ -105,9 +108,9 @@ class ObjectData:
             entries = layer.entries
             if entries and key in entries:
                 return entries[key]
-            if layer.cleared:
+            if layer.extra.cleared:
                 return None
-        return store.get(self._database.view, self._namespace, self.digits, key)
+        return self.known.get(key)
 
     def put(self, key: str, text: str | None) -> None:
         """Store the text of a value; None deletes it."""
@@ -122,7 +125,7 @@ class ObjectData:
         over: dict[str, str | None] = {}
         cleared = False
         for layer in (*self.flying, *self.layers):
-            if layer.cleared:
+            if layer.extra.cleared:
                 over.clear()
                 cleared = True
             over.update(layer.entries)
@@ -148,8 +151,9 @@ class ObjectData:
     def clear(self) -> None:
         """Delete everything: keys, tables and the alarm."""
         layer = Layer()
-        layer.cleared = True
-        layer.alarm = None
+        more = layer.more()
+        more.cleared = True
+        more.alarm = None
         if self.file is None:
             self.layers[-1] = layer
             self._schedule()
@@ -162,7 +166,7 @@ class ObjectData:
             # What was to be deleted, and written before, is neither here nor there.
             self._fail(error)
             raise
-        layer.sequence = sequence
+        more.sequence = sequence
         self._send(layer)
 
     # -- the alarm -------------------------------------------------------------------------
@@ -170,8 +174,8 @@ class ObjectData:
     def alarm(self) -> int | None:
         """When it is set for, in epoch milliseconds."""
         for layer in (*reversed(self.layers), *reversed(self.flying)):
-            if layer.alarm != store.KEEP:
-                return layer.alarm
+            if layer.extra.alarm != store.KEEP:
+                return layer.extra.alarm
         if self.ringing:
             return None
         row = store.alarm(self._database.view, self._namespace, self.digits)
@@ -179,12 +183,12 @@ class ObjectData:
 
     def stored_alarm(self) -> tuple[int, int] | None:
         """``(time, retries)`` of the alarm on disk, unless a change of it is under way."""
-        if any(layer.alarm != store.KEEP for layer in (*self.layers, *self.flying)):
+        if any(layer.extra.alarm != store.KEEP for layer in (*self.layers, *self.flying)):
             return None
         return store.alarm(self._database.view, self._namespace, self.digits)
 
     def set_alarm(self, time: int | None) -> None:
-        self.layers[-1].alarm = time
+        self.layers[-1].more().alarm = time
         self.ringing = False
         self._schedule()
 
@@ -209,7 +213,8 @@ class ObjectData:
     def replace(self, entries: dict[str, str], copy: Path | None) -> None:
         """Put a kept state in the place of what is on disk: keys, and a copy of the SQL file."""
         layer = Layer()
-        layer.restores = True
+        more = layer.more()
+        more.restores = True
         present = dict(self.rows("", None, None, reverse=False))
         layer.entries.update(dict.fromkeys(present.keys() - entries.keys()))
         layer.entries.update(entries.items() - present.items())
@@ -217,10 +222,10 @@ class ObjectData:
         if copy is not None:
             row = store.describe(self._database.view, self._namespace, self.digits)
             self.file = self._open()
-            layer.sequence = self.file.replace(copy, text, row[2] if row else 0)
+            more.sequence = self.file.replace(copy, text, row[2] if row else 0)
         elif os.path.exists(self._path):  # noqa: PTH110
             self.file = self._open()
-            layer.sequence = self.file.clear(text)
+            more.sequence = self.file.clear(text)
         self._send(layer)
 
     def _open(self) -> ObjectFile:
@@ -235,9 +240,10 @@ class ObjectData:
         row = store.describe(self._database.view, self._namespace, self.digits)
         if file.sequence > (row[2] if row else 0) and not self.flying:
             layer = Layer()
-            layer.cleared, entries, layer.alarm = json.loads(file.changes)
+            more = layer.more()
+            more.cleared, entries, more.alarm = json.loads(file.changes)
             layer.entries = dict(entries)
-            layer.sequence = file.sequence
+            more.sequence = file.sequence
             self._send(layer)
 
     # -- transactions ----------------------------------------------------------------------
@@ -292,10 +298,12 @@ class ObjectData:
             except Exception as error:
                 self._fail(error)
                 return
-        if layer.entries or sequence is not None or layer.cleared or layer.alarm != store.KEEP:
-            self.layers[0] = Layer()
-            layer.sequence = sequence
-            self._send(layer)
+        if sequence is not None:
+            layer.more().sequence = sequence
+        elif not layer.entries and not layer:
+            return
+        self.layers[0] = Layer()
+        self._send(layer)
 
     def _under_way(self, layer: Layer) -> str:
         """For the redo record, which replaces the last one: all that is not on disk yet."""
@@ -317,7 +325,7 @@ class ObjectData:
         self.end_aside()
         aside = Aside(layer)
         loop = asyncio.get_running_loop()
-        layer.sequence, aside.committing = self.file.commit_aside(
+        layer.more().sequence, aside.committing = self.file.commit_aside(
             changes,
             self.host.commits.threads(),
             lambda _: call_soon(loop, lambda: self.end_aside(aside)),
@@ -369,19 +377,20 @@ class ObjectData:
     def write(self, tx: Transaction, layer: Layer) -> None:
         """Write a layer that was sent."""
         namespace, digits = self._namespace, self.digits
-        if not self.known:
+        if not self.recorded:
             store.add(tx, namespace, digits, self.name, self.host.clock.now())
-        if layer.cleared:
+        extra = layer.extra
+        if extra.cleared:
             store.clear(tx, namespace, digits)
         for key, text in layer.entries.items():
             store.put(tx, namespace, digits, key, text)
-        if layer.alarm != store.KEEP:
-            store.set_alarm(tx, namespace, digits, layer.alarm)
-        if layer.restores:
+        if extra.alarm != store.KEEP:
+            store.set_alarm(tx, namespace, digits, extra.alarm)
+        if extra.restores:
             end_restore(tx, namespace, digits)
             tx.after(lambda: drop(self.host, digits, *SLOTS))
-        if layer.sequence is not None:
-            store.set_applied(tx, namespace, digits, layer.sequence)
+        if extra.sequence is not None:
+            store.set_applied(tx, namespace, digits, extra.sequence)
 
     def landed(self, layer: Layer, error: BaseException | None) -> None:
         """A layer that was sent is on disk, or not. They come in the order of sending."""
@@ -390,9 +399,13 @@ class ObjectData:
             self.flying.remove(layer)
             return
         del self.flying[0]
-        self.known = True
-        if layer.alarm is not None and layer.alarm != store.KEEP:
-            self.host.alarms.set(layer.alarm)
+        self.recorded = True
+        extra = layer.extra
+        if extra.cleared:
+            self.known.clear()
+        self.known.learn(layer.entries)
+        if extra.alarm is not None and extra.alarm != store.KEEP:
+            self.host.alarms.set(extra.alarm)
         if layer.waiter is not None:
             layer.settle(None)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..store import object_history
 from ..store import objects as store
 from ..store.operation import LATER, Joint
+from .object_layer import NOTHING
 
 if TYPE_CHECKING:
     from ..store.history_files import Settings
@@ -49,10 +50,9 @@ class Batch(Joint):
         layer = self.layers[0]
         return (
             len(self.layers) == len(layer.entries) == 1
-            and layer.alarm == store.KEEP
-            and layer.sequence is None
-            and layer.data.known
-            and not (layer.cleared or layer.restores or layer.earlier)
+            and layer.extra is NOTHING
+            and layer.data.recorded
+            and not layer.earlier
         )
 
     def write(self, tx: Transaction) -> None:
@@ -72,31 +72,24 @@ class Batch(Joint):
         namespace = self._host.namespace
         for layer in self.layers:
             data = layer.data
-            if (
-                layer.alarm != store.KEEP
-                or layer.cleared
-                or layer.sequence is not None
-                or layer.restores
-                or not data.known
-                or None in layer.entries.values()
-            ):
-                if puts:
-                    store.put_all(tx, puts)
-                    puts = []
-                data.write(tx, layer)
-            else:
+            if layer.extra is NOTHING and data.recorded and None not in layer.entries.values():
                 # Most have stored something and done nothing else.
                 digits = data.digits
                 for key, text in layer.entries.items():
                     assert text is not None
                     puts.append((namespace, digits, key, text))
+            else:
+                if puts:
+                    store.put_all(tx, puts)
+                    puts = []
+                data.write(tx, layer)
         if puts:
             store.put_all(tx, puts)
 
     def _keep(self, tx: Transaction, kept: Settings) -> None:
         """Keep what the keys were before, all in one."""
         changes = [
-            (layer.data.digits, layer.sequence, layer.earlier)
+            (layer.data.digits, layer.extra.sequence, layer.earlier)
             for layer in self.layers
             if layer.earlier
         ]

@@ -18,43 +18,62 @@ class Waiter(Protocol):
     def settle(self, error: BaseException | None) -> None: ...
 
 
+class Extra:
+    """What a layer may have beside its entries; most have nothing of it."""
+
+    __slots__ = ("alarm", "cleared", "restores", "sequence")
+
+    def __init__(self) -> None:
+        #: Whether all that was before is deleted.
+        self.cleared = False
+        self.alarm: int | None = store.KEEP
+        #: Whether it is what an object was to begin with.
+        self.restores = False
+        #: The number of the redo record that has them.
+        self.sequence: int | None = None
+
+
+#: What most layers have.
+NOTHING = Extra()
+
+
 class Layer:
     """Changes that are not on disk: texts by key, None for a deleted one."""
 
-    __slots__ = (
-        *("alarm", "cleared", "data", "earlier", "entries", "others", "restores"),
-        *("sequence", "waiter"),
-    )
+    __slots__ = ("data", "earlier", "entries", "extra", "others", "waiter")
 
     #: Whose they are, once they were sent.
     data: ObjectData
 
     def __init__(self) -> None:
         self.entries: dict[str, str | None] = {}
-        self.cleared = False
-        self.alarm: int | None = store.KEEP
-        #: Whether it is what an object was to begin with.
-        self.restores = False
+        #: To be read; for changes there is `more`.
+        self.extra = NOTHING
         #: What its keys were before, where that is kept.
         self.earlier: Earlier | None = None
-        #: The number of the redo record that has them.
-        self.sequence: int | None = None
         #: Who waits for it to be on disk: mostly one.
         self.waiter: Waiter | None = None
         self.others: list[Waiter] | None = None
 
+    def more(self) -> Extra:
+        """What it has beside its entries, to be changed."""
+        if self.extra is NOTHING:
+            self.extra = Extra()
+        return self.extra
+
     def __bool__(self) -> bool:
-        return bool(self.entries) or self.cleared or self.alarm != store.KEEP
+        extra = self.extra
+        return bool(self.entries) or extra.cleared or extra.alarm != store.KEEP
 
     def put(self, other: Layer) -> None:
         """Lay another one over this."""
-        if other.cleared:
-            self.cleared = True
+        if other.extra.cleared:
+            self.more().cleared = True
             self.entries = dict(other.entries)
         else:
             self.entries.update(other.entries)
-        if other.alarm != store.KEEP:
-            self.alarm = other.alarm
+        if other.extra.alarm != store.KEEP:
+            self.more().alarm = other.extra.alarm
 
     def wait(self, waiter: Waiter) -> None:
         """Tell ``waiter`` what becomes of it, after those that wait already."""
@@ -77,4 +96,4 @@ class Layer:
 
     def text(self) -> str:
         """For the redo record."""
-        return json.dumps([self.cleared, list(self.entries.items()), self.alarm])
+        return json.dumps([self.extra.cleared, list(self.entries.items()), self.extra.alarm])

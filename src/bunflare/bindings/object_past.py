@@ -15,10 +15,10 @@ import shutil
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from ..errors import DurableObjectError, DurableObjectValueError
-from ..store import object_bookmarks, objects
+from ..store import object_bookmarks
 from ..store import object_history as store
 from ..store.history_files import Position, Settings
 from ..store.layout import has_history, history_of
@@ -27,7 +27,6 @@ from ..store.past import position_at
 if TYPE_CHECKING:
     from ..store.object_history import Earlier, Kept
     from ..store.object_sql import ObjectFile
-    from ..store.reader import Reader
     from ..store.transaction import Transaction
     from .actor import Actor
     from .object_data import ObjectData
@@ -84,12 +83,11 @@ def open_file(host: ObjectHost, path: Path) -> ObjectFile:
 def remember(data: ObjectData, layer: Layer) -> None:
     """Note what the keys of a layer are before it, which is about to be sent."""
     entries = layer.entries
-    if not layer.cleared and not data.flying:
-        view = cast("Reader", data.host.database.view)
-        layer.earlier = objects.differing(view, data.host.namespace, data.digits, entries)
+    if not layer.extra.cleared and not data.flying:
+        layer.earlier = data.known.differing(entries)
         return
     before: dict[str, str | None] = {}
-    if layer.cleared:
+    if layer.extra.cleared:
         before.update(data.rows("", None, None, reverse=False))
     before.update({key: data.get(key) for key in entries.keys() - before.keys()})
     found: Earlier = []

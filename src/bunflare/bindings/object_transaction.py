@@ -23,6 +23,7 @@ from .object_arguments import bounds, check_key, check_limit, serialize
 from .object_limits import check_entries
 
 if TYPE_CHECKING:
+    from ..store.database import Database
     from ..store.session import Session
     from ..store.transaction import Transaction
     from .actor import Actor
@@ -97,12 +98,23 @@ async def _still(stub: DurableObjectStub) -> AsyncIterator[Actor]:
             released.set_result(None)
 
 
-def put_and_keep(
-    tx: Transaction, namespace: str, id: str, key: str, text: str | None, now: int
+def put_beside(
+    tx: Transaction,
+    database: Database,
+    namespace: str,
+    id: str,
+    key: str,
+    text: str | None,
+    kept: int | None = None,
 ) -> None:
-    """Write the text of a value, and keep what was there where that is to be kept."""
-    object_history.add_present(tx, namespace, id, key, text, now)
+    """Write the text of a value beside the object itself, which forgets what it has read.
+
+    ``kept`` is now (ms epoch), where what was there is to be kept.
+    """
+    if kept is not None:
+        object_history.add_present(tx, namespace, id, key, text, kept)
     store.put(tx, namespace, id, key, text)
+    tx.after(database.reader.outdate)
 
 
 class ObjectKeys:
@@ -144,11 +156,9 @@ class ObjectKeys:
     async def _write(self, key: str, text: str | None) -> None:
         data = self._actor.data
         data.bookmark = None
-        if data.host.history is None:
-            await self._session.write(store.put, *self._where, key, text)
-        else:
-            now = data.host.clock.now()
-            await self._session.write(put_and_keep, *self._where, key, text, now)
+        host = data.host
+        now = None if host.history is None else host.clock.now()
+        await self._session.write(put_beside, host.database, *self._where, key, text, now)
 
     async def list(
         self,

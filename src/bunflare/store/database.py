@@ -32,6 +32,7 @@ from .watch import Watch
 
 if TYPE_CHECKING:
     from .processes import Presence
+    from .reader import Reader
 
 T = TypeVar("T")
 
@@ -62,6 +63,11 @@ class Database:
     @property
     def view(self) -> View:
         """This thread's reader."""
+        return self._local.reader
+
+    @property
+    def reader(self) -> Reader:
+        """This thread's reader, for those who remember what they have read."""
         return self._local.reader
 
     async def write(
@@ -340,7 +346,7 @@ class _Local(threading.local):
     """A thread's reader, opened when the thread first reads."""
 
     def __init__(self, running: Running) -> None:
-        self.reader: View = running.open_reader()
+        self.reader = running.open_reader()
 
 
 class _Dormant:
@@ -350,9 +356,9 @@ class _Dormant:
         self._database = database
 
     @property
-    def reader(self) -> View:
+    def reader(self) -> Reader:
         self._database._start()
-        return self._database.view
+        return self._database.reader
 
 
 _registry: dict[Path, Database] = {}

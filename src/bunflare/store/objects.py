@@ -6,7 +6,6 @@ first of its data, and keeps the name that the id was made from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from . import object_bookmarks, object_history
@@ -19,7 +18,7 @@ from .session import View
 from .transaction import Transaction
 
 if TYPE_CHECKING:
-    from .reader import Reader
+    pass
 
 DO_STORAGE = """
 CREATE TABLE IF NOT EXISTS do_storage (
@@ -167,7 +166,7 @@ INSERT INTO do_storage (namespace, id, key, value) VALUES (?, ?, ?, ?)
 ON CONFLICT (namespace, id, key) DO UPDATE SET value = excluded.value
 """
 _DELETE = "DELETE FROM do_storage WHERE namespace = ? AND id = ? AND key = ?"
-_CLEAR = "DELETE FROM do_storage WHERE namespace = ? AND id = ? RETURNING key"
+_CLEAR = "DELETE FROM do_storage WHERE namespace = ? AND id = ?"
 _LIST = """
 SELECT key, value FROM do_storage
 WHERE namespace = ? AND id = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?
@@ -258,21 +257,8 @@ KEEP = -1
 
 def get(view: View, namespace: str, id: str, key: str) -> str | None:
     """The value's text, or None."""
-    row = view.hot(_GET, (namespace, id, key))
+    row = view.one(_GET, (namespace, id, key))
     return None if row is None else row[0]
-
-
-def differing(
-    view: Reader, namespace: str, id: str, entries: Mapping[str, str | None]
-) -> list[str | None]:
-    """Those keys, each with its text or None, that are something else than in ``entries``."""
-    texts = view.hot_texts(_GET, [(namespace, id, key) for key in entries])
-    found: list[str | None] = []
-    for (key, text), present in zip(entries.items(), texts, strict=True):
-        if present != text:
-            found.append(key)
-            found.append(present)
-    return found
 
 
 def list_rows(
@@ -286,25 +272,20 @@ def list_rows(
 
 def put(tx: Transaction, namespace: str, id: str, key: str, value: str | None) -> None:
     """Write the text of a value; None deletes the key."""
-    where = (namespace, id, key)
     if value is None:
-        tx.run(_DELETE, where)
-        tx.forget(_GET, where, None)
+        tx.run(_DELETE, (namespace, id, key))
     else:
         tx.run(_PUT, (namespace, id, key, value))
-        tx.forget(_GET, where, (value,))
 
 
 def put_all(tx: Transaction, rows: list[Put]) -> None:
     """Write the texts of any keys of any objects, in this order."""
     tx.many(_PUT, rows)
-    tx.stale += [((_GET, row[:3]), row[3:]) for row in rows]
 
 
 def clear(tx: Transaction, namespace: str, id: str) -> None:
     """Delete all keys."""
-    for (key,) in tx.all(_CLEAR, (namespace, id)):
-        tx.forget(_GET, (namespace, id, key))
+    tx.run(_CLEAR, (namespace, id))
 
 
 def set_alarm(tx: Transaction, namespace: str, id: str, alarm: int | None) -> None:

@@ -15,10 +15,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterable
 from sys import getsizeof
 from types import NoneType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import apsw
 
@@ -35,6 +34,9 @@ _PAUSE_SECONDS = 0.0005
 _HOT_BYTES = 16 * 1024 * 1024
 _HOT_LARGEST = 64 * 1024
 _ROW_OVERHEAD = 400
+#: What is worth being remembered by others (`Reader.life`), in characters, and what each weighs.
+LENT_LARGEST = 16 * 1024
+LENT_OVERHEAD = 250
 # Characters, of at most four bytes.
 _SMALL = 64
 # Columns.
@@ -56,6 +58,9 @@ class Reader:
         "_hot",
         "_hot_size",
         "_index",
+        "_lent",
+        "_lent_size",
+        "_life",
         "_loop",
         "_path",
         "_seen",
@@ -81,6 +86,10 @@ class Reader:
         self._warm: dict[Query, Row | None] = {}
         self._hot_size = 0
         self._skipped = 0
+        # What others remember in our place: see `life`.
+        self._life = 0
+        self._lent = False
+        self._lent_size = 0
 
     # -- rows ------------------------------------------------------------------------------
 
@@ -136,19 +145,6 @@ class Reader:
         self._remember(query, row)
         return row
 
-    def hot_texts(self, sql: str, many: Iterable[Parameters]) -> list[Any]:
-        """`hot` for several rows: the first column of each, None where there is no row."""
-        # What is remembered stays true meanwhile: nobody has heard of a commit in between.
-        known = self._hot
-        current = self._index is not None and self._index.header() == self._seen
-        found = []
-        for parameters in many:
-            row = known.get((sql, parameters), UNKNOWN) if current else UNKNOWN
-            if row is UNKNOWN:
-                row = self.hot(sql, parameters)
-            found.append(None if row is None else row[0])
-        return found
-
     def _remember(self, query: Query, row: Row | None) -> None:
         size = _ROW_OVERHEAD + sum(map(getsizeof, query[1]))
         if row is not None:
@@ -162,6 +158,31 @@ class Reader:
             self._hot_size = size
         self._hot[query] = row
 
+    def life(self) -> int:
+        """What tells whether what one has read before is still so, but for one's own writes.
+
+        For those who remember rows that nobody else of this process writes. The number changes when
+        another process has committed, or when too much is remembered.
+        """
+        index = self._index
+        if index is None:
+            self._life += 1
+        elif index.header() != self._seen:
+            self._renew()
+        self._lent = True
+        return self._life
+
+    def outdate(self) -> None:
+        """This process has written such rows by another way than those who remember them."""
+        self._life += 1
+
+    def weigh(self, size: int) -> None:
+        """So much more is remembered by others, in bytes."""
+        self._lent_size += size
+        if self._lent_size > _HOT_BYTES:
+            self._lent_size = 0
+            self._life += 1
+
     # -- the snapshot ----------------------------------------------------------------------
 
     def _renew(self) -> None:
@@ -174,6 +195,9 @@ class Reader:
         self._hot.clear()
         self._warm.clear()
         self._hot_size = 0
+        self._life += 1
+        self._lent = False
+        self._lent_size = 0
         if self._index is not None:
             self._seen = self._index.header()
 
@@ -219,7 +243,7 @@ class Reader:
 
         None if `after_commit` has nothing to do.
         """
-        if self._index is None or not (self._held or self._hot or self._warm):
+        if self._index is None or not (self._held or self._lent or self._hot or self._warm):
             return None
         header = self._index.header()
         return self, header if header == self._seen else None
