@@ -98,7 +98,7 @@ async def test_deleted_and_undone_is_as_it_was(box: Any) -> None:
 
 
 async def test_only_so_much_is_known(box: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "_HOT_BYTES", 50 * reader.LENT_OVERHEAD)
+    monkeypatch.setattr(reader, "_HOT_BYTES", 50 * reader.LENT_BYTES)
     values = {f"key{number}": number for number in range(120)}
     await box.put_many(values)
     for _ in range(2):

@@ -115,12 +115,17 @@ class Actor:
         """Run an event, after those that wait already."""
         self.used = True
         event.actor = self
-        if self.section is None and not self._queue:
-            self._begin(event)
-        elif self._queue is None:
-            self._queue = [event]
-        else:
+        if self.section is not None or self._queue:
+            if self._queue is None:
+                self._queue = []
             self._queue.append(event)
+            return
+        if self.running is None:
+            self.running = {event}
+        else:
+            self.running.add(event)
+        event.context = self._context.copy()
+        self.turns.add(event)
 
     def again(self, event: Event) -> None:
         """Deliver an event that has not begun, since one before it has to wait."""
@@ -135,14 +140,6 @@ class Actor:
             reply = self._loop.create_future()
             reply.add_done_callback(_seen)
             self.deliver(Event(start, reply))
-
-    def _begin(self, event: Event) -> None:
-        if self.running is None:
-            self.running = {event}
-        else:
-            self.running.add(event)
-        event.context = self._context.copy()
-        self.turns.add(event)
 
     def left(self, event: Event) -> None:
         """The code of an event has come to its end."""
@@ -261,7 +258,7 @@ class Actor:
                 future.set_result(None)
         queue, self._queue = self._queue, None
         for event in queue or ():
-            self._begin(event)
+            self.deliver(event)
 
     # -- the end ---------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from ..store.object_bookmarks import SLOTS, end_restore
 from .object_commits import Aside
 from .object_flush import MOST
 from .object_known import Known
-from .object_layer import Layer, Waiter
+from .object_layer import NOTHING, Layer, Waiter
 from .object_past import drop, open_file, remember
 from .object_travel import go_back
 
@@ -100,14 +100,17 @@ class ObjectData:
 
     def get(self, key: str) -> str | None:
         """The text of a value."""
-        layers = self.layers
-        if self.flying or len(layers) > 1:
-            layers = self.flying + layers
-            layers.reverse()
-        for layer in layers:
-            entries = layer.entries
-            if entries and key in entries:
-                return entries[key]
+        if self.flying or len(self.layers) > 1:
+            return self._get_through(key)
+        layer = self.layers[0]
+        if key in layer.entries:
+            return layer.entries[key]
+        return None if layer.extra.cleared else self.known.get(key)
+
+    def _get_through(self, key: str) -> str | None:
+        for layer in (*reversed(self.layers), *reversed(self.flying)):
+            if key in layer.entries:
+                return layer.entries[key]
             if layer.extra.cleared:
                 return None
         return self.known.get(key)
@@ -282,25 +285,30 @@ class ObjectData:
         if len(self.layers) > 1 or self._failed is not None:
             return
         layer = self.layers[0]
-        sequence = None
         if self.file is not None and self.file.open:
-            try:
-                changes = self._under_way(layer) if layer or self.flying else None
-                if self.file.changed:
-                    self.bookmark = None
-                    if self.host.commits.slow:
-                        self._commit_aside(layer, changes)
-                        return
-                    with self.host.commits:
-                        sequence = self.file.commit(changes)
-                else:
-                    sequence = self.file.commit(changes)
-            except Exception as error:
-                self._fail(error)
-                return
+            self._flush_sql(self.file, layer)
+        elif layer.entries or layer:
+            self.layers[0] = Layer()
+            self._send(layer)
+
+    def _flush_sql(self, file: ObjectFile, layer: Layer) -> None:
+        try:
+            changes = self._under_way(layer) if layer or self.flying else None
+            if file.changed:
+                self.bookmark = None
+                if self.host.commits.slow:
+                    self._commit_aside(layer, changes)
+                    return
+                with self.host.commits:
+                    sequence = file.commit(changes)
+            else:
+                sequence = file.commit(changes)
+        except Exception as error:
+            self._fail(error)
+            return
         if sequence is not None:
             layer.more().sequence = sequence
-        elif not layer.entries and not layer:
+        elif not layer:
             return
         self.layers[0] = Layer()
         self._send(layer)
@@ -357,18 +365,19 @@ class ObjectData:
     def _send(self, layer: Layer) -> None:
         if self.aside is not None:
             self.end_aside()
-        if self.host.history is not None:
+        host = self.host
+        if host.history is not None:
             remember(self, layer)
         layer.data = self
         self.bookmark = None
         self.flying.append(layer)
-        self._hand_over(layer)
-
-    def _hand_over(self, layer: Layer) -> None:
-        batch = self.host.flusher.batch
+        batch = host.flusher.batch
         if batch is not None and batch.open and len(batch.layers) < MOST:
             batch.layers.append(layer)
-            return
+        else:
+            self._hand_over(layer)
+
+    def _hand_over(self, layer: Layer) -> None:
         try:
             self.host.flusher.begin(layer)
         except Exception as error:
@@ -401,13 +410,16 @@ class ObjectData:
         del self.flying[0]
         self.recorded = True
         extra = layer.extra
-        if extra.cleared:
-            self.known.clear()
+        if extra is not NOTHING:
+            if extra.cleared:
+                self.known.clear()
+            if extra.alarm is not None and extra.alarm != store.KEEP:
+                self.host.alarms.set(extra.alarm)
         self.known.learn(layer.entries)
-        if extra.alarm is not None and extra.alarm != store.KEEP:
-            self.host.alarms.set(extra.alarm)
-        if layer.waiter is not None:
+        if layer.others is not None:
             layer.settle(None)
+        elif layer.waiter is not None:
+            layer.waiter.settle(None)
 
     def _fail(self, error: BaseException) -> None:
         if self._failed is None:

@@ -12,12 +12,16 @@ import contextvars
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from inspect import isawaitable
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from .rpc import SMALL, carried, copy
 
 if TYPE_CHECKING:
     from .actor import Actor
+
+
+#: What a first step gives that was the last.
+DONE: Final[Any] = object()
 
 
 class Event(Coroutine[Any, Any, None]):
@@ -57,44 +61,57 @@ class Event(Coroutine[Any, Any, None]):
         assert start is not None
         return start(instance)
 
-    def send(self, value: Any) -> Any:
+    def start(self) -> Any:
+        """Its first step: what it awaits, or `DONE` where that was all."""
         actor = self.actor
-        if actor.turns.next is self:
-            actor.turns.next = None
         if actor.section is not None:
             return actor.hold()
         data = actor.data
         # A step of an event begins, at whose end all that it wrote is sent at once.
         data.scheduled = True
         try:
-            coroutine = self._coroutine
-            if coroutine is None:
-                result = self.begin(actor.instance)
-                if result.__class__ is CoroutineType:
-                    self._coroutine = coroutine = result
-                elif isawaitable(result):
-                    self._coroutine = coroutine = _awaited(result)
-                if coroutine is not None:
-                    awaited = coroutine.send(None)
-                    data.flush()
-                    return awaited
-            elif self._held is None:
-                awaited = coroutine.send(value)
-                data.flush()
-                return awaited
-            else:
-                error, self._held = self._held, None
-                awaited = coroutine.throw(error)
+            result = self.begin(actor.instance)
+            if result.__class__ is not CoroutineType and isawaitable(result):
+                result = _awaited(result)
+            if result.__class__ is CoroutineType:
+                awaited = result.send(None)
+                self._coroutine = result
                 data.flush()
                 return awaited
         except StopIteration as stop:
             result = stop.value
-        except KeyboardInterrupt as error:
-            # Whoever pressed the keys means the program.
-            self._failed(error)
-            raise
         except BaseException as error:
-            self._failed(error)
+            self._raised(error)
+            return DONE
+        self._succeeded(result)
+        return DONE
+
+    def send(self, value: Any) -> Any:
+        actor = self.actor
+        if actor.turns.next is self:
+            actor.turns.next = None
+        coroutine = self._coroutine
+        if coroutine is None:
+            awaited = self.start()
+            if awaited is DONE:
+                raise StopIteration
+            return awaited
+        if actor.section is not None:
+            return actor.hold()
+        data = actor.data
+        data.scheduled = True
+        try:
+            if self._held is None:
+                awaited = coroutine.send(value)
+            else:
+                error, self._held = self._held, None
+                awaited = coroutine.throw(error)
+            data.flush()
+            return awaited
+        except StopIteration as stop:
+            result = stop.value
+        except BaseException as error:
+            self._raised(error)
             raise StopIteration from None
         self._succeeded(result)
         raise StopIteration
@@ -113,6 +130,12 @@ class Event(Coroutine[Any, Any, None]):
             except Exception as refused:
                 result, error = None, refused
         self._leave(result, error)
+
+    def _raised(self, error: BaseException) -> None:
+        self._failed(error)
+        if isinstance(error, KeyboardInterrupt):
+            # Whoever pressed the keys means the program.
+            raise error
 
     def _failed(self, error: BaseException) -> None:
         actor = self.actor
@@ -282,12 +305,9 @@ class Turn(Coroutine[Any, Any, None]):
             while True:
                 self.event = event = waiting.pop()
                 if event.actor.broken is None:
-                    try:
-                        if event is first:
-                            return event.send(None)
-                        return event.context.run(event.send, None)
-                    except StopIteration:
-                        pass
+                    awaited = event.start() if event is first else event.context.run(event.start)
+                    if awaited is not DONE:
+                        return awaited
                 if not waiting or (task is not None and task.cancelling()):
                     raise StopIteration
         finally:

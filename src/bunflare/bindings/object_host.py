@@ -167,22 +167,30 @@ class ObjectHost:
         if loop is None or hindered or self._closed or loop is not get_running_loop():
             loop = self._own_loop()
         reply: Pending[Any] = Pending(loop=loop)
-        call = Call(method, args, kwargs, reply)
         if self.owner and not self._waiting and not hindered:
-            self.run(id, call)
-            return reply
+            self.run(id, Call(method, args, kwargs, reply))
+        else:
+            self._call_later(id, method, args, kwargs, reply)
+        return reply
 
+    def _call_later(
+        self,
+        id: DurableObjectId,
+        method: str,
+        args: tuple[Any, ...] | None,
+        kwargs: dict[str, Any],
+        reply: Pending[Any],
+    ) -> None:
         here = actor_here()
 
         def send() -> None:
             if self.owner:
-                self.run(id, call)
+                self.run(id, Call(method, args, kwargs, reply))
             else:
                 assert self._client is not None
                 self._client.call(id, method, args, kwargs, reply, here)
 
         self._leave(send, reply)
-        return reply
 
     def fetch(self, id: DurableObjectId, request: Request) -> Pending[Response]:
         """Have a request answered."""

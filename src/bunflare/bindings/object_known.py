@@ -8,19 +8,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..store import objects as store
-from ..store.reader import LENT_LARGEST, LENT_OVERHEAD
+from ..store.reader import LENT_BYTES, LENT_LARGEST
 
 if TYPE_CHECKING:
     from ..store.database import Database
     from ..store.object_history import Earlier
 
+# So few of them the reader need not hear of.
+_MANY = 32
 _UNKNOWN: Any = object()
 
 
 class Known:
     """The texts of one object, None for a key that it does not have."""
 
-    __slots__ = ("_database", "_digits", "_life", "_namespace", "_texts")
+    __slots__ = ("_count", "_database", "_digits", "_life", "_namespace", "_texts")
 
     def __init__(self, database: Database, namespace: str, digits: str) -> None:
         self._database = database
@@ -28,13 +30,15 @@ class Known:
         self._digits = digits
         self._life = -1
         self._texts: dict[str, str | None] = {}
+        #: How many the reader does not know of yet.
+        self._count = 0
 
     def get(self, key: str) -> str | None:
         """The text of a key, or None."""
         life = self._database.reader.life()
         if life != self._life:
             self._life = life
-            self._texts.clear()
+            self.clear()
         text = self._texts.get(key, _UNKNOWN)
         return self._read(key) if text is _UNKNOWN else text
 
@@ -46,20 +50,20 @@ class Known:
     def learn(self, entries: dict[str, str | None]) -> None:
         """That is on disk now."""
         texts = self._texts
-        size = LENT_OVERHEAD * len(entries)
         for key, text in entries.items():
-            if text is None:
-                texts[key] = None
-            elif len(text) <= LENT_LARGEST:
+            if text is None or len(text) <= LENT_LARGEST:
                 texts[key] = text
-                size += len(text)
             else:
                 texts.pop(key, None)
-        self._database.reader.weigh(size)
+        self._count += len(entries)
+        if self._count > _MANY:
+            self._database.reader.weigh(self._count * LENT_BYTES)
+            self._count = 0
 
     def clear(self) -> None:
         """Forget everything."""
         self._texts.clear()
+        self._count = 0
 
     def differing(self, entries: dict[str, str | None]) -> Earlier:
         """The keys, each with its text or None, that are something else than in ``entries``."""

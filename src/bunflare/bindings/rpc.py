@@ -162,7 +162,7 @@ def find_method(instance: object, name: str) -> Any:
             f"'{name}' is a reserved method and cannot be called over RPC."
         )
     # What the class has; an instance's own attributes are its private matter.
-    if name.startswith("_") or getattr(type(instance), name, None) is None:
+    if name[:1] == "_" or getattr(instance.__class__, name, None) is None:
         raise DurableObjectTypeError(f'The RPC receiver does not implement the method "{name}".')
     return getattr(instance, name)
 

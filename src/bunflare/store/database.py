@@ -139,8 +139,10 @@ class Database:
     @property
     def hindered(self) -> bool:
         """Whether `admit` has something to wait for, or to refuse."""
+        if output_gate.get() is not None:
+            return True
         current = self._open_transaction.get()
-        return (current is not None and not current.ended) or output_gate.get() is not None
+        return current is not None and not current.ended
 
     @property
     def joinable(self) -> bool:

@@ -35,8 +35,8 @@ _HOT_BYTES = 16 * 1024 * 1024
 _HOT_LARGEST = 64 * 1024
 _ROW_OVERHEAD = 400
 #: What is worth being remembered by others (`Reader.life`), in characters, and what each weighs.
-LENT_LARGEST = 16 * 1024
-LENT_OVERHEAD = 250
+LENT_LARGEST = 1024
+LENT_BYTES = 500
 # Characters, of at most four bytes.
 _SMALL = 64
 # Columns.
