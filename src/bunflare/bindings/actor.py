@@ -141,13 +141,6 @@ class Actor:
             reply.add_done_callback(_seen)
             self.deliver(Event(start, reply))
 
-    def left(self, event: Event) -> None:
-        """The code of an event has come to its end."""
-        running = self.running
-        self.used = True
-        if running is not None:
-            running.discard(event)
-
     def hold(self) -> asyncio.Future[None]:
         """What a step awaits while a critical section is open."""
         future = self._loop.create_future()

@@ -120,9 +120,6 @@ class Event(Coroutine[Any, Any, None]):
 
     def _succeeded(self, result: Any) -> None:
         """Its code has come to its end; the caller hears of it when all is on disk."""
-        actor = self.actor
-        self.task = self.turn = None
-        actor.left(self)
         error = None
         if result.__class__ not in SMALL:
             try:
@@ -139,12 +136,19 @@ class Event(Coroutine[Any, Any, None]):
 
     def _failed(self, error: BaseException) -> None:
         actor = self.actor
-        self.task = self.turn = None
-        actor.left(self)
-        self._leave(None, carried(error) if isinstance(error, Exception) else actor.fatal(error))
+        if isinstance(error, Exception):
+            self._leave(None, carried(error))
+        else:
+            # Not to be cancelled with all that the object is running.
+            self.task = self.turn = None
+            self._leave(None, actor.fatal(error))
 
     def _leave(self, result: Any, error: BaseException | None) -> None:
         actor = self.actor
+        self.task = self.turn = None
+        actor.used = True
+        if actor.running is not None:
+            actor.running.discard(self)
         broken = actor.broken
         if broken is None:
             try:

@@ -167,10 +167,12 @@ class ObjectHost:
         if loop is None or hindered or self._closed or loop is not get_running_loop():
             loop = self._own_loop()
         reply: Pending[Any] = Pending(loop=loop)
-        if self.owner and not self._waiting and not hindered:
-            self.run(id, Call(method, args, kwargs, reply))
-        else:
+        if not self.owner or self._waiting or hindered:
             self._call_later(id, method, args, kwargs, reply)
+        elif (actor := self.actors.get(id.digits)) is not None:
+            actor.deliver(Call(method, args, kwargs, reply))
+        else:
+            self.run(id, Call(method, args, kwargs, reply))
         return reply
 
     def _call_later(
