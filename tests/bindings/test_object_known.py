@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import bunflare
 from bunflare import DurableObject
@@ -114,3 +119,63 @@ async def test_large_values_are_read_anew(box: Any) -> None:
     assert await box.get("key") == "small"
     await box.put("key", large)
     assert await box.get("key") == large
+
+
+KEYS = st.sampled_from(["a", "b"])
+STEP = st.one_of(
+    st.tuples(st.sampled_from(["get", "put", "delete"]), KEYS),
+    st.tuples(st.sampled_from(["other puts", "other deletes"]), KEYS),
+    st.tuples(st.sampled_from(["kv", "transaction", "evict"]), KEYS),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(STEP, min_size=3, max_size=25))
+def test_it_is_what_is_on_disk_whoever_writes_in_whatever_order(
+    steps: list[tuple[str, str]],
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(_follow(Path(folder), steps))
+
+
+async def _follow(directory: Path, steps: list[tuple[str, str]]) -> None:
+    clock = bunflare.ManualClock()
+    async with bunflare.open(directory, durability="off", clock=clock) as state:
+        box = state.durable_objects(Box).get_by_name("box")
+        await box.put("a", 0)
+        other = apsw.Connection(str(directory / "data.sqlite"))
+        where = other.execute("SELECT namespace, id FROM do_storage").fetchall()[0]
+        expected: dict[str, int] = {"a": 0}
+        for number, (what, key) in enumerate(steps, 1):
+            match what:
+                case "get":
+                    assert await box.get(key) == expected.get(key)
+                case "put":
+                    await box.put(key, number)
+                    expected[key] = number
+                case "delete":
+                    assert await box.delete(key) == (expected.pop(key, None) is not None)
+                case "other puts":
+                    other.execute(
+                        "INSERT INTO do_storage (namespace, id, key, value) VALUES (?, ?, ?, ?)"
+                        " ON CONFLICT DO UPDATE SET value = excluded.value",
+                        (*where, key, str(number)),
+                    )
+                    expected[key] = number
+                case "other deletes":
+                    other.execute(
+                        "DELETE FROM do_storage WHERE namespace = ? AND id = ? AND key = ?",
+                        (*where, key),
+                    )
+                    expected.pop(key, None)
+                case "kv":
+                    await state.kv("A").put(key, "value")
+                case "transaction":
+                    async with state.transaction(objects=[box]) as tx:
+                        await tx.object_storage(box).put(key, number)
+                    expected[key] = number
+                case "evict":
+                    await clock.advance(seconds=20)
+        for key in ("a", "b"):
+            assert await box.get(key) == expected.get(key)
+        other.close()
