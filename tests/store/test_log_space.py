@@ -71,7 +71,8 @@ def test_the_file_is_ahead_of_the_log(tmp_path: Path, page_size: int) -> None:
         if log.pages > 16:
             assert log.room() > log.pages
         sizes.add(log.room())
-    assert len(sizes) < 30, "it grew in large steps"
+    steps = log.file.stat().st_size // (512 * 1024)
+    assert len(sizes) < 30 + steps, "it grew in large steps"
 
 
 def test_a_log_that_stays_short_keeps_its_size(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ _log = logging.getLogger("bunflare")
 
 # In pages. A log that has stayed shorter is not worth a thought.
 _FIRST = 16
+# In bytes, and what that is of the usual pages.
+_AHEAD_BYTES = 512 * 1024
 _AHEAD = 128
 
 
@@ -45,7 +47,7 @@ class LogSpace:
         try:
             if self._begin():
                 try:
-                    self.enough = self._fill(pages + _AHEAD)
+                    self.enough = self._fill(pages)
                 finally:
                     self._execute("ROLLBACK")
         except (apsw.Error, OSError) as error:
@@ -64,16 +66,15 @@ class LogSpace:
         return True
 
     def _fill(self, pages: int) -> int:
-        """Fill up the file to so many pages; how many it has room for."""
+        """Make room beyond so many pages; for how many there is room then."""
         if not self._frame:
             self._frame = FRAME_HEADER + self._execute("PRAGMA page_size").get
         file = os.open(f"{self._database}-wal", os.O_WRONLY | os.O_CLOEXEC)
         try:
             size = os.fstat(file).st_size
-            wanted = LOG_HEADER + pages * self._frame
+            wanted = LOG_HEADER + pages * self._frame + _AHEAD_BYTES
             if size < wanted:
-                os.pwrite(file, bytes(wanted - size), size)
-                return pages
+                size += os.pwrite(file, bytes(wanted - size), size)
             return (size - LOG_HEADER) // self._frame
         finally:
             os.close(file)
