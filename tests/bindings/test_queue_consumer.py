@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import bunflare
-from bunflare import ManualClock, MessageBatch, QueueTypeError, QueueValueError, State
+from bunflare import (
+    DatabaseError,
+    ManualClock,
+    MessageBatch,
+    QueueTypeError,
+    QueueValueError,
+    State,
+)
 from bunflare.bindings import queue_broker, queue_consumer
-from tests.support import PATIENCE, eventually
+from bunflare.store import queue_delivery
+from tests.support import PATIENCE, eventually, other_program
 
 
 class Seen:
@@ -423,6 +432,116 @@ async def test_a_handler_that_is_cancelled_gives_its_messages_back(state: State)
     await settled(state, "jobs", 1)
     [left] = await state.queue("jobs").peek()
     assert (left.body, left.attempts, left.state) == ("back", 1, "ready")
+
+
+async def test_a_claim_that_is_cancelled_while_it_is_written_gives_its_messages_back(
+    state: State, directory: Path
+) -> None:
+    seen = Seen()
+    await state.queue("jobs").send_batch([1, 2])
+    with other_program(directory) as run:
+        run("BEGIN IMMEDIATE")
+        consumer = await state.consume("jobs", seen, max_batch_timeout=0).start()
+        closing = asyncio.create_task(consumer.close(0))
+        await eventually(lambda: all(task.cancelling() for task in consumer._tasks))
+        run("COMMIT")
+        await closing
+    await settled(state, "jobs", 2)
+    left = await state.queue("jobs").peek()
+    assert [(one.attempts, one.state) for one in left] == [(0, "ready")] * 2
+    assert seen.batches == []
+
+
+async def test_what_was_acknowledged_stays_so_though_its_write_is_cancelled(
+    state: State, directory: Path
+) -> None:
+    seen = Seen()
+    with other_program(directory) as run:
+
+        async def handler(batch: MessageBatch) -> None:
+            await seen(batch)
+            run("BEGIN IMMEDIATE")
+
+        await state.queue("jobs").send_batch([1, 2, 3])
+        consumer = await state.consume(
+            "jobs", handler, max_batch_size=2, max_batch_timeout=0, max_concurrency=1
+        ).start()
+        await eventually(lambda: bool(seen.batches) and not consumer._held)
+        closing = asyncio.create_task(consumer.close(0))
+        await eventually(lambda: all(task.cancelling() for task in consumer._tasks))
+        run("COMMIT")
+        await closing
+    await settled(state, "jobs", 1)
+    [left] = await state.queue("jobs").peek()
+    assert (left.body, left.attempts, left.state) == (3, 0, "ready")
+
+
+@pytest.mark.parametrize("how", ["a lost consumer", "a new consumer"])
+async def test_what_could_not_be_settled_is_let_go_of_in_the_end(
+    state: State, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise DatabaseError("the disk is full")
+
+    seen, other = Seen(), Seen()
+    await state.queue("jobs").send(1)
+    async with state.consume("others", other, max_batch_timeout=0):
+        with monkeypatch.context() as patched:
+            patched.setattr(queue_delivery, "settle_and_claim", fail)
+            patched.setattr(queue_delivery, "settle", fail)
+            consumer = await state.consume("jobs", seen, max_batch_timeout=0).start()
+            await eventually(lambda: bool(seen.batches) and not consumer._held)
+            await consumer.close(0)
+        if how == "a lost consumer":
+            await clock.advance(milliseconds=queue_broker.LEASE_MS)
+    if how == "a new consumer":
+        async with state.consume("others", other, max_batch_timeout=0):
+            await settled(state, "jobs", 1)
+    [left] = await state.queue("jobs").peek()
+    assert (left.attempts, left.state) == (1, "ready")
+
+
+async def test_a_consumer_that_could_not_start_delivers_nothing(
+    state: State, directory: Path
+) -> None:
+    seen, other = Seen(), Seen()
+    await state.queue("jobs").send(1)
+    await state.database.write(
+        lambda tx: tx.run("UPDATE queue_messages SET bunflare_holder = 'dead.1', visible_at = 0")
+    )
+    with other_program(directory) as run:
+        run("BEGIN IMMEDIATE")
+        starting = asyncio.create_task(state.consume("jobs", seen, max_batch_timeout=0).start())
+        await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.wait([starting])
+        run("COMMIT")
+    assert starting.cancelled()
+    async with state.consume("jobs", other, max_batch_timeout=0):
+        await state.queue("jobs").send(2)
+        await settled(state, "jobs", 0)
+    assert seen.batches == []
+
+
+async def test_who_stays_is_told_of_what_another_consumer_gave_back(
+    state: State, clock: ManualClock
+) -> None:
+    async def handler(batch: MessageBatch) -> None:
+        batch.retry_all(delay_seconds=60)
+        started.set()
+        await over.wait()
+
+    started, over, seen = asyncio.Event(), asyncio.Event(), Seen()
+    leaving = await state.consume("jobs", handler, max_batch_timeout=0).start()
+    await state.queue("jobs").send(1)
+    await started.wait()
+    async with state.consume("jobs", seen, max_batch_timeout=0):
+        over.set()
+        await leaving.close()
+        await settled(state, "jobs", 1)
+        await clock.advance(seconds=60)
+        await settled(state, "jobs", 0)
+    assert (seen.bodies, seen.attempts) == ([[1]], [2])
 
 
 class Stubborn:

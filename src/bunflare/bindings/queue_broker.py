@@ -28,6 +28,7 @@ from .queue_answers import QueueSendResponse
 if TYPE_CHECKING:
     from ..clock import Clock
     from ..store.database import Database
+    from ..store.transaction import Transaction
     from ..timer import Timer
     from .queue_chores import Retention
     from .queue_consumer import Consumer
@@ -105,6 +106,9 @@ class Broker:
         """There may be something to deliver in ``queue``."""
         if self._retention.next is None:
             self._retention.sent(self.timer)
+        self._tell(queue)
+
+    def _tell(self, queue: str) -> None:
         # Other states of this process may be of the same directory.
         for broker in _listening.get(self.database, ()):
             if queue in broker._consumers:
@@ -172,6 +176,7 @@ class Broker:
             ]
             self.timer.add(self._chore)
             _listening[self.database] = (*_listening.get(self.database, ()), self)
+            self._recovered = False
         self._consumers.setdefault(consumer.queue, []).append(consumer)
         await self.recover_once()
 
@@ -184,6 +189,8 @@ class Broker:
             self._consumers.pop(consumer.queue, None)
         if not self._consumers:
             self._stop()
+        # It may have given messages back, or have been the one that knew when some are due.
+        self._tell(consumer.queue)
 
     def _stop(self) -> None:
         for end in self._endings:
@@ -248,16 +255,35 @@ class Broker:
                 if consumer.due is not None and consumer.due <= now:
                     await consumer.begin()
 
+    @property
+    def _busy(self) -> bool:
+        """Whether somebody has, or claims, what this state's claims are held by."""
+        return any(one.busy for several in self._consumers.values() for one in several)
+
     async def _renew(self, now: int) -> None:
-        busy = any(one.busy for several in self._consumers.values() for one in several)
         self._renew_at = None
-        if busy:
+        if self._busy:
             self._renew_at = now + _RENEW_MS
             try:
                 await self.database.write(store.extend, self.holder, now + LEASE_MS)
             except DatabaseError:
                 _log.exception("leases could not be made longer; trying again")
                 self._renew_at = now + _TRY_AGAIN_MS
+        elif any(holder == self._holder for holder, _ in store.held(self.database.view)):
+            try:
+                await self._let_go(now)
+            except DatabaseError:
+                _log.exception("messages that nobody has are still held; trying again")
+                self._renew_at = now + _TRY_AGAIN_MS
+
+    async def _let_go(self, now: int) -> None:
+        """Free what is held though nobody has it, since it could not be settled."""
+
+        def release(tx: Transaction) -> list[str]:
+            return [] if self._busy else store.release(tx, self.holder, now)
+
+        for queue in await self.database.write(release):
+            self.sent(queue)
 
     # -- what others have left -------------------------------------------------------------
 
@@ -266,10 +292,14 @@ class Broker:
             self._recovering = asyncio.ensure_future(self._recover_safely())
 
     async def recover_once(self) -> None:
-        """Let go of what was left before this state was opened."""
+        """Let go of what was left before anybody listened."""
         if not self._recovered:
             self._recovered = True
-            await self._recover()
+            try:
+                await self._recover()
+            except BaseException:
+                self._recovered = False
+                raise
 
     async def _recover_safely(self) -> None:
         try:
@@ -287,6 +317,8 @@ class Broker:
         others = 0
         for holder, until in store.held(self.database.view):
             if holder == self._holder:
+                if not self._busy:
+                    await self._let_go(now)
                 continue
             if self.database.presence.alive(holder.partition(".")[0]):
                 others += 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import Context, copy_context
 from inspect import isawaitable
 from types import TracebackType
@@ -20,6 +21,7 @@ from ..errors import DatabaseError, QueueTypeError
 from ..store import queue_delivery as store
 from ..store import queues
 from ..store.connection import Row
+from ..store.operation import LATER
 from .queue_answers import metrics_of
 from .queue_arguments import LIMITS, check_name, seconds_ms, whole
 from .queue_batch import Message, MessageBatch, MessageBatchMetadata, outcome
@@ -98,7 +100,13 @@ class Consumer:
             self._wanted = store.Wanted(
                 self.queue, self._broker.holder, self._size, self._patience, self._fate
             )
-            await self._broker.add(self)
+            try:
+                await self._broker.add(self)
+            except BaseException:
+                # Nobody has it who could close it.
+                self._wanted = None
+                self._broker.remove(self)
+                raise
             self.look()
         return self
 
@@ -238,14 +246,17 @@ class Consumer:
         """Deliver batches for as long as there are some; when there will be one again."""
         wanted = self._wanted
         assert wanted is not None
-        database, clock = self._broker.database, self._broker.clock
+        clock = self._broker.clock
         now = clock.now()
         try:
-            got = await database.write(store.claim, wanted, now, now + LEASE_MS)
+            got: store.Claimed = await self._write(store.claim, wanted, now, now + LEASE_MS)
         finally:
             self._claimed()
         while got.rows:
             self._took(got)
+            if self._cancelled:
+                await self._keep(store.give_back, wanted, [row[1] for row in got.rows], clock.now())
+                return None
             settled = await self._deliver(got.rows)
             if settled is None:
                 return None
@@ -261,8 +272,12 @@ class Consumer:
 
     @property
     def _stopping(self) -> bool:
+        return self._closing or self._cancelled
+
+    @property
+    def _cancelled(self) -> bool:
         task = asyncio.current_task()
-        return self._closing or (task is not None and task.cancelling() > 0)
+        return task is not None and task.cancelling() > 0
 
     def _took(self, got: store.Claimed) -> None:
         self._broker.claimed()
@@ -277,10 +292,13 @@ class Consumer:
     def _ended(self, task: asyncio.Task[int | None]) -> None:
         self._tasks.discard(task)
         self._held.pop(task, None)
-        if self._closing or task.cancelled():
+        if task.cancelled():
             return
         if (error := task.exception()) is not None:
             _log.error("the consumer of %s could not work", self.queue, exc_info=error)
+        if self._closing:
+            return
+        if error is not None:
             self._expect(self._broker.clock.now() + _TRY_AGAIN_MS)
         elif self._again:
             # Something may have come while all were at work.
@@ -288,14 +306,35 @@ class Consumer:
         else:
             self._expect(task.result())
 
+    async def _write(self, function: Callable[..., Any], *args: object) -> Any:
+        """`Database.write`, to its end though the task is cancelled: it says what is held."""
+        database = self._broker.database
+        if database.hindered:
+            await database.admit()
+        done = database.write_now(asyncio.current_task(), function, *args)
+        if done is not LATER:
+            return done
+        writing = database.submit(function, *args)
+        while not writing.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(writing)
+        return writing.result()
+
     async def _keep(self, function: Callable[..., Any], *args: object) -> Any:
-        """Write what a batch has come to, however long that takes: its messages are held."""
+        """Write what a batch has come to, however long that takes: its messages are held.
+
+        Whoever is cancelled tries once more; what is held after that, the broker lets go of.
+        """
         while True:
+            cancelled = self._cancelled
             try:
-                return await self._broker.database.write(function, *args)
+                return await self._write(function, *args)
             except DatabaseError:
+                if cancelled:
+                    raise
                 _log.exception("a batch of %s could not be settled; trying again", self.queue)
-                await self._sleep(_TRY_AGAIN_MS)
+                with suppress(asyncio.CancelledError):
+                    await self._sleep(_TRY_AGAIN_MS)
 
     async def _sleep(self, milliseconds: int) -> None:
         clock = self._broker.clock

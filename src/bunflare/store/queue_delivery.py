@@ -63,6 +63,11 @@ UPDATE queue_messages SET bunflare_holder = NULL, bunflare_lease = NULL, visible
 WHERE id = ? AND bunflare_holder = ?
 """
 
+_GIVE_BACK = """
+UPDATE queue_messages SET bunflare_holder = NULL, visible_at = ?, attempts = attempts - 1
+WHERE id = ? AND bunflare_holder = ?
+"""
+
 _STILL_HELD = "SELECT 1 FROM queue_messages WHERE id = ? AND bunflare_holder = ?"
 
 _HELD = """
@@ -260,6 +265,12 @@ def settle_and_claim(
     result = claim(tx, wanted, now, until)
     result.moved |= moved
     return result
+
+
+def give_back(tx: Transaction, wanted: Wanted, messages: list[str], now: int) -> None:
+    """What was claimed has reached no handler: it waits as before."""
+    for message in messages:
+        tx.run(_GIVE_BACK, (now, message, wanted.holder))
 
 
 def held(view: View) -> list[tuple[str, int]]:
