@@ -212,7 +212,18 @@ async def test_exec_names_the_line_that_fails(db: D1Database) -> None:
         ("PRAGMA user_version", "not authorized: SQLITE_AUTH"),
         ("CREATE TEMP TABLE t (a)", "not authorized: SQLITE_AUTH"),
         ("CREATE TABLE _cf_x (a)", "not authorized: SQLITE_AUTH"),
-        ("SELECT load_extension('x')", "SQLITE_"),
+        ("SELECT load_extension('x')", "not authorized to use function: load_extension"),
+        ("SELECT sqlite_version()", "not authorized to use function: sqlite_version"),
+        ("SELECT log10(2)", "not authorized to use function: log10"),
+        ("SELECT * FROM dbstat", "no such table: dbstat: SQLITE_ERROR"),
+        ("SELECT * FROM fts3tokenize('simple', 'x')", "no such table: fts3tokenize"),
+        ("SELECT * FROM pragma_database_list", "not authorized: SQLITE_AUTH"),
+        ("PRAGMA table_info", "not authorized: SQLITE_AUTH"),
+        ("PRAGMA table_info(_cf_METADATA)", "not authorized: SQLITE_AUTH"),
+        ("PRAGMA index_list(_CF_METADATA)", "not authorized: SQLITE_AUTH"),
+        ("PRAGMA foreign_keys = 7", "not authorized: SQLITE_AUTH"),
+        ("PRAGMA data_version = 7", "not authorized: SQLITE_AUTH"),
+        ("PRAGMA optimize(x)", "not authorized: SQLITE_AUTH"),
         ("CREATE VIRTUAL TABLE v USING dbstat", "not authorized: SQLITE_AUTH"),
         ("VACUUM INTO 'x.db'", "SQLITE_"),
         ("SELECT * FROM absent", "no such table: absent: SQLITE_ERROR"),
@@ -291,6 +302,73 @@ async def test_foreign_keys_are_on_and_may_be_deferred_within_a_batch(db: D1Data
         await db.batch([defer, child])
     await db.batch([defer, child, parent])
     assert await db.prepare("SELECT count(*) AS n FROM c").first("n") == 1
+
+
+async def test_foreign_keys_cannot_be_switched_off(db: D1Database) -> None:
+    await db.exec("CREATE TABLE p (id INTEGER PRIMARY KEY); CREATE TABLE c (p REFERENCES p (id))")
+    off, child = db.prepare("PRAGMA foreign_keys = off"), db.prepare("INSERT INTO c VALUES (1)")
+    await off.run()
+    with pytest.raises(bunflare.D1Error, match="FOREIGN KEY constraint failed"):
+        await db.batch([off, child])
+    await db.prepare("PRAGMA defer_foreign_keys = on").run()
+    with pytest.raises(bunflare.D1Error, match="FOREIGN KEY constraint failed"):
+        await db.batch([child, db.prepare("INSERT INTO p VALUES (1)")])
+
+
+def likes(db: D1Database) -> bool:
+    """Whether LIKE takes capitals for small letters, to whoever reads on a thread of its own."""
+    return asyncio.run(db.prepare("SELECT 'a' LIKE 'A' AS x").raw()) == [[1]]
+
+
+async def test_what_a_pragma_switches_holds_for_all_that_follows(
+    state: bunflare.State, db: D1Database
+) -> None:
+    await db.exec("CREATE TABLE t (a CHECK (a > 0)); INSERT INTO t VALUES (1), (2)")
+    other = state.d1("shop")
+    rows = "SELECT a FROM t"
+    assert await db.prepare(rows).raw() == [[1], [2]]
+    assert await asyncio.to_thread(likes, db)
+    # More than once: what was prepared before switches nothing.
+    for _ in range(3):
+        await db.prepare("PRAGMA reverse_unordered_selects = on").run()
+        await db.exec("PRAGMA case_sensitive_like = on; SELECT 1")
+        assert await other.prepare(rows).raw() == [[2], [1]]
+        assert await other.prepare("SELECT 'a' LIKE 'A' AS x").first("x") == 0
+        assert not await asyncio.to_thread(likes, other)
+        assert await db.prepare("PRAGMA reverse_unordered_selects").raw() == [[1]]
+        await db.batch(
+            [
+                db.prepare("PRAGMA reverse_unordered_selects = off"),
+                db.prepare("PRAGMA case_sensitive_like = off"),
+            ]
+        )
+        assert await db.prepare(rows).raw() == [[1], [2]]
+        assert await asyncio.to_thread(likes, db)
+    ignore = db.prepare("PRAGMA ignore_check_constraints = on")
+    assert await ignore.raw(column_names=True) == [[]]
+    await db.prepare("INSERT INTO t VALUES (-1)").run()
+    await db.prepare("PRAGMA ignore_check_constraints = off").run()
+    with pytest.raises(bunflare.D1Error, match="CHECK constraint failed"):
+        await db.prepare("INSERT INTO t VALUES (-2)").run()
+
+
+async def test_what_a_pragma_switches_is_as_it_was_after_the_database_was_opened_anew(
+    directory: Path,
+) -> None:
+    for _ in range(2):
+        async with bunflare.open(directory) as state:
+            db = state.d1("shop")
+            assert await db.prepare("PRAGMA recursive_triggers").raw() == [[0]]
+            assert await db.prepare("SELECT 'a' LIKE 'A' AS x").first("x") == 1
+            await db.exec("PRAGMA recursive_triggers = on; PRAGMA case_sensitive_like = on")
+
+
+async def test_an_explained_pragma_switches_for_all_or_none(db: D1Database) -> None:
+    await db.exec("CREATE TABLE t (a); INSERT INTO t VALUES (1), (2)")
+    await db.prepare("EXPLAIN PRAGMA reverse_unordered_selects = on").all()
+    [[switched]] = await db.prepare("PRAGMA reverse_unordered_selects").raw()
+    rows = await db.prepare("SELECT a FROM t").raw()
+    assert rows == ([[2], [1]] if switched else [[1], [2]])
 
 
 async def test_full_text_r_trees_and_json_work(db: D1Database) -> None:

@@ -421,6 +421,9 @@ async def test_rows_written_counts_entries_of_indexes(do: Do) -> None:
         "SAVEPOINT a",
         "ATTACH 'x' AS x",
         "PRAGMA journal_mode=DELETE",
+        "PRAGMA table_info(_cf_bunflare_redo)",
+        "SELECT * FROM dbstat",
+        "SELECT sqlite_version()",
         "CREATE TEMP TABLE t (a)",
         "SELECT * FROM _cf_bunflare_redo",
         "DROP TABLE _cf_bunflare_redo",
@@ -434,6 +437,19 @@ async def test_what_is_forbidden_to_d1_is_forbidden_here(do: Do, statement: str)
         with pytest.raises(DurableObjectSqlError):
             storage.sql.exec(statement)
         assert storage.sql.exec("SELECT 1 AS a").one() == {"a": 1}
+
+    await do(work)
+
+
+async def test_what_a_pragma_switches_it_switches_each_time(do: Do) -> None:
+    async def work(storage: DurableObjectStorage) -> None:
+        sql = storage.sql
+        sql.exec("CREATE TABLE t (a); INSERT INTO t VALUES (1), (2)")
+        for _ in range(3):
+            sql.exec("PRAGMA reverse_unordered_selects = on")
+            assert sql.exec("SELECT a FROM t").raw().to_array() == [[2], [1]]
+            sql.exec("PRAGMA reverse_unordered_selects = off; SELECT 1")
+            assert sql.exec("SELECT a FROM t").raw().to_array() == [[1], [2]]
 
     await do(work)
 

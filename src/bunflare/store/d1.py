@@ -21,13 +21,13 @@ import apsw
 
 from ..errors import D1Error, StateError
 from .connection import BusyWait, Durability, connect, enter_wal, translate
-from .d1_connection import explains, keyword, statements
+from .d1_connection import keyword, statements, switches, unkept
 from .d1_executor import D1Executor, Step, UnlikeError
 from .d1_reader import (
-    EXPLAINED,
     LONGEST,
     PAGE_SIZE,
     SIZE,
+    UNKEPT,
     UNKNOWN,
     Bound,
     D1Reader,
@@ -142,6 +142,7 @@ class D1Running(Running):
     def make_reader(self, connection: apsw.Connection) -> D1Reader:
         # Only who closes the last connection of all copies the log back: see `History.close`.
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        self.executes.switches.apply(connection)
         return D1Reader(connection, self.path, self.index)
 
     def slow(self) -> ThreadPoolExecutor:
@@ -177,9 +178,9 @@ class _Kind:
             raise D1Error("D1_ERROR: a statement cannot have a NUL character: SQLITE_ERROR")
         self.parts = [part for _, part in statements(sql)]
         #: Whether it is one statement that only reads.
-        self.reads = len(self.parts) == 1 and keyword(sql) in _READS
+        self.reads = len(self.parts) == 1 and keyword(sql) in _READS and not switches(sql)
         #: The last statement's, once it is known.
-        self.program = EXPLAINED if self.parts and explains(self.parts[-1]) else None
+        self.program = UNKEPT if self.parts and unkept(self.parts[-1]) else None
 
 
 class D1File(Database):
@@ -208,7 +209,9 @@ class D1File(Database):
         super().__init__(directory, durability)
 
     def _open(self) -> D1Running:
-        return D1Running(cast("D1Directory", self.directory), self.durability, self._now)
+        running = D1Running(cast("D1Directory", self.directory), self.durability, self._now)
+        running.executes.switches.changed = self.renew_readers
+        return running
 
     @property
     def running(self) -> D1Running:
@@ -240,8 +243,7 @@ class D1File(Database):
         last = kind.parts[-1]
         word = keyword(last)
         program = cast("D1Reader", self.view).program(last, parameters)
-        alone = _ROLLBACK.search(last) is not None
-        short = program.short and word not in ("PRAGMA", "CREATE") and not alone
+        short = program.short and word != "CREATE" and _ROLLBACK.search(last) is None
         quick = short and program.final and not program.rows and word in _QUICK
         quick = quick and len(kind.parts) == 1
         program = program._replace(short=short, quick=quick, appends=quick and program.appends)
@@ -407,11 +409,7 @@ class D1File(Database):
         self.writes.part()
         done = await self.write(function, *args, heavy=heavy)
         self._relearn()
-        return done, self._newest_size()
-
-    def _newest_size(self) -> int:
-        size: int = self._local.reader.newest_size()
-        return size
+        return done, self._local.reader.newest_size()
 
     def describe(self, sql: str, parameters: tuple[Any, ...]) -> tuple[str, ...]:
         """The names of the columns that a query gives."""

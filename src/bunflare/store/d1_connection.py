@@ -4,8 +4,9 @@ Everything is forbidden by SQLite itself, through its authorizer, which is asked
 statement is prepared. It looks at what is prepared while a user's statement runs; the driver's
 cache of statements keeps those apart from ours by their prepare flags, `USER`.
 
-One kind is never kept there: SQLite prepares a statement anew where the schema has changed, but not
-an EXPLAIN, which then tells of the schema it was prepared with, and reads what was freed with that.
+Two kinds are never kept there. SQLite prepares a statement anew where the schema has changed, but
+not an EXPLAIN, which then tells of the schema it was prepared with, and reads what was freed with
+that. And a PRAGMA switches when it is prepared, not when it runs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator
 import apsw
 
 from ..errors import D1Error
+from .d1_allowed import drop_others, may_call, may_create, may_run, ours
 
 #: The prepare flags of all statements that come from the user.
 USER = apsw.SQLITE_PREPARE_PERSISTENT
@@ -44,34 +46,6 @@ _FILE_LIMITS = {
     apsw.SQLITE_LIMIT_COMPOUND_SELECT: 500,
 }
 
-_PRAGMAS = frozenset(
-    {
-        "data_version",
-        "page_size",
-        "case_sensitive_like",
-        "foreign_keys",
-        "defer_foreign_keys",
-        "ignore_check_constraints",
-        "legacy_alter_table",
-        "recursive_triggers",
-        "reverse_unordered_selects",
-        "foreign_key_check",
-        "foreign_key_list",
-        "index_info",
-        "index_list",
-        "index_xinfo",
-        "quick_check",
-        "optimize",
-        "table_list",
-        "table_info",
-        "table_xinfo",
-    }
-)
-# Of these, those that may be asked and not set.
-_READ_ONLY = frozenset({"page_size", "data_version"})
-_MODULES = frozenset({"fts5", "fts5vocab", "rtree"})
-_FUNCTIONS_REFUSED = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile"})
-_INTERNAL = "_cf_"
 # Which name a table is given anew, no authorizer is told.
 HIDDEN = r"SELECT count(*) FROM sqlite_schema WHERE name LIKE '\_cf\_%' ESCAPE '\'"
 _TRANSACTIONS = (
@@ -145,6 +119,7 @@ class Guard:
         connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
         connection.config(apsw.SQLITE_DBCONFIG_DQS_DDL, 0)
+        drop_others(connection)
         self.limit(connection)
         connection.authorizer = self._ask
         connection.set_progress_handler(self._tick, 20_000)
@@ -188,11 +163,11 @@ class Guard:
         self.asked += 1
         self._refusal = ""
         if action in _BY_TABLE:
-            ours = _ours(one) or (action in _DROPS and _ours(two))
-            return apsw.SQLITE_DENY if ours else apsw.SQLITE_OK
+            theirs = ours(one) or (action in _DROPS and ours(two))
+            return apsw.SQLITE_DENY if theirs else apsw.SQLITE_OK
         if action == apsw.SQLITE_ALTER_TABLE:
             # Here, the first is the database's name.
-            return apsw.SQLITE_DENY if _ours(two) else apsw.SQLITE_OK
+            return apsw.SQLITE_DENY if ours(two) else apsw.SQLITE_OK
         if action in (apsw.SQLITE_TRANSACTION, apsw.SQLITE_SAVEPOINT):
             if self._passes:
                 return apsw.SQLITE_IGNORE
@@ -201,18 +176,17 @@ class Guard:
         if action == apsw.SQLITE_PRAGMA:
             if self._passes and one is not None and one.lower() == "foreign_keys":
                 return apsw.SQLITE_IGNORE
-            name = (one or "").lower()
-            known = name in _PRAGMAS and (name not in _READ_ONLY or two is None)
-            return apsw.SQLITE_OK if known else apsw.SQLITE_DENY
+            return apsw.SQLITE_OK if may_run(one or "", two) else apsw.SQLITE_DENY
         if action in (apsw.SQLITE_ATTACH, apsw.SQLITE_DETACH) or action in _TEMPORARY:
             return apsw.SQLITE_DENY
         if action == apsw.SQLITE_CREATE_VTABLE:
-            known = two is not None and two.lower() in _MODULES
-            return apsw.SQLITE_OK if known and not _ours(one) else apsw.SQLITE_DENY
+            known = may_create(two) and not ours(one)
+            return apsw.SQLITE_OK if known else apsw.SQLITE_DENY
         if action == apsw.SQLITE_FUNCTION:
-            return apsw.SQLITE_DENY if two in _FUNCTIONS_REFUSED else apsw.SQLITE_OK
+            known = may_call(two or "", file=self._passes)
+            return apsw.SQLITE_OK if known else apsw.SQLITE_DENY
         if action in _CREATES:
-            return apsw.SQLITE_DENY if _ours(one) or _ours(two) else apsw.SQLITE_OK
+            return apsw.SQLITE_DENY if ours(one) or ours(two) else apsw.SQLITE_OK
         return apsw.SQLITE_OK
 
     def explain(self, error: apsw.Error | UnicodeDecodeError) -> D1Error:
@@ -237,10 +211,6 @@ class Guard:
         return D1Error(f"D1_ERROR: {text}: {code}")
 
 
-def _ours(name: str | None) -> bool:
-    return name is not None and name.lower().startswith(_INTERNAL)
-
-
 # What a semicolon may hide in. SQLite decides whether one ends a statement; this only saves asking.
 # What is never closed goes to the end: to look for its end from each of many would take for ever.
 _TOKENS = re.compile(
@@ -250,6 +220,7 @@ _TOKENS = re.compile(
 )
 # SQLite takes a byte order mark for a blank, wherever it is.
 _BLANK = re.compile(r"(?:[\s\ufeff]+|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z)|;)*", re.DOTALL)
+_UNKEPT = frozenset({"EXPLAIN", "PRAGMA"})
 _WORD = re.compile(r"[A-Za-z]*")
 
 
@@ -296,6 +267,11 @@ def keyword(sql: str) -> str:
     return match.group().upper() if match else ""
 
 
-def explains(sql: str) -> bool:
-    """Whether a statement is an EXPLAIN: not to be kept, and not to be run before `LOOK`."""
-    return keyword(sql) == "EXPLAIN"
+def unkept(sql: str) -> bool:
+    """Whether a statement is not to be kept, and not to be run before `LOOK`."""
+    return keyword(sql) in _UNKEPT
+
+
+def switches(sql: str) -> bool:
+    """Whether a statement may be a PRAGMA that switches something, which an EXPLAIN of one does."""
+    return keyword(sql) in _UNKEPT and "PRAGMA" in sql.upper()

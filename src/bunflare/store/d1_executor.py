@@ -16,7 +16,7 @@ import apsw
 
 from ..errors import D1Error
 from .connection import Row
-from .d1_connection import HIDDEN, LOOK, USER, Guard, keyword, never
+from .d1_connection import HIDDEN, LOOK, USER, Guard, keyword, never, switches
 from .d1_reader import (
     ENTRIES,
     LONGEST,
@@ -26,6 +26,7 @@ from .d1_reader import (
     bounded,
     columns_of,
 )
+from .d1_switches import Switches
 from .transaction import Transaction
 
 #: A statement, its parameters, and what its program says.
@@ -82,6 +83,7 @@ class D1Executor:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.guard = Guard(connection)
+        self.switches = Switches(connection)
         self._connection = connection
         cursor = connection.cursor()
         self._execute, self._executemany = cursor.execute, cursor.executemany
@@ -285,6 +287,8 @@ class D1Executor:
                 self._rows.end()
         if word == "ALTER" and self._hidden() > hidden:
             raise D1Error("D1_ERROR: not authorized: SQLITE_AUTH")
+        if not program.kept and switches(sql):
+            self.switches.look()
         total = connection.total_changes() - before
         if program.nested:
             written = self._rows.written()

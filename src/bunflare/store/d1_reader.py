@@ -19,7 +19,7 @@ import apsw
 
 from ..errors import D1Error, DatabaseError
 from .connection import Row
-from .d1_connection import LOOK, USER, Guard, explains
+from .d1_connection import LOOK, USER, Guard, unkept
 from .reader import Reader
 from .walindex import WalIndex
 
@@ -113,12 +113,12 @@ class Program(NamedTuple):
 
 
 UNKNOWN = Program(False, 1, False, True)
-EXPLAINED = UNKNOWN._replace(kept=False)
+UNKEPT = UNKNOWN._replace(kept=False)
 
 
 def assumed(sql: str) -> Program:
     """What is taken for granted of a statement of which nothing else is known."""
-    return EXPLAINED if explains(sql) else UNKNOWN
+    return UNKEPT if unkept(sql) else UNKNOWN
 
 
 class TooLong(Exception):

@@ -228,6 +228,12 @@ class Database:
         if running is not None:
             running.close()
 
+    def renew_readers(self) -> None:
+        """Have each thread open its reader anew, when it reads the next time."""
+        with self._mutex:
+            if self._running is not None:
+                self._local = _Local(self._running)
+
     def header(self) -> object:
         """What changes with every commit of any process."""
         index = self._start().index

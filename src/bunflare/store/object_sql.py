@@ -23,7 +23,7 @@ from ..errors import DatabaseError, DurableObjectAbort, DurableObjectSqlError
 from .beside import open_beside
 from .blobs import sync_directory
 from .connection import BusyWait, Durability, Row, connect, enter_wal, translate
-from .d1_connection import LOOK, USER, explains, keyword
+from .d1_connection import LOOK, USER, keyword, unkept
 from .d1_reader import UNKNOWN, Program, columns_of, read_program, scanned
 from .object_guard import ObjectGuard
 from .object_log import ObjectLog
@@ -153,7 +153,7 @@ class ObjectFile:
 
     def _step(self, sql: str) -> None:
         try:
-            self.execute(sql, (), prepare_flags=USER, can_cache=not explains(sql)).fetchall()
+            self.execute(sql, (), prepare_flags=USER, can_cache=not unkept(sql)).fetchall()
         except apsw.BindingsError as error:
             raise DurableObjectSqlError(
                 "When executing multiple SQL statements in a single call, only the last "
