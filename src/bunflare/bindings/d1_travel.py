@@ -45,11 +45,13 @@ async def find(file: D1File, to: str | datetime) -> Position:
             return Position(int(match[1], 16), int(match[2], 16))
         try:
             to = datetime.fromisoformat(to)
+            to = to if to.tzinfo else to.replace(tzinfo=UTC)
         except ValueError:
             raise D1ValueError(f"{to!r} is neither a bookmark nor an ISO 8601 time") from None
     if not isinstance(to, datetime):
         raise D1TypeError(f"a bookmark or a datetime is wanted, not {type(to).__name__}")
-    moment = int((to if to.tzinfo else to.replace(tzinfo=UTC)).timestamp() * 1000)
+    # A naive one is local time, which is what a Date becomes in a Worker.
+    moment = int(to.timestamp() * 1000)
     files = file.history.told()
     found = await file.on_thread(lambda: position_at(files, moment))
     if found is None:

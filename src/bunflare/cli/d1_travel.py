@@ -71,9 +71,11 @@ async def keep(place: Place, name: str, days: float, megabytes: float, as_json: 
 
 
 def _time(text: str) -> datetime:
+    """A time of the command line; one without a zone is UTC."""
     try:
         if text.isdecimal():
             return datetime.fromtimestamp(int(text), UTC)
-        return datetime.fromisoformat(text)
+        when = datetime.fromisoformat(text)
     except (ValueError, OverflowError, OSError) as error:
         raise click.UsageError(f"{text!r} is no time: {error}") from error
+    return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
