@@ -1,4 +1,4 @@
-"""``TextDecoder`` of JavaScript: the encodings of the standard, by all of their labels."""
+"""``TextDecoder`` and ``TextEncoder`` of JavaScript: the standard's encodings and their labels."""
 
 from __future__ import annotations
 
@@ -82,3 +82,34 @@ async def test_a_stream_of_bytes_is_read_as_text(js: Any) -> None:
     assert (await reader.read()).value == "a"
     await writer.write(b"\xa0")
     assert (await reader.read()).value == "\u3042"
+
+
+def test_text_is_written_into_a_buffer_by_whole_characters(js: Any) -> None:
+    encoder = js.TextEncoder.new()
+    room = js.Uint8Array.new(8)
+    done = encoder.encodeInto("aé\U0001f600bc", room)
+    assert (done.read, done["written"]) == (5, 8)
+    assert room.to_bytes() == "aé\U0001f600b".encode()
+    room = js.Uint8Array.new(5)
+    assert encoder.encodeInto("aé\U0001f600", room) == {"read": 2, "written": 3}
+    assert room.to_bytes() == b"a\xc3\xa9\0\0"
+    memory = memoryview(bytearray(4))
+    assert encoder.encodeInto("\ud800x", memory) == {"read": 2, "written": 4}
+    assert bytes(memory) == b"\xef\xbf\xbdx"
+    with pytest.raises(JsError, match="^TypeError: Failed to execute 'encodeInto'"):
+        encoder.encodeInto("a", "b")
+
+
+def test_half_a_character_is_written_as_its_replacement(js: Any) -> None:
+    assert js.TextEncoder.new().encode("\ud83dx").to_bytes() == b"\xef\xbf\xbdx"
+
+
+async def test_a_character_may_come_in_halves(js: Any) -> None:
+    stream = js.TextEncoderStream.new()
+    writer, reader = stream.writable.getWriter(), stream.readable.getReader()
+    await writer.write("a\ud83d")
+    assert (await reader.read()).value.to_bytes() == b"a"
+    await writer.write("\ude00\ud83d")
+    assert (await reader.read()).value.to_bytes() == "\U0001f600".encode()
+    await writer.close()
+    assert (await reader.read()).value.to_bytes() == b"\xef\xbf\xbd"

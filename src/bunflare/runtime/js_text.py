@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from ..web import charsets
+from ..web.objects import JsDict
+from ..web.text import encode
 from .js_streams import TransformStream
 from .js_values import JsException, PyProxy, Uint8Array
 
@@ -67,7 +69,26 @@ class TextEncoder:
     encoding = "utf-8"
 
     def encode(self, text: str = "") -> Uint8Array:
-        return Uint8Array(text.encode("utf-8", "replace"))
+        return Uint8Array(encode(text))
+
+    def encodeInto(self, text: str, target: Any) -> JsDict:
+        """Write as many whole characters as fit; how many code units were read, and bytes written.
+
+        On the platform's strings a character beyond U+FFFF counts as two.
+        """
+        if not isinstance(target, bytearray | memoryview):
+            raise JsException(
+                "TypeError",
+                "Failed to execute 'encodeInto' on 'TextEncoder': parameter 2 is not of type "
+                "'Uint8Array'.",
+            )
+        room = memoryview(target).cast("B")
+        data = encode(text)[: len(room)]
+        # What ends in the middle of a character is without that.
+        fitting = data.decode("utf-8", "ignore")
+        written = len(data := fitting.encode())
+        room[:written] = data
+        return JsDict({"read": len(fitting.encode("utf-16-le")) // 2, "written": written})
 
 
 class TextDecoder:
@@ -134,7 +155,18 @@ class TextEncoderStream(TransformStream):
     encoding = "utf-8"
 
     def __init__(self) -> None:
-        def transform(text: Any, controller: Any) -> None:
-            controller.enqueue(Uint8Array(str(text).encode()))
+        held = ""
 
-        super().__init__({"transform": transform})
+        def transform(chunk: Any, controller: Any) -> None:
+            nonlocal held
+            text = held + str(chunk)
+            # The other half of a character may come in the next.
+            held = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+            if text := text.removesuffix(held) if held else text:
+                controller.enqueue(Uint8Array(encode(text)))
+
+        def flush(controller: Any) -> None:
+            if held:
+                controller.enqueue(Uint8Array(encode(held)))
+
+        super().__init__({"transform": transform, "flush": flush})
