@@ -446,6 +446,103 @@ def test_a_second_signal_waits_for_no_task(tmp_path: Path) -> None:
     assert not (tmp_path / ".bunflare" / "data.sqlite-wal").exists()
 
 
+def test_a_generator_that_does_not_end_is_left_behind(tmp_path: Path) -> None:
+    source = """
+        import asyncio
+        from bunflare.runtime import looping
+        from workers import Response, WorkerEntrypoint
+
+        looping._GRACE_SECONDS = 0.1
+        kept = []
+
+        async def endless():
+            try:
+                yield 1
+            finally:
+                while True:
+                    try:
+                        await asyncio.Event().wait()
+                    except asyncio.CancelledError:
+                        pass
+
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                kept.append(endless())
+                await anext(kept[-1])
+                return Response("begun")
+        """
+    with dev(project(tmp_path, source)) as server:
+        assert server.text() == "begun"
+        said = server.stop()
+        assert server.process.returncode == 0
+    assert "an asynchronous generator does not end though it was cancelled" in said
+
+
+def test_a_thread_that_blocks_is_left_behind(tmp_path: Path) -> None:
+    source = """
+        import asyncio, threading, time
+        from bunflare.runtime import departing
+        from workers import Response, WorkerEntrypoint
+
+        departing._GRACE_SECONDS = 0.1
+
+        def sleepy():
+            time.sleep(3600)
+
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                self.ctx.wait_until(asyncio.sleep(0))
+                asyncio.ensure_future(asyncio.to_thread(sleepy))
+                threading.Thread(target=sleepy, name="mine").start()
+                return Response("begun")
+        """
+    with dev(project(tmp_path, source)) as server:
+        assert server.text() == "begun"
+        said = server.stop()
+        assert server.process.returncode == 0
+    assert "WARNING: it ends though something does not:" in said
+    assert re.search(r"mine: sleepy \(.*entry\.py:\d+\)", said)
+
+
+def test_a_second_signal_ends_it_though_its_closing_does_not_end(tmp_path: Path) -> None:
+    source = """
+        import asyncio, time
+        from bunflare.runtime import server, signals
+        from bunflare.runtime.context import Background
+        from bunflare.state import State
+        from workers import Response, WorkerEntrypoint
+
+        server._GRACE = 3600
+        signals._LAST_SECONDS = 0.1
+        drain = Background.drain
+
+        async def told(background, timeout):
+            print("waiting", timeout)
+            await drain(background, timeout)
+
+        async def endless(state):
+            # As where all threads that it needs are taken.
+            await asyncio.Event().wait()
+
+        Background.drain = told
+        State.close = endless
+
+        class Default(WorkerEntrypoint):
+            async def fetch(self, request):
+                self.ctx.wait_until(asyncio.sleep(3600))
+                return Response("soon")
+        """
+    with dev(project(tmp_path, source)) as server:
+        assert server.text() == "soon"
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.stdout is not None
+        while (line := server.process.stdout.readline()) != "waiting 3600\n":
+            assert line
+        said = server.stop()
+        assert server.process.returncode == 1
+    assert "WARNING: it ends though something does not" in said
+
+
 # -- what goes wrong before it starts ----------------------------------------------------------
 
 

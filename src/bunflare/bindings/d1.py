@@ -284,9 +284,9 @@ class D1Database(_Queries):
     async def restore(self, to: str | datetime) -> str:
         """Go back to the state of a bookmark (`bookmark`, a session's), or that at a time.
 
-        A time is a datetime (a naive one is local time) or ISO 8601 text (UTC without a zone). Every
-        committed state is kept; see `keep_history`. Returns the bookmark of the state before, with
-        which going back is undone. Raises `D1Error` where the state is not kept; nothing has
+        A time is a datetime (a naive one is local time) or ISO 8601 text (UTC without a zone).
+        Every committed state is kept; see `keep_history`. Returns the bookmark of the state before,
+        with which going back is undone. Raises `D1Error` where the state is not kept; nothing has
         changed then.
         """
         from .d1_travel import restore

@@ -143,6 +143,7 @@ def command(
     # Imported here so that --help and mistakes in the configuration are answered at once.
     import uvloop
 
+    from ..runtime.departing import end_soon
     from ..runtime.looping import run
     from ..runtime.server import serve
 
@@ -167,7 +168,12 @@ def command(
     except Exception:
         # It is the Worker's own, whose author has to see where.
         traceback.print_exc()
+        end_soon(1)
         raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        end_soon(1)
+        raise
+    end_soon(0)
 
 
 def _variable(text: str) -> tuple[str, str]:

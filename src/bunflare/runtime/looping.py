@@ -24,10 +24,11 @@ def run(main: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.Abstrac
 
     The loop lets ``sys.exit`` in a task or a callback pass to whoever runs it, and stops where it
     is told to. What the server itself raises, and signals that it does not handle yet, pass. Tasks
-    that are left are cancelled, and those that go on all the same are left behind.
+    and generators that are left are cancelled, and those that go on all the same are left behind.
     """
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        loop = runner.get_loop()
+    # Not a `asyncio.Runner`, which would wait for generators and threads that never end.
+    loop = loop_factory()
+    try:
         task = apart(loop.create_task(main))
         try:
             return _through(loop, task)
@@ -40,6 +41,9 @@ def run(main: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.Abstrac
                 _through(loop, ending)
             finally:
                 leave({ending, *asyncio.all_tasks(loop)})
+    finally:
+        # Threads of its default executor end by themselves.
+        loop.close()
 
 
 def _through(loop: asyncio.AbstractEventLoop, task: asyncio.Task[T]) -> T:
@@ -64,6 +68,18 @@ async def _end(main: asyncio.Task[Any]) -> None:
         if late:
             message = "%d task(s) do not end though they were cancelled:%s"
             _log.warning(message, len(late), places(late))
+    await _end_generators()
+
+
+async def _end_generators() -> None:
+    loop = asyncio.get_running_loop()
+    ending = apart(loop.create_task(loop.shutdown_asyncgens()))
+    for _ in range(2):
+        _, late = await asyncio.wait([ending], timeout=_GRACE_SECONDS)
+        if not late:
+            return
+        ending.cancel()
+    _log.warning("an asynchronous generator does not end though it was cancelled")
 
 
 def leave(tasks: Iterable[asyncio.Future[Any]]) -> None:

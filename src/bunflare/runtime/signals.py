@@ -12,6 +12,11 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any
 
+from .departing import end_within
+
+# How long anything at all may take after the second signal, in seconds: to be cancelled, tasks and
+# generators have 5 of them each.
+_LAST_SECONDS = 15.0
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -51,4 +56,8 @@ class Signals:
 
     def _take(self) -> None:
         self._taken = True
-        (self.force if self.stop.is_set() else self.stop).set()
+        if not self.stop.is_set():
+            self.stop.set()
+        elif not self.force.is_set():
+            self.force.set()
+            end_within(_LAST_SECONDS, 1)

@@ -17,7 +17,7 @@ from types import FrameType
 
 from .traces import is_inside
 
-_LOOP = str(Path("asyncio", "runners.py"))
+_LOOP = str(Path("runtime", "looping.py"))
 # Where the event loop's thread is while there is nothing to do: in uvloop, or in asyncio's loop.
 _IDLE = (_LOOP, "selectors.py")
 _log = logging.getLogger("bunflare")
