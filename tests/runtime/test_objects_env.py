@@ -58,6 +58,21 @@ class Thing(DurableObject):
         return [list(listed), value.deep, type(await storage.get("a")).__name__,
                 await storage.get("d"), storage.kv.get("e"), deleted]
 
+    async def synchronous(self):
+        kv = self.ctx.storage.kv
+        kv.put("s1", {"deep": 1})
+        kv.put("s2", b"raw")
+        entries = kv.list({"prefix": "s"})
+        told = [[key, getattr(value, "deep", type(value).__name__)] for key, value in entries]
+        for put in (self.ctx.storage.put, kv.put):
+            for value in ((1,), [(1,)], {"a": bytearray()}):
+                try:
+                    result = put("s3", value)
+                    await result
+                except TypeError as error:
+                    told.append(str(error))
+        return [*told, kv.get("s3")]
+
     def sql(self):
         sql = self.ctx.storage.sql
         sql.exec("CREATE TABLE IF NOT EXISTS t (a, b)")
@@ -156,6 +171,15 @@ def _json(server: Server, what: str, status: int = 200) -> Any:
 
 def test_storage_as_the_platform_spells_it(server: Server) -> None:
     assert _json(server, "storage") == [["b"], 1, "memoryview", None, 5, 1]
+
+
+def test_what_is_stored_is_what_the_platforms_sdk_sends(server: Server) -> None:
+    tuples, buffers = (
+        f"<class '{kind}'> cannot be sent over RPC." for kind in ("tuple", "bytearray")
+    )
+    refused = [tuples, tuples, buffers]
+    told = [["s1", 1], ["s2", "memoryview"], *refused, *refused, None]
+    assert _json(server, "synchronous") == told
 
 
 def test_sql_as_the_platform_spells_it(server: Server) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from datetime import datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from ..bindings.object_limits import key_value_classes
 from ..bindings.object_sql import SqlCursor, SqlRawCursor, SqlStorage
 from ..bindings.object_storage import DurableObjectTransaction, SyncKvStorage
 from ..errors import WorkerError
-from .facade import BindingFacade, Edge, snake
+from .facade import BindingFacade, Edge, ResultFacade, snake
 
 if TYPE_CHECKING:
     from ..bindings.object_state import DurableObjectState
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _NAMESPACE = Edge(options_at={"new_unique_id": 0, "get": 1, "get_by_name": 1})
 _STORAGE = Edge(
+    checked=True,
     options_at={
         "get": 1,
         "put": 2,
@@ -34,7 +35,7 @@ _STORAGE = Edge(
         "set_alarm": 1,
         "delete_alarm": 0,
     },
-    shown=(SqlStorage, SyncKvStorage),
+    shown=(SqlStorage,),
 )
 
 
@@ -83,6 +84,8 @@ class _StorageFacade(BindingFacade):
     def _result(self, value: Any) -> Any:
         if isinstance(value, SqlCursor | SqlRawCursor):
             return _CursorFacade(value, self._edge)
+        if isinstance(value, SyncKvStorage):
+            return _KvFacade(value, self._edge)
         return super()._result(value)
 
     def transaction(self, closure: Callable[[Any], Awaitable[Any]]) -> Awaitable[Any]:
@@ -97,6 +100,16 @@ class _StorageFacade(BindingFacade):
     def sql(self) -> Any:
         storage: Any = self._binding
         return _StorageFacade(storage.sql, self._edge)
+
+
+class _KvFacade(ResultFacade):
+    """``ctx.storage.kv``."""
+
+    def _result(self, value: Any) -> Any:
+        if isinstance(value, Generator):
+            # Entries, one after the other.
+            return (self._result(list(entry)) for entry in value)
+        return super()._result(value)
 
 
 class _CursorFacade(_StorageFacade):
