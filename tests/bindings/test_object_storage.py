@@ -197,6 +197,52 @@ async def test_a_transaction_is_kept_or_undone_as_a_whole_sql_included(do: Do) -
     await do(work)
 
 
+async def test_nothing_is_done_through_a_transaction_that_is_over(do: Do) -> None:
+    async def work(storage: DurableObjectStorage) -> None:
+        kept: list[bunflare.DurableObjectTransaction] = []
+
+        async def undone(txn: bunflare.DurableObjectTransaction) -> None:
+            await txn.put("a", 1)
+            txn.rollback()
+            txn.rollback()
+            for call, attempt in (
+                ("get", txn.get("a")),
+                ("put", txn.put("a", 2)),
+                ("delete", txn.delete("a")),
+                ("list", txn.list()),
+                ("getAlarm", txn.get_alarm()),
+                ("setAlarm", txn.set_alarm(1)),
+                ("deleteAlarm", txn.delete_alarm()),
+            ):
+                text = rf"^Cannot {call}\(\) on rolled back transaction$"
+                with pytest.raises(DurableObjectError, match=text):
+                    await attempt
+            # The storage itself is no part of it any more.
+            await storage.put("b", 3)
+
+        async def keep(txn: bunflare.DurableObjectTransaction) -> None:
+            kept.append(txn)
+
+        async def fail(txn: bunflare.DurableObjectTransaction) -> None:
+            kept.append(txn)
+            raise ValueError("no")
+
+        await storage.transaction(undone)
+        assert await storage.list() == {"b": 3}
+        await storage.transaction(keep)
+        with pytest.raises(DurableObjectError, match=r"^Cannot call put\(\) on transaction"):
+            await kept[0].put("c", 4)
+        with pytest.raises(DurableObjectError, match=r"^Cannot call rollback\(\) on transaction"):
+            kept[0].rollback()
+        with pytest.raises(ValueError, match="no"):
+            await storage.transaction(fail)
+        with pytest.raises(DurableObjectError, match=r"^Cannot put\(\) on rolled back"):
+            await kept[1].put("c", 4)
+        assert await storage.list() == {"b": 3}
+
+    await do(work)
+
+
 async def test_transaction_sync(do: Do) -> None:
     async def work(storage: DurableObjectStorage) -> None:
         storage.sql.exec("CREATE TABLE t (a)")

@@ -149,18 +149,63 @@ class Operations:
 class DurableObjectTransaction(Operations):
     """What `DurableObjectStorage.transaction` gives its closure."""
 
-    __slots__ = ("_rolled_back",)
+    __slots__ = ("_committed", "_rolled_back")
 
     def __init__(self, actor: Actor, data: ObjectData) -> None:
         super().__init__(actor, data)
         self._rolled_back = False
+        self._committed = False
 
     def rollback(self) -> None:
-        """Undo what the transaction has written. Nothing more can be written through it."""
+        """Undo what the transaction has written. Nothing more can be done through it."""
         if not self._rolled_back:
+            self._check("rollback()")
             self._rolled_back = True
             self._data.end(commit=False)
+            # What the storage is told from now on is no part of the transaction.
             self._data.begin()
+
+    def _end(self, *, commit: bool) -> None:
+        self._data.end(commit=commit or self._rolled_back)
+        self._committed = commit
+        self._rolled_back = self._rolled_back or not commit
+
+    def _check(self, call: str) -> None:
+        if self._rolled_back:
+            raise DurableObjectError(f"Cannot {call} on rolled back transaction")
+        if self._committed:
+            raise DurableObjectError(
+                f"Cannot call {call} on transaction that has already committed: did you move `txn` "
+                "outside of the closure?"
+            )
+
+    async def get(self, *args: Any, **options: Any) -> Any:
+        self._check("get()")
+        return await super().get(*args, **options)
+
+    async def put(self, *args: Any, **options: Any) -> None:
+        self._check("put()")
+        await super().put(*args, **options)
+
+    async def delete(self, *args: Any, **options: Any) -> bool | int:
+        self._check("delete()")
+        return await super().delete(*args, **options)
+
+    async def list(self, **options: Any) -> dict[str, Any]:
+        self._check("list()")
+        return await super().list(**options)
+
+    async def get_alarm(self, **options: Any) -> int | None:
+        self._check("getAlarm()")
+        return await super().get_alarm(**options)
+
+    async def set_alarm(self, *args: Any, **options: Any) -> None:
+        self._check("setAlarm()")
+        await super().set_alarm(*args, **options)
+
+    async def delete_alarm(self, **options: Any) -> None:
+        self._check("deleteAlarm()")
+        await super().delete_alarm(**options)
 
     async def delete_all(self) -> None:
         raise DurableObjectError("Cannot call deleteAll() within a transaction")
@@ -242,9 +287,9 @@ class DurableObjectStorage(Operations):
             try:
                 result = await closure(transaction)
             except BaseException:
-                self._data.end(commit=False)
+                transaction._end(commit=False)
                 raise
-            self._data.end(commit=not transaction._rolled_back)
+            transaction._end(commit=True)
             return result
 
         return await self._actor.block(run, resets=False)
