@@ -17,6 +17,7 @@ from bunflare import (
     QueueTypeError,
     QueueValueError,
     State,
+    StateError,
 )
 from bunflare.bindings import queue_broker, queue_consumer
 from bunflare.store import queue_delivery
@@ -520,6 +521,18 @@ async def test_a_consumer_that_could_not_start_delivers_nothing(
     async with state.consume("jobs", other, max_batch_timeout=0):
         await state.queue("jobs").send(2)
         await settled(state, "jobs", 0)
+    assert seen.batches == []
+
+
+async def test_a_consumer_that_was_closed_does_not_begin_anew(state: State) -> None:
+    seen = Seen()
+    consumer = state.consume("jobs", seen, max_batch_timeout=0)
+    assert await consumer.start() is await consumer.start()
+    await consumer.close()
+    await consumer.close()
+    with pytest.raises(StateError, match="does not begin anew"):
+        await consumer.start()
+    await state.queue("jobs").send(1)
     assert seen.batches == []
 
 

@@ -133,6 +133,8 @@ async def test_a_batch_has_limits_of_its_own(queue: Queue) -> None:
     assert info.value.status == 413
     with pytest.raises(QueueTypeError, match=r"sendBatch\(\) requires at least one message"):
         await queue.send_batch([])
+    with pytest.raises(QueueTypeError, match="takes several messages, not dict"):
+        await queue.send_batch({"body": 1})
     with pytest.raises(QueueTypeError, match="takes several messages"):
         await queue.send_batch("abc")
     with pytest.raises(QueueTypeError, match="takes several messages"):

@@ -17,7 +17,7 @@ from inspect import isawaitable
 from types import TracebackType
 from typing import Any, Self
 
-from ..errors import DatabaseError, QueueTypeError
+from ..errors import DatabaseError, QueueTypeError, StateError
 from ..store import queue_delivery as store
 from ..store import queues
 from ..store.connection import Row
@@ -91,8 +91,10 @@ class Consumer:
     # -- beginning and end -----------------------------------------------------------------
 
     async def start(self) -> Self:
-        """Begin to deliver."""
-        if self._wanted is None and not self._closing:
+        """Begin to deliver. Raises `StateError` if it was closed before."""
+        if self._closing:
+            raise StateError("a consumer that was closed does not begin anew; make another one")
+        if self._wanted is None:
             await self._broker.enter()
             self._loop = asyncio.get_running_loop()
             # Handlers run in this context, and not in that of whoever sends.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -223,7 +223,7 @@ class Queue:
         Each is a `MessageSendRequest`, a dict of its fields, or a body. ``delay_seconds`` is for
         those that say nothing of their own.
         """
-        if isinstance(messages, str | bytes | bytearray | memoryview) or not isinstance(
+        if isinstance(messages, str | bytes | bytearray | memoryview | Mapping) or not isinstance(
             messages, Iterable
         ):
             raise QueueTypeError(
