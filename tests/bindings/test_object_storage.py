@@ -487,6 +487,32 @@ async def test_what_is_forbidden_to_d1_is_forbidden_here(do: Do, statement: str)
     await do(work)
 
 
+async def test_foreign_keys_that_were_deferred_and_do_not_hold_reset_the_object(do: Do) -> None:
+    async def make(storage: DurableObjectStorage) -> None:
+        storage.sql.exec("CREATE TABLE p (id INTEGER PRIMARY KEY); CREATE TABLE c (p REFERENCES p)")
+
+    def insert(parent: bool) -> Work:
+        async def work(storage: DurableObjectStorage) -> None:
+            await storage.put("parent", parent)
+            storage.sql.exec("PRAGMA defer_foreign_keys = on; INSERT INTO c VALUES (1)")
+            if parent:
+                storage.sql.exec("INSERT INTO p VALUES (1)")
+
+        return work
+
+    async def look(storage: DurableObjectStorage) -> list[Any]:
+        count = storage.sql.exec("SELECT count(*) AS n FROM c").one()["n"]
+        return [count, await storage.get("parent")]
+
+    await do(make)
+    text = "^FOREIGN KEY constraint failed: SQLITE_CONSTRAINT$"
+    with pytest.raises(bunflare.DatabaseError, match=text):
+        await do(insert(False))
+    assert await do(look) == [0, None]
+    await do(insert(True))
+    assert await do(look) == [1, True]
+
+
 async def test_what_a_pragma_switches_it_switches_each_time(do: Do) -> None:
     async def work(storage: DurableObjectStorage) -> None:
         sql = storage.sql

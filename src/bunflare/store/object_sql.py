@@ -286,7 +286,7 @@ class ObjectFile:
             self._own("COMMIT")
         except apsw.Error as error:
             self.rollback()
-            raise translate(error, self.path) from error
+            raise _refused(error, self.path) from error
         self.open = False
         if sequence is not None:
             self.sequence = sequence
@@ -334,8 +334,7 @@ class ObjectFile:
             with suppress(apsw.Error):
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
-            failure: DatabaseError = translate(error, self.path)
-            return failure
+            return _refused(error, self.path)
         self.took = time.perf_counter() - started
         if self.log is not None:
             self.log.committed()
@@ -468,6 +467,15 @@ class ObjectFile:
         if self.log is not None:
             self.log.close()
         self._connection.close()
+
+
+def _refused(error: apsw.Error, path: Path) -> DatabaseError:
+    """Why a commit has failed."""
+    if isinstance(error, apsw.ConstraintError):
+        # It is no matter of the file: foreign keys that were deferred do not hold.
+        return DatabaseError(f"{error}: SQLITE_CONSTRAINT")
+    failure: DatabaseError = translate(error, path)
+    return failure
 
 
 def _written(changed: int, program: Program) -> int:
