@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bunflare import ManualClock, Queue, QueueError, QueueTypeError, QueueValueError, State
+from tests.support import other_program
 
 
 @pytest.fixture
@@ -26,6 +29,25 @@ async def test_a_pull_takes_five_the_oldest_first(queue: Queue) -> None:
     assert await bodies(queue) == [0, 1, 2, 3, 4]
     assert await bodies(queue, batch_size=100) == [5, 6, 7, 8, 9, 10, 11]
     assert await bodies(queue) == []
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_a_pull_that_is_cancelled_gives_its_messages_back(
+    queue: Queue, directory: Path, begun: bool
+) -> None:
+    await queue.send_batch([1, 2])
+    with other_program(directory) as run:
+        run("BEGIN IMMEDIATE")
+        pulling = asyncio.create_task(queue.pull(batch_size=1))
+        # In the next turn the writer takes up what it was asked for in this one.
+        for _ in range(3 if begun else 1):
+            await asyncio.sleep(0)
+        pulling.cancel()
+        await asyncio.wait([pulling])
+        assert pulling.cancelled()
+        run("COMMIT")
+    found = await queue.pull()
+    assert [(one.body, one.attempts) for one in found] == [(1, 1), (2, 1)]
 
 
 async def test_what_is_not_acknowledged_in_time_is_visible_again(

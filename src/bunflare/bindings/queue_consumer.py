@@ -376,6 +376,8 @@ class Consumer:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
+                if self._loop is not None and self._loop.is_closed():
+                    raise  # Python takes apart what the event loop has left behind
                 # Whatever it is, it is not to keep the messages from coming again.
                 failed = True
                 if not (isinstance(error, asyncio.CancelledError) and self._stopping):

@@ -8,17 +8,19 @@ which the platform offers over HTTP, is a method here.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import secrets
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..clock import Clock
-from ..errors import QueueTypeError, ValueCorrupt
+from ..errors import QueueTypeError, StateError, ValueCorrupt
 from ..store import queue_care, queue_delivery
 from ..store import queues as store
 from ..store.operation import LATER
@@ -289,14 +291,35 @@ class Queue:
             await self._broker.recover_once()
         now = self._clock.now()
         fate = _fate(found)
-        rows, moved = await self._session.write(
-            queue_delivery.pull, self._queue, fate, size, now, now + timeout
-        )
+        taken: list[Any] = []
+
+        def pull(tx: Transaction) -> tuple[list[Any] | None, bool]:
+            rows, moved = queue_delivery.pull(tx, self._queue, fate, size, now, now + timeout)
+            taken[:] = rows or ()
+            return rows, moved
+
+        try:
+            rows, moved = await self._session.write(pull)
+        except asyncio.CancelledError:
+            if self._session.immediate:
+                self._give_back(taken)
+            raise
         if rows is None:
             raise paused(self._queue)
         if moved:
             await self._wake(fate.dead_letter_queue)
         return [_pulled(row) for row in rows]
+
+    def _give_back(self, taken: list[Any]) -> None:
+        """Whoever pulls was cancelled: what was, or is just being, leased waits as before."""
+
+        def give_back(tx: Transaction) -> None:
+            # The lease was written before this, or not at all.
+            queue_delivery.give_back_pulled(tx, taken, self._clock.now())
+            tx.after(partial(self._broker.sent, self._queue))
+
+        with suppress(StateError):
+            self._broker.database.submit(give_back).add_done_callback(_passed_over)
 
     async def ack(
         self,
@@ -433,6 +456,12 @@ class Queue:
 
 def _afterwards(tx: Transaction, action: Callable[[], object]) -> None:
     tx.after(action)
+
+
+def _passed_over(giving: asyncio.Future[None]) -> None:
+    # If it cannot be written, the leases end in their time.
+    if not giving.cancelled():
+        giving.exception()
 
 
 def _fate(found: store.Settings) -> queue_delivery.Fate:

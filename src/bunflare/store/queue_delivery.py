@@ -68,6 +68,11 @@ UPDATE queue_messages SET bunflare_holder = NULL, visible_at = ?, attempts = att
 WHERE id = ? AND bunflare_holder = ?
 """
 
+_GIVE_BACK_PULLED = """
+UPDATE queue_messages SET bunflare_lease = NULL, visible_at = ?, attempts = attempts - 1
+WHERE id = ? AND bunflare_lease = ? AND bunflare_holder IS NULL
+"""
+
 _STILL_HELD = "SELECT 1 FROM queue_messages WHERE id = ? AND bunflare_holder = ?"
 
 _HELD = """
@@ -316,6 +321,12 @@ def pull(
         result.rows = _deliverable(tx, queue, fate, found, rows, now, result)
     result.rows.sort()
     return result.rows, result.moved
+
+
+def give_back_pulled(tx: Transaction, rows: list[Row], now: int) -> None:
+    """What was pulled has reached nobody: it waits as before."""
+    for row in rows:
+        tx.run(_GIVE_BACK_PULLED, (now, row[1], row[6]))
 
 
 def settle_pulled(
