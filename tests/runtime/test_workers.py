@@ -247,6 +247,44 @@ def test_objects_of_another_worker_are_reached_and_follow_its_reload(tmp_path: P
         pass
 
 
+EXPORTING = """
+from workers import DurableObject, Response, WorkerEntrypoint
+
+class Counter(DurableObject):
+    async def add(self, more):
+        value = (await self.ctx.storage.get("value") or 0) + more
+        await self.ctx.storage.put("value", value)
+        # An object has them, too.
+        return [value, await self.ctx.exports.Admin({"props": {"level": value}}).level()]
+
+class Admin(WorkerEntrypoint):
+    def level(self):
+        return self.ctx.props.get("level")
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        if request.url.endswith("inner"):
+            return Response("inside")
+        exports = self.ctx.exports
+        inner = await exports.default.fetch("http://x/inner")
+        return Response.json([
+            await exports.Counter.getByName("a").add(5), await exports.Admin.level(),
+            await inner.text(), hasattr(exports, "Missing"),
+        ])
+"""
+EXPORTING_WRANGLER = """
+name = "exporting"
+main = "src/entry.py"
+migrations = [{ tag = "v1", new_sqlite_classes = ["Counter"] }]
+"""
+
+
+def test_a_worker_reaches_what_it_exports_without_a_binding(tmp_path: Path) -> None:
+    project(tmp_path, EXPORTING, EXPORTING_WRANGLER)
+    with dev(tmp_path) as server:
+        assert json.loads(server.text("/")) == [[5, 5], None, "inside", False]
+
+
 DRIVEN = """
 from workers import Response, WorkerEntrypoint
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import WorkerError
 from .looping import leave
 from .traces import places
+
+if TYPE_CHECKING:
+    from .services import Exports
 
 _log = logging.getLogger("bunflare")
 # How long a task that was cancelled may take to end.
@@ -24,6 +27,8 @@ class Background:
         self._talks: set[asyncio.Future[Any]] = set()
         self._endings: list[Callable[[], Awaitable[Any]]] = []
         self._hung_up = asyncio.Event()
+        #: What the Worker at work exports.
+        self.exports: Exports | None = None
 
     def at_end(self, ending: Callable[[], Awaitable[Any]]) -> None:
         """Await ``ending()`` at shutdown, after the tasks."""
@@ -106,6 +111,11 @@ class ExecutionContext:
     def __init__(self, background: Background) -> None:
         self._background = background
         self.props: dict[str, Any] = {}
+
+    @property
+    def exports(self) -> Exports | None:
+        """The Worker's own entrypoints and the namespaces of its objects, by their names."""
+        return self._background.exports
 
     def wait_until(self, work: Awaitable[Any]) -> None:
         """Keep ``work`` going after the response has been sent; it is awaited at shutdown."""

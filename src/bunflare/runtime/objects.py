@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..config import Config, DurableObjectConfig
     from ..state import State
     from .env import Env
+    from .services import Exports
     from .worker import Worker
 
 _NAMESPACE = Edge(options_at={"new_unique_id": 0, "get": 1, "get_by_name": 1})
@@ -126,8 +127,10 @@ class _CursorFacade(_StorageFacade):
 class ObjectContext:
     """``self.ctx`` of a Durable Object."""
 
-    def __init__(self, state: DurableObjectState) -> None:
+    def __init__(self, state: DurableObjectState, exports: Exports | None = None) -> None:
         self._state = state
+        #: The Worker's own entrypoints and the namespaces of its objects, by their names.
+        self.exports = exports
         self.id = WorkerObjectId.of(state.id)
         self.storage = _StorageFacade(state.storage, _STORAGE)
         self.props = state.props
@@ -166,7 +169,7 @@ def object_classes(config: Config, module: ModuleType) -> dict[str, type]:
 
 
 def bind_objects(
-    config: Config, state: State, env: Env, classes: Mapping[str, type]
+    config: Config, state: State, env: Env, classes: Mapping[str, type], exports: Exports | None
 ) -> dict[str, NamespaceFacade]:
     """Put the Durable Object namespaces of the configuration into ``env``.
 
@@ -175,7 +178,9 @@ def bind_objects(
     small = key_value_classes(config.migrations)
     namespaces = {
         name: NamespaceFacade(
-            state.durable_objects(_Maker(made), name, env, replace=True, sqlite=name not in small),
+            state.durable_objects(
+                _Maker(made, exports), name, env, replace=True, sqlite=name not in small
+            ),
             _NAMESPACE,
         )
         for name, made in classes.items()
@@ -207,9 +212,10 @@ class OtherNamespace:
 class _Maker:
     """Makes the Worker's objects with the context that Workers expect."""
 
-    def __init__(self, made: type) -> None:
+    def __init__(self, made: type, exports: Exports | None) -> None:
         self._made = made
+        self._exports = exports
         self.alarm = getattr(made, "alarm", None)
 
     def __call__(self, state: DurableObjectState, env: Any) -> object:
-        return self._made(ObjectContext(state), env)
+        return self._made(ObjectContext(state, self._exports), env)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..bindings.rpc import RpcTarget
@@ -51,6 +52,33 @@ class Service:
 
         call.__name__ = name
         return call
+
+
+class Loopback(Service):
+    """A Worker's own entrypoint; called with ``props``, the same entrypoint with those."""
+
+    def __call__(self, options: Mapping[str, Any] | None = None, **given: Any) -> Service:
+        props = {**(options or {}), **given}.get("props") or {}
+        return Service(replace(self._config, props=dict(props)), self._find)
+
+
+class Exports:
+    """``ctx.exports``: the Worker's entrypoints as services, its objects' classes as namespaces."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def __getattr__(self, name: str) -> Any:
+        worker = self._worker
+        if name in worker.namespaces:
+            return worker.namespaces[name]
+        loaded = worker.loaded
+        # The platform's name of it; Python's is the class's.
+        default = name in ("default", "Default") and loaded.default is not None
+        if not default and name not in loaded.entrypoints:
+            raise AttributeError(f"the Worker exports no {name!r}")
+        config = ServiceConfig(name, worker.name, None if default else name)
+        return Loopback(config, lambda _: worker)
 
 
 async def invoke(target: object, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

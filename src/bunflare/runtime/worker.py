@@ -24,7 +24,7 @@ from .env import make_env
 from .limits import RateLimit, version_metadata
 from .program import Program
 from .queues import BatchFacade, configure_pulls, make_consumers
-from .services import Service
+from .services import Exports, Service
 
 if TYPE_CHECKING:
     from ..bindings.queue_batch import MessageBatch
@@ -62,6 +62,7 @@ class Worker:
         self.config = config
         self.program = program
         self.background = program.background
+        self.background.exports = Exports(self)
         self.env = program.env
         self.env.become(make_env(config, state))
         #: The static assets, if there are some.
@@ -129,7 +130,9 @@ class Worker:
         if self.classes:
             from .objects import bind_objects
 
-            self.namespaces = bind_objects(self.config, state, self.env, self.classes)
+            self.namespaces = bind_objects(
+                self.config, state, self.env, self.classes, self.background.exports
+            )
         if self.config.workflows:
             from .workflows import bind_workflows
 
