@@ -327,16 +327,18 @@ class Consumer:
 
         Whoever is cancelled tries once more; what is held after that, the broker lets go of.
         """
+        last = False
         while True:
-            cancelled = self._cancelled
             try:
                 return await self._write(function, *args)
             except DatabaseError:
-                if cancelled:
+                if last:
                     raise
                 _log.exception("a batch of %s could not be settled; trying again", self.queue)
-                with suppress(asyncio.CancelledError):
-                    await self._sleep(_TRY_AGAIN_MS)
+                if not self._cancelled:
+                    with suppress(asyncio.CancelledError):
+                        await self._sleep(_TRY_AGAIN_MS)
+                last = self._cancelled
 
     async def _sleep(self, milliseconds: int) -> None:
         clock = self._broker.clock
