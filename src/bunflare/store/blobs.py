@@ -70,7 +70,7 @@ class Draft:
                     self.size += written
                     left = left[written:]
         except OSError as error:
-            raise _translated(error, self._path) from error
+            raise translated(error, self._path) from error
 
     def append(self, source: int, offset: int, length: int) -> None:
         """Append so many bytes of the file behind the descriptor ``source``."""
@@ -79,7 +79,7 @@ class Draft:
                 for copied in copied_range(source, self._descriptor, offset, length):
                     self.size += copied
         except OSError as error:
-            raise _translated(error, self._path) from error
+            raise translated(error, self._path) from error
 
     def stamp(self, mtime: int) -> None:
         """Set the file's time of modification, in nanoseconds."""
@@ -93,7 +93,7 @@ class Draft:
                 os.fsync(self._descriptor)
             sync_directory(self._directory)
         except OSError as error:
-            raise _translated(error, self._path) from error
+            raise translated(error, self._path) from error
 
     def keep(self) -> None:
         """A committed row names the file now."""
@@ -243,7 +243,8 @@ def _open_directory(directory: Path) -> int:
     return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _translated(error: OSError, path: Path) -> DatabaseError:
+def translated(error: OSError, path: Path) -> DatabaseError:
+    """The error of ours that says what the system's means for the user."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DatabaseFull(f"the disk that holds {path.parent} is full; nothing was written")
     return DatabaseError(f"{path}: {error.strerror}")

@@ -330,7 +330,10 @@ class Settler:
                 await asyncio.to_thread(blobs.remove, staging / name)
 
     async def flush(self) -> None:
-        """Have every file of the directory in its place and on disk, whoever has written it."""
+        """Have every file of the directory in its place and on disk, whoever has written it.
+
+        Raises `DatabaseError` and its kinds.
+        """
         while rows := r2.unsettled(self._database.view, _FLUSH_BATCH):
             lock = await self._lock()
             try:
@@ -338,7 +341,10 @@ class Settler:
             except BaseException:
                 os.close(lock)
                 raise
-            await _in_thread(partial(_make_sure, self.files, steps, lock))
+            try:
+                await _in_thread(partial(_make_sure, self.files, steps, lock))
+            except OSError as error:
+                raise blobs.translated(error, self._database.path) from error
             await self._database.write(r2.settled, rows)
 
     def _step(self, one: r2.Unsettled) -> _Step | None:
