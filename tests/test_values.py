@@ -167,6 +167,15 @@ def test_what_json_can_say_is_plain_json(value: Any) -> None:
         (b"a", '{"$bunflare":["bytes","YQ=="]}'),
         ({1: 2}, '{"$bunflare":["map",[[1,2]]]}'),
         ({"a": (1,)}, '{"a":{"$bunflare":["tuple",[1]]}}'),
+        ({"ü": "\n", "b": -1, "c": True, "d": None}, '{"ü":"\\n","b":-1,"c":true,"d":null}'),
+        (
+            {str(n): n for n in range(99)},
+            json.dumps({str(n): n for n in range(99)}, separators=(",", ":")),
+        ),
+        ({"a": MOST + 1}, '{"a":{"$bunflare":["int","9007199254740992"]}}'),
+        ({"a": "x", 1: "y"}, '{"$bunflare":["map",[["a","x"],[1,"y"]]]}'),
+        ({"a": "\ud800"}, '{"a":"\\ud800"}'),
+        ({"a": PAIR}, '{"a":{"$bunflare":["str",["\\ud83d","\\ude00"]]}}'),
         (
             datetime(2026, 7, 1, tzinfo=BERLIN),
             '{"$bunflare":["datetime","2026-07-01T00:00:00+02:00","Europe/Berlin",0]}',

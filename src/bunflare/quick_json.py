@@ -18,6 +18,10 @@ MOST = 2**53 - 1
 DEEPEST = 400
 
 _only_texts = frozenset({str}).issuperset
+_quoted = json.encoder.encode_basestring
+_words = {True: "true", False: "false", None: "null"}
+# Of keys.
+_FEW = 16
 
 
 def _make() -> Callable[[Any], str]:
@@ -26,13 +30,35 @@ def _make() -> Callable[[Any], str]:
     make = vars(json.encoder).get("c_make_encoder")
     if make is None:
         return encoder.encode
-    quote = json.encoder.encode_basestring
-    chunks = make(None, encoder.default, quote, None, ":", ",", False, False, True)
+    chunks = make(None, encoder.default, _quoted, None, ":", ",", False, False, True)
     return lambda value: "".join(chunks(value, 0))
 
 
 #: `json.JSONEncoder.encode` without blanks, and with characters as they are.
 encode = _make()
+
+
+def encode_flat(value: dict[Any, Any]) -> str | None:
+    """`encode`, for a small dict without containers in it, as messages often are.
+
+    None if it is no such, or if `is_plain` would say no.
+    """
+    if len(value) > _FEW or TAG in value:
+        return None
+    pieces = []
+    for key, item in value.items():
+        kind = type(item)
+        if type(key) is not str:
+            return None
+        if kind is str:
+            pieces.append(f"{_quoted(key)}:{_quoted(item)}")
+        elif kind is int and -MOST <= item <= MOST:
+            pieces.append(f"{_quoted(key)}:{item}")
+        elif item is None or kind is bool:
+            pieces.append(f"{_quoted(key)}:{_words[item]}")
+        else:
+            return None
+    return f"{{{','.join(pieces)}}}"
 
 
 def stored(text: str | bytes, what: str) -> Any:
@@ -54,7 +80,6 @@ def stored_object(text: str | bytes, what: str) -> dict[str, Any]:
 def is_plain(value: Any) -> bool:
     """Whether JSON says the value exactly: no other types, and no container twice."""
     if type(value) is dict and _only_texts(map(type, value.values())):
-        # As messages often are.
         return _only_texts(map(type, value)) and TAG not in value
     seen: set[int] = set()
     level = [value]

@@ -49,7 +49,7 @@ from typing import Any, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from .errors import StoredError, ValueCorrupt, ValueNotSerializable
-from .quick_json import DEEPEST, MOST, TAG, is_plain
+from .quick_json import DEEPEST, MOST, TAG, encode_flat, is_plain
 from .quick_json import encode as readable
 
 # Python reads and writes decimals only up to a number of digits that can be set: 640 at least.
@@ -71,7 +71,9 @@ def dumps(value: Any) -> str:
     if type(value) is str and value.isascii():
         return _quoted(value)
     try:
-        text = readable(value if is_plain(value) else _Encoder().tree(value))
+        text = encode_flat(value) if type(value) is dict else None
+        if text is None:
+            text = readable(value if is_plain(value) else _Encoder().tree(value))
         if not text.isascii():
             try:
                 text.encode()

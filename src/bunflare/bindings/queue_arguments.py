@@ -69,14 +69,16 @@ def encode(body: Any, content_type: object) -> tuple[str, str, int]:
     What is stored can be read: JSON, plain text, or base64 where the body is bytes.
     """
     # Nearly all are JSON.
-    plain = content_type == "json"
-    match content_type.lower() if not plain and isinstance(content_type, str) else content_type:
+    if content_type == "json":
+        try:
+            text = values.dumps(body)
+        except ValueNotSerializable as error:
+            raise QueueTypeError(str(error)) from error
+        return text, "json", len(text) if text.isascii() else utf8_length(text)
+    match content_type.lower() if isinstance(content_type, str) else content_type:
         case "json" | "v8" | None as kind:
-            try:
-                text = values.dumps(body)
-            except ValueNotSerializable as error:
-                raise QueueTypeError(str(error)) from error
-            return text, kind or "json", len(text) if text.isascii() else utf8_length(text)
+            text, _, size = encode(body, "json")
+            return text, kind or "json", size
         case "text":
             if not isinstance(body, str):
                 raise QueueTypeError(
