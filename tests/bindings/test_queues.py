@@ -23,9 +23,7 @@ from bunflare import (
     QueueValueError,
     State,
 )
-from bunflare.store import writer
 from bunflare.store.queues import METRICS
-from bunflare.store.transaction import UNKNOWN, Transaction
 from tests.support import other_program
 
 
@@ -420,28 +418,3 @@ async def test_a_check_finds_what_is_wrong_with_queues_and_repair_mends_it(
     assert [one.kind for one in (await state.check()).problems] == ["body"]
     view = state.database.view
     assert view.all("SELECT messages, bytes FROM bunflare_queue_counts") == [(3, 1 + 1 + 5)]
-
-
-async def test_a_lone_message_is_sent_once_whatever_fails_beside_it(
-    queue: Queue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is its own transaction is on disk at once, so nothing may fail after it."""
-    monkeypatch.setattr(writer, "_SLOW_COMMIT_SECONDS", 1e9)
-    monkeypatch.setattr(writer, "_TURN_SECONDS", 1e9)
-    await queue.send("first")
-    one, failures = Transaction.one, [apsw.BusyError("busy"), apsw.IOError("broken")]
-
-    def fails(self: Transaction, *query: Any) -> Any:
-        if failures:
-            raise failures.pop(0)
-        return one(self, *query)
-
-    monkeypatch.setattr(Transaction, "known", lambda *_: UNKNOWN)
-    monkeypatch.setattr(Transaction, "one", fails)
-    # Where somebody else is busy, it is sent a moment later.
-    with pytest.raises(bunflare.DatabaseError):
-        await queue.send("lost")
-    assert not failures
-    answer = await queue.send("second")
-    assert answer.metadata.metrics.backlog_count == 2
-    assert [one.body for one in await queue.peek()] == ["first", "second"]

@@ -14,7 +14,6 @@ import bunflare
 from bunflare.store import entry
 from bunflare.store import writer as module
 from bunflare.store.database import Database
-from bunflare.store.gathered import Gatherer
 from bunflare.store.operation import LATER
 from bunflare.store.transaction import Transaction
 from bunflare.store.turnstile import Turnstile
@@ -288,28 +287,6 @@ async def _ask(writer: Writer) -> Any:
     done = writer.now(asyncio.current_task(), put, "c")
     assert done is LATER
     return await writer.submit(put, ("c",))
-
-
-async def test_what_is_gathered_is_written_on_the_spot_too(database: Database) -> None:
-    def work(_tx: Transaction, items: list[int]) -> list[Any]:
-        return [ValueError(str(item)) if item < 0 else 2 * item for item in items]
-
-    gatherer = Gatherer[int, int](database, work, lambda _, found: [*found])
-
-    async def write(number: int) -> int:
-        done = gatherer.now(number)
-        return await gatherer.add(number) if done is LATER else done
-
-    assert await write(1) == 2
-    with turns() as counted:
-        assert await write(2) == 4
-        with pytest.raises(ValueError, match="-3"):
-            await write(-3)
-        assert counted.count == 1
-    before = commits(database)
-    found = await asyncio.gather(*map(write, (1, -2, 3)), return_exceptions=True)
-    assert [str(one) for one in found] == ["2", "-2", "6"]
-    assert commits(database) <= before + 1
 
 
 def single(database: Database, key: str) -> Any:

@@ -24,15 +24,18 @@ class QueueSendResponse:
     # Its parts are made when they are asked for, which most senders never do.
     __slots__ = ("_metadata", "_row")
 
+    _metadata: QueueSendMetadata
+
     def __init__(self, row: store.Metrics) -> None:
         self._row = row
-        self._metadata: QueueSendMetadata | None = None
 
     @property
     def metadata(self) -> QueueSendMetadata:
-        if self._metadata is None:
+        try:
+            return self._metadata
+        except AttributeError:
             self._metadata = QueueSendMetadata(metrics_of(self._row))
-        return self._metadata
+            return self._metadata
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, QueueSendResponse) and self._row == other._row

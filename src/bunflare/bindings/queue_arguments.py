@@ -16,6 +16,7 @@ from ..errors import (
     ValueCorrupt,
     ValueNotSerializable,
 )
+from ..store.queues import SETTABLE
 from .text import encodable, scalar, utf8_length
 
 QueueContentType = Literal["text", "bytes", "json", "v8"]
@@ -115,6 +116,14 @@ def decode(stored: str | bytes, content_type: str) -> Any:
                 raise ValueCorrupt(f"the stored bytes cannot be read: {error}") from error
         case _:
             raise ValueCorrupt(f"there is no content type {content_type!r}")
+
+
+def body_of(stored: str | bytes, content_type: str) -> tuple[Any, str | None]:
+    """A body, or why it cannot be read."""
+    try:
+        return decode(stored, content_type), None
+    except ValueCorrupt as error:
+        return None, str(error)
 
 
 def _type_of(value: Any) -> str:
@@ -259,3 +268,24 @@ def seconds_ms(value: object, what: str, most: int) -> int:
 
 def paused(queue: str) -> QueueError:
     return QueueError(f"queue_delivery_paused: delivery of the queue {queue!r} is paused", 409)
+
+
+def check_settings(settings: Mapping[str, Any], limits: QueueLimits) -> None:
+    """What `Queue.configure` was given."""
+    for name, value in settings.items():
+        if name not in SETTABLE or name == "paused":
+            known = ", ".join(sorted(SETTABLE - {"paused"}))
+            raise QueueTypeError(f"{name!r} cannot be set of a queue; there are {known}")
+        if value is None:
+            continue
+        match name:
+            case "dead_letter_queue":
+                check_name(value, name)
+            case "retention":
+                whole(value, name, *limits.retention)
+            case "max_retries":
+                whole(value, name, 0, limits.retries)
+            case "visibility_timeout":
+                whole(value, name, 1, limits.visibility_timeout)
+            case _:
+                whole(value, name, 0, limits.delay)

@@ -61,7 +61,7 @@ class Broker:
         self._retention = retention
         #: What is sent alone.
         self.outbox = Gatherer[queues.Weighed, QueueSendResponse](
-            database, queues.send_gathered, self._answers, queues.send_alone
+            database, queues.send_gathered, self._answers
         )
         self._consumers: dict[str, list[Consumer]] = {}
         self._holder: str | None = None
@@ -90,14 +90,14 @@ class Broker:
         self, sent: Sequence[queues.Weighed], metrics: Sequence[queues.Metrics]
     ) -> list[QueueSendResponse]:
         """What the senders of messages hear; whoever waits for such is told."""
-        if len(sent) == 1:
+        if len({row[1] for row, _ in sent}) == 1:
             self.sent(sent[0][0][1])
-            return [QueueSendResponse(metrics[0])]
-        answers = {}
-        for (row, _), one in zip(sent, metrics, strict=True):
-            if row[1] not in answers:
-                answers[row[1]] = QueueSendResponse(one)
-                self.sent(row[1])
+            return [QueueSendResponse(metrics[0])] * len(sent)
+        answers = {
+            row[1]: QueueSendResponse(one) for (row, _), one in zip(sent, metrics, strict=True)
+        }
+        for queue in answers:
+            self.sent(queue)
         return [answers[row[1]] for row, _ in sent]
 
     # -- being told ------------------------------------------------------------------------
@@ -106,7 +106,8 @@ class Broker:
         """There may be something to deliver in ``queue``."""
         if self._retention.next is None:
             self._retention.sent(self.timer)
-        self._tell(queue)
+        if _listening:
+            self._tell(queue)
 
     def _tell(self, queue: str) -> None:
         # Other states of this process may be of the same directory.

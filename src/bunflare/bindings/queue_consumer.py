@@ -23,10 +23,9 @@ from ..store import queues
 from ..store.connection import Row
 from ..store.operation import LATER
 from .queue_answers import metrics_of
-from .queue_arguments import LIMITS, check_name, seconds_ms, whole
+from .queue_arguments import LIMITS, body_of, check_name, seconds_ms, whole
 from .queue_batch import Message, MessageBatch, MessageBatchMetadata, outcome
 from .queue_broker import LEASE_MS, Broker
-from .queues import body_of
 
 _log = logging.getLogger("bunflare")
 

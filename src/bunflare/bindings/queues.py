@@ -9,9 +9,6 @@ which the platform offers over HTTP, is a method here.
 from __future__ import annotations
 
 import asyncio
-import itertools
-import os
-import secrets
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..clock import Clock
-from ..errors import QueueTypeError, StateError, ValueCorrupt
+from ..errors import DatabaseError, QueueTypeError, StateError
 from ..store import queue_care, queue_delivery
 from ..store import queues as store
 from ..store.operation import LATER
@@ -33,10 +30,11 @@ from .queue_arguments import (
     MessageSendRequest,
     QueueContentType,
     QueueLimits,
+    body_of,
     check_name,
+    check_settings,
     check_size,
     check_sizes,
-    decode,
     delay_ms,
     encode,
     parts_of_lease,
@@ -47,8 +45,10 @@ from .queue_arguments import (
     whole,
 )
 from .queue_batch import QueueMetrics, when
+from .queue_ids import new_id
 
 if TYPE_CHECKING:
+    from ..store.alone import Alone
     from .queue_broker import Broker
 
 _PURGE = 1000
@@ -104,30 +104,6 @@ class PeekedMessage:
     corrupt: str | None = None
 
 
-class _Ids:
-    """Ids of messages: 32 hexadecimal digits that grow with time, so that their index does at its
-    end, and that keep the order of one process within a millisecond."""
-
-    def __init__(self) -> None:
-        self.renew()
-        os.register_at_fork(after_in_child=self.renew)
-
-    def renew(self) -> None:
-        self._process = secrets.token_hex(6)
-        self._count = itertools.count(1)
-        self._now = -1
-        self._prefix = ""
-
-    def new(self, now: int) -> str:
-        if now != self._now:
-            # Many are made within a millisecond.
-            self._now, self._prefix = now, f"{now:012x}"
-        return f"{self._prefix}{next(self._count) & 0xFFFFFFFF:08x}{self._process}"
-
-
-_ids = _Ids()
-
-
 class Queue:
     """A queue. Made by `State.queue`."""
 
@@ -135,7 +111,10 @@ class Queue:
         "_broker",
         "_clock",
         "_delay",
+        "_known",
         "_limits",
+        "_metrics_query",
+        "_most",
         "_queue",
         "_session",
     )
@@ -154,7 +133,10 @@ class Queue:
         self._broker = broker
         self._clock = clock
         self._limits = limits
+        self._most = limits.message_size
         self._delay = delay_ms(delivery_delay, "delivery_delay", limits)
+        self._known: store.Known = b"", 0, None
+        self._metrics_query = store.METRICS, (queue,)
 
     @property
     def name(self) -> str:
@@ -175,10 +157,9 @@ class Queue:
         "text" (a str) or "bytes". It is not delivered before ``delay_seconds`` have passed, at
         most 24 hours; by default those of the queue.
         """
-        if self._session.immediate and self._broker.database.joinable:
+        if self._session.joinable:
             try:
-                weighed = self._weighed(body, content_type, delay_seconds)
-                begun = self._broker.outbox.begin(weighed)
+                begun = self._broker.outbox.begin(self._weighed(body, content_type, delay_seconds))
             except Exception:
                 # It is raised again where it is awaited.
                 begun = None
@@ -190,30 +171,65 @@ class Queue:
         self, body: Any, content_type: QueueContentType, delay_seconds: float | None
     ) -> QueueSendResponse:
         weighed = self._weighed(body, content_type, delay_seconds)
-        if self._session.immediate:
-            broker = self._broker
-            if broker.database.hindered:
-                await broker.database.admit()
-            outbox = broker.outbox
-            sent = outbox.now(weighed)
-            return await outbox.add(weighed) if sent is LATER else sent
-        metrics = await self._session.write(store.send_many, [weighed[0]], weighed[1])
-        await self._wake(self._queue)
-        return QueueSendResponse(metrics)
+        if not self._session.immediate:
+            metrics = await self._session.write(store.send_many, [weighed[0]], weighed[1])
+            await self._wake(self._queue)
+            return QueueSendResponse(metrics)
+        broker = self._broker
+        database = broker.database
+        if database.hindered:
+            await database.admit()
+        alone, asker = database.alone, asyncio.current_task()
+        sent = self._send_alone(weighed, alone, asker)
+        if sent is LATER and await alone.turn(asker):
+            sent = self._send_alone(weighed, alone, asker)
+        return await broker.outbox.add(weighed) if sent is LATER else sent
+
+    def _send_alone(
+        self, weighed: store.Weighed, alone: Alone, asker: object | None
+    ) -> QueueSendResponse | Any:
+        """Send a message now, for one who writes alone; else `LATER`: others may join."""
+        row, size = weighed
+        mark, delay, metrics = self._known
+        if metrics is None:
+            if not alone.expects(asker):
+                return LATER
+            metrics = store.metrics(self._session.view, self._queue)
+        messages, total, oldest = metrics
+        grown = messages + 1, total + size, min(oldest, row[5])
+        after = alone.write(asker, store.SEND_ALONE, row, mark, self._metrics_query, grown)
+        if after is LATER:
+            return LATER
+        if after is not None:
+            self._known = after, delay, grown
+        else:
+            # Somebody else has written meanwhile. It is on disk, also where one cannot look now.
+            with suppress(DatabaseError):
+                grown = store.metrics(self._session.view, self._queue)
+        self._broker.sent(self._queue)
+        return QueueSendResponse(grown)
 
     def _weighed(
         self, body: Any, content_type: QueueContentType, delay_seconds: float | None
     ) -> store.Weighed:
         text, kind, size = encode(body, content_type)
-        if size > self._limits.message_size:
+        if size > self._most:
             check_size(size, self._limits)
-        now = self._clock.now()
-        visible = now
+        known = self._known
+        if known[0] != self._session.mark():
+            known = self._look()
+        now = visible = self._clock.now()
         if delay_seconds is not None or self._delay:
             visible += self._put_off(delay_seconds, "Queue send failed")
-        elif delay := store.delivery_delay(self._session.view, self._queue):
-            visible += delay * 1000
-        return (_ids.new(now), self._queue, text, kind, visible, now), size
+        elif known[1]:
+            visible += known[1] * 1000
+        return (new_id(now), self._queue, text, kind, visible, now), size
+
+    def _look(self) -> store.Known:
+        # The mark comes first: what is known may be newer, which is noticed, but never older.
+        mark = self._session.mark() or b""
+        self._known = mark, store.delivery_delay(self._session.view, self._queue), None
+        return self._known
 
     async def send_batch(
         self,
@@ -236,7 +252,7 @@ class Queue:
         now = self._clock.now()
         rows: list[store.Sent] = []
         sizes: list[int] = []
-        new, queue, visible = _ids.new, self._queue, now + default
+        queue, visible = self._queue, now + default
         for message in messages:
             # Most are plain bodies.
             if message.__class__ is dict and "body" not in message:
@@ -248,7 +264,7 @@ class Queue:
                 delay = request.delay_seconds
             sizes.append(size)
             due = visible if delay is None else now + delay_ms(delay, call, self._limits)
-            rows.append((new(now), queue, text, kind, due, now))
+            rows.append((new_id(now), queue, text, kind, due, now))
         size = check_sizes(sizes, self._limits)
         sent = await self._session.write(store.send_many, rows, size)
         await self._wake(self._queue)
@@ -419,24 +435,7 @@ class Queue:
         those who pull ``max_retries``, ``retry_delay`` (seconds), ``visibility_timeout`` (ms) and
         ``dead_letter_queue``.
         """
-        limits = self._limits
-        for name, value in settings.items():
-            if name not in store.SETTABLE or name == "paused":
-                known = ", ".join(sorted(store.SETTABLE - {"paused"}))
-                raise QueueTypeError(f"{name!r} cannot be set of a queue; there are {known}")
-            if value is None:
-                continue
-            match name:
-                case "dead_letter_queue":
-                    check_name(value, name)
-                case "retention":
-                    whole(value, name, *limits.retention)
-                case "max_retries":
-                    whole(value, name, 0, limits.retries)
-                case "visibility_timeout":
-                    whole(value, name, 1, limits.visibility_timeout)
-                case _:
-                    whole(value, name, 0, limits.delay)
+        check_settings(settings, self._limits)
         await self._set(**settings)
         if "retention" in settings:
             self._broker.retention_changed()
@@ -467,14 +466,6 @@ def _passed_over(giving: asyncio.Future[None]) -> None:
 def _fate(found: store.Settings) -> queue_delivery.Fate:
     retries = store.MAX_RETRIES if found.max_retries is None else found.max_retries
     return queue_delivery.Fate(1 + retries, found.dead_letter_queue)
-
-
-def body_of(stored: str | bytes, content_type: str) -> tuple[Any, str | None]:
-    """A body, or why it cannot be read."""
-    try:
-        return decode(stored, content_type), None
-    except ValueCorrupt as error:
-        return None, str(error)
 
 
 def _pulled(row: Any) -> PulledMessage:

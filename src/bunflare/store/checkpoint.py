@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("bunflare")
 
+_OK = int(apsw.SQLITE_OK)
+
 # In pages of 4 KiB.
 _WORTH_IT = 1_000
 _TOO_LONG = 16_000
@@ -91,7 +93,7 @@ class Checkpointer:
     def _count(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self.commits += 1
         self._pages = pages
-        return apsw.SQLITE_OK
+        return _OK
 
     def look(self) -> None:
         """Start a checkpoint if the log has grown enough. To be called after a commit."""

@@ -24,13 +24,14 @@ from .directory import MEMORY, Directory, locate, open_directory
 from .gate import output_gate, pass_output_gate
 from .operation import LATER, Operation
 from .pending import Pending
-from .running import Running
+from .running import Running, no_mark
 from .session import View
 from .transaction import Transaction
 from .walindex import counter
 from .watch import Watch
 
 if TYPE_CHECKING:
+    from .alone import Alone
     from .processes import Presence
     from .reader import Reader
 
@@ -55,6 +56,8 @@ class Database:
         self._local: _Local | _Dormant = _Dormant(self)
         self._forking: list[object] = []
         self._presence: Presence | None = None
+        #: What changes with every commit of any process; None where that is not known at once.
+        self.mark: Callable[[], bytes | None] = no_mark
         self.watch = Watch(self)
         self._start()
 
@@ -127,6 +130,11 @@ class Database:
         """Have the writer do it in its turn; it learns itself what has become of it."""
         self._start().writer.enqueue(operation)
 
+    @property
+    def alone(self) -> Alone:
+        """The shortest way for one who writes alone."""
+        return (self._running or self._start()).alone
+
     async def when_over(self, close: Callable[[], Awaitable[object]]) -> None:
         """Await ``close()``: what was written is on disk."""
         await close()
@@ -152,7 +160,10 @@ class Database:
         to wait for no turn's end: see `write_now`.
         """
         running = self._running
-        return running is not None and running.writer.lone is None and not self.hindered
+        if running is None or running.writer.lone is not None or output_gate.get() is not None:
+            return False
+        current = self._open_transaction.get()
+        return current is None or current.ended
 
     @property
     def in_transaction(self) -> bool:
@@ -203,6 +214,7 @@ class Database:
             if self._running is None:
                 self._running = self._open()
                 self._local = _Local(self._running)
+                self.mark = self._running.mark
                 self.watch.renew()
             return self._running
 
@@ -225,6 +237,7 @@ class Database:
         with self._mutex:
             running, self._running = self._running, None
             self._local = _Dormant(self)
+            self.mark = no_mark
         if running is not None:
             running.close()
 
@@ -337,6 +350,7 @@ class Database:
             _keep_for_ever(self._forking)
             self._running = None
             self._local = _Dormant(self)
+            self.mark = no_mark
 
 
 class _OpenTransaction:

@@ -16,16 +16,17 @@ _LOOK_SECONDS = 0.001
 class Entry:
     """How one connection begins what it writes."""
 
-    __slots__ = ("_busy", "_execute", "_looked", "_path", "_turnstile", "waiting")
+    __slots__ = ("_execute", "_path", "_turnstile", "busy", "look_by", "waiting")
 
     def __init__(
         self, connection: apsw.Connection, path: Path, busy: BusyWait, turnstile: Turnstile
     ) -> None:
         self._execute = connection.cursor().execute
         self._path = path
-        self._busy = busy
+        self.busy = busy
         self._turnstile = turnstile
-        self._looked = 0.0
+        #: Until when no look at the line is needed (`time.monotonic`).
+        self.look_by = 0.0
         #: Whether the turnstile is held, by one who waits for the lock.
         self.waiting = False
 
@@ -34,7 +35,7 @@ class Entry:
 
         Where somebody has it, the place in line is kept, for `patiently` or until `give_up`.
         """
-        turnstile, busy = self._turnstile, self._busy
+        turnstile, busy = self._turnstile, self.busy
         try:
             turnstile.take()
         except BlockingIOError:
@@ -61,15 +62,9 @@ class Entry:
         at all, until `calm`. ``moment`` is now (`time.monotonic`): for who writes one thing after
         the other, a look at the line now and then will do.
         """
-        if moment - self._looked > _LOOK_SECONDS:
-            turnstile = self._turnstile
-            try:
-                turnstile.take()
-            except BlockingIOError:
-                return False
-            turnstile.leave()
-            self._looked = moment
-        self._busy.patient = False
+        if moment > self.look_by and not self.look(moment):
+            return False
+        self.busy.patient = False
         if not single:
             try:
                 self._execute("BEGIN IMMEDIATE")
@@ -77,15 +72,26 @@ class Entry:
                 return False
         return True
 
+    def look(self, moment: float) -> bool:
+        """Whether nobody waits in line."""
+        turnstile = self._turnstile
+        try:
+            turnstile.take()
+        except BlockingIOError:
+            return False
+        turnstile.leave()
+        self.look_by = moment + _LOOK_SECONDS
+        return True
+
     def calm(self) -> None:
         """The end of it."""
-        self._busy.patient = True
+        self.busy.patient = True
 
     def patiently(self) -> BaseException | None:
         """Wait for the lock; why it could not be had. Runs on a thread."""
         try:
             if not self.waiting:
-                if not self._turnstile.enter(self._busy.timeout):
+                if not self._turnstile.enter(self.busy.timeout):
                     return translate(apsw.BusyError(), self._path)
                 self.waiting = True
             self._execute("BEGIN IMMEDIATE")

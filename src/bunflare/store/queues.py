@@ -231,7 +231,8 @@ VALUES {_ROW}
 _TOGETHER = 16
 _SEND_TOGETHER = _SEND + f", {_ROW}" * (_TOGETHER - 1)
 
-_SEND_ALONE = """
+#: One message, which the trigger counts: its writing is a single statement.
+SEND_ALONE = """
 INSERT INTO queue_messages (id, queue, body, content_type, visible_at, created_at)
 VALUES (?, ?, ?, ?, ?, ?)
 """
@@ -304,6 +305,9 @@ _NOTHING: Metrics = (0, 0, int(NEVER))
 Sent = tuple[str, str, str, str, int, int]
 #: One, and the bytes of its body.
 Weighed = tuple[Sent, int]
+#: What was known of a queue as of a mark (`Session.mark`, or nothing): the seconds that a message
+#: waits of which nothing else is said, and the metrics, if somebody has looked at these.
+Known = tuple[bytes, int, Metrics | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,28 +345,8 @@ def send_many(tx: Transaction, rows: list[Sent], size: int) -> Metrics:
     return _grown(tx, queue, len(rows), size, created)
 
 
-def send_alone(tx: Transaction, one: Weighed) -> Metrics:
-    """One message, which the trigger counts: its writing is a single statement.
-
-    Where that is a transaction of its own, it is on disk at once. So all that may fail is done
-    before: an error says that nothing was sent.
-    """
-    row, size = one
-    query = (row[1],)
-    found = tx.known(METRICS, query)
-    if found is UNKNOWN:
-        found = tx.one(METRICS, query)
-    messages, total, oldest = found or _NOTHING
-    grown = messages + 1, total + size, min(oldest, row[5])
-    tx.run(_SEND_ALONE, row)
-    tx.forget(METRICS, query, grown)
-    return grown
-
-
 def send_gathered(tx: Transaction, rows: list[Weighed]) -> list[Metrics]:
     """Messages of any queues. For each the metrics of its queue, once all of them are there."""
-    if len(rows) == 1:
-        return [send_alone(tx, rows[0])]
     by_queue: dict[str, list[Weighed]] = {}
     if len({row[1] for row, _ in rows}) == 1:
         by_queue[rows[0][0][1]] = rows

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary, ref
 
 import apsw
 
+from .alone import Alone
 from .checkpoint import Checkpointer
 from .connection import BusyWait, Durability, connect, keep_plans
 from .directory import Directory
@@ -27,6 +29,14 @@ if TYPE_CHECKING:
 BUSY_TIMEOUT = 10.0
 
 
+def no_mark() -> None:
+    """The mark of commits where there is none: `Running.mark`."""
+
+
+def _nobody() -> None:
+    """Nobody has committed yet."""
+
+
 class Running:
     """What is open while a database is in use."""
 
@@ -38,7 +48,7 @@ class Running:
         # A reader belongs to its thread and goes with it.
         self._readers: WeakValueDictionary[int, Reader] = WeakValueDictionary()
         #: That of the thread that committed last: mostly there is but one.
-        self._latest: ref[Reader] | None = None
+        self.latest: Callable[[], Reader | None] = _nobody
         self.busy = busy = BusyWait(BUSY_TIMEOUT)
         self._connection = connect(self.path, durability, busy)
         try:
@@ -49,6 +59,8 @@ class Running:
         self._commits = 0
         self._turnstile = Turnstile(directory.turnstile)
         self.index = WalIndex(self.path) if SUPPORTED else None
+        #: What changes with every commit of any process; None where that is not known at once.
+        self.mark: Callable[[], bytes | None] = no_mark if self.index is None else self.index.header
         self.writer = Writer(
             self._connection,
             self.path,
@@ -68,6 +80,7 @@ class Running:
             self,
             LogSpace(self._connection, self.path, busy) if durability == "full" else None,
         )
+        self.alone = Alone(self)
 
     def prepare(self, connection: apsw.Connection, directory: Directory) -> None:
         """Make the file ready to be written to through this connection."""
@@ -130,13 +143,12 @@ class Running:
     def _before_commit(self) -> Before | None:
         self._commits = self._checkpointer.commits
         number = threading.get_ident()
-        latest = self._latest
-        reader = None if latest is None else latest()
+        reader = self.latest()
         if reader is None or reader.thread != number:
             reader = self._readers.get(number)
             if reader is None:
                 return None
-            self._latest = ref(reader)
+            self.latest = ref(reader)
         return reader.before_commit()
 
     def _after_commit(self, before: Before | None, stale: list[Stale]) -> None:

@@ -35,6 +35,9 @@ class Session(Protocol):
     @property
     def view(self) -> View: ...
 
+    def mark(self) -> bytes | None:
+        """What changes with every commit of any process; None where that is not known at once."""
+
     async def write(
         self,
         function: Callable[..., T],
@@ -71,6 +74,9 @@ class TransactionSession:
     @property
     def view(self) -> View:
         return self._transaction
+
+    def mark(self) -> None:
+        return None
 
     async def write(
         self,

@@ -25,14 +25,19 @@ import mmap
 import os
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from struct import Struct
+from typing import cast
 
 _HEADER_SIZE = 48
+_HEADER = slice(_HEADER_SIZE)
 _TRIES = 1000
-_COUNTER = slice(8, 12)
 _PAGES = Struct("=20xI")
 _LOG = Struct("=16xI12x8s8x")
+#: The parts of a header: how many commits it has seen (modulo 2**32).
+parts: Callable[[bytes], tuple[int]] = Struct("=8xI36x").unpack
 
 #: Only where it was tested: other processors order memory otherwise, other systems lock otherwise.
 SUPPORTED = sys.platform == "linux" and os.uname().machine == "x86_64"
@@ -86,7 +91,7 @@ os.register_at_fork(after_in_child=_after_fork)
 class WalIndex:
     """The mapped header of one database's ``-shm`` file. A connection to it is open."""
 
-    __slots__ = ("_file", "_map")
+    __slots__ = ("_file", "_map", "header")
 
     def __init__(self, database: Path) -> None:
         path = Path(f"{database}-shm")
@@ -99,10 +104,8 @@ class WalIndex:
             file.users += 1
         self._file = file
         self._map = file.map
-
-    def header(self) -> bytes:
-        """What changes with every commit."""
-        return self._map[:_HEADER_SIZE]
+        #: What changes with every commit.
+        self.header = cast("Callable[[], bytes]", partial(file.map.__getitem__, _HEADER))
 
     def pages(self) -> int:
         """How many pages the database has; 0 before the first commit."""
@@ -128,4 +131,4 @@ class WalIndex:
 
 def counter(header: bytes) -> int:
     """How many commits the header has seen (modulo 2**32)."""
-    return int.from_bytes(header[_COUNTER], sys.byteorder)
+    return parts(header)[0]
