@@ -17,6 +17,7 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 _blocking: Any = asyncio.Future._asyncio_future_blocking
+_is_blocking: Callable[[object], bool] = _blocking.__get__
 
 
 class _Future(asyncio.Future[T]):
@@ -56,7 +57,7 @@ class Pending(_Future[T], Coroutine[Any, Any, T]):
     def _asyncio_future_blocking(self) -> bool:
         # This is how asyncio asks whether something is a future.
         self.__class__ = _Future  # type: ignore[assignment]
-        return bool(_blocking.__get__(self))
+        return _is_blocking(self)
 
     @_asyncio_future_blocking.setter
     def _asyncio_future_blocking(self, value: bool) -> None:
