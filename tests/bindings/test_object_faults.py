@@ -296,6 +296,70 @@ async def test_rows_written_follow_an_index_that_is_made_later(state: bunflare.S
     assert await stub_of(state).do(work) == [1, 1, 2]
 
 
+async def test_rows_written_follow_an_index_whose_making_is_undone(state: bunflare.State) -> None:
+    async def work(ctx: bunflare.DurableObjectState) -> list[int]:
+        sql = ctx.storage.sql
+        insert = "INSERT INTO t VALUES (1)"
+        sql.exec("CREATE TABLE t (a)")
+
+        def undone() -> None:
+            sql.exec("CREATE INDEX i ON t (a)")
+            written.extend(sql.exec(insert).rows_written for _ in "12")
+            raise ValueError
+
+        written = [sql.exec(insert).rows_written]
+        with pytest.raises(ValueError):
+            ctx.storage.transaction_sync(undone)
+        return [*written, *(sql.exec(insert).rows_written for _ in "12")]
+
+    assert await stub_of(state).do(work) == [1, 2, 2, 1, 1]
+
+
+@pytest.mark.parametrize("last", ["PRAGMA ignore_check_constraints = 0", "SELECT 1; {}; SELECT 2"])
+async def test_rows_written_follow_what_a_pragma_switches(state: bunflare.State, last: str) -> None:
+    off = "PRAGMA ignore_check_constraints(0)"
+
+    async def work(ctx: bunflare.DurableObjectState) -> list[int]:
+        sql = ctx.storage.sql
+        insert = "INSERT OR IGNORE INTO t VALUES (?)"
+        sql.exec("CREATE TABLE t (a CHECK (a > 0))")
+        sql.exec("PRAGMA ignore_check_constraints = 1")
+        written = [sql.exec(insert, -1).rows_written for _ in "12"]
+        sql.exec(last.format(off))
+        return [*written, *(sql.exec(insert, number).rows_written for number in (-1, -1, 1))]
+
+    assert await stub_of(state).do(work) == [1, 1, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("table", "written"),
+    [
+        ("a, b", [1, 1, 1]),
+        ("a NOT NULL, b DEFAULT 'one'", [1, 1, None]),
+        ("a NOT NULL ON CONFLICT IGNORE, b", [1, 1, 0]),
+        ("a, b, CHECK (a < 9)", [1, 1, 1]),
+        ("a UNIQUE ON CONFLICT IGNORE, b", [2, 0, 2]),
+        ("a PRIMARY KEY ON CONFLICT REPLACE, b", [2, 2, 2]),
+        ("a INTEGER PRIMARY KEY ON CONFLICT IGNORE, b", [1, 0, 1]),
+    ],
+)
+async def test_rows_written_are_those_of_each_run_of_a_statement(
+    state: bunflare.State, table: str, written: list[int | None]
+) -> None:
+    async def work(ctx: bunflare.DurableObjectState) -> list[int | None]:
+        sql = ctx.storage.sql
+        sql.exec(f"CREATE TABLE t ({table})")
+        cursors: list[bunflare.SqlCursor | None] = []
+        for number in (1, 1, None):
+            try:
+                cursors.append(sql.exec("INSERT INTO t (a) VALUES (?)", number))
+            except DurableObjectSqlError:
+                cursors.append(None)
+        return [None if one is None else one.rows_written for one in cursors]
+
+    assert await stub_of(state).do(work) == written
+
+
 async def test_delete_all_that_cannot_be_written_resets_the_object_and_deletes_nothing(
     state: bunflare.State, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DurableObjectSqlError, DurableObjectTypeError
-from ..store.d1_connection import USER
 from ..store.object_statement import Rows
 
 if TYPE_CHECKING:
@@ -78,6 +77,13 @@ class SqlCursor(Rows):
         return self.written
 
 
+def _counted(written: int) -> SqlCursor:
+    """The cursor of a statement without rows (`Kind.plain`)."""
+    cursor = _new(SqlCursor)
+    cursor.written = written
+    return cursor
+
+
 class SqlRawCursor:
     """Rows as lists."""
 
@@ -123,16 +129,16 @@ class SqlStorage:
         kind = file.kinds.get(query)
         if kind is None or not kind.plain or not file.open:
             return SqlCursor(file, query, bindings)
-        # The same in fewer steps, for what is done by the thousand.
+        # The same in fewer steps, for what is done by the thousand. To tell the driver that it is
+        # the user's takes a tenth of its time: SQLite has found nothing forbidden in this text.
         try:
-            file.execute(query, bindings, prepare_flags=USER)
+            file.execute(query, bindings)
         except Exception as error:
             raise file.failed(error, bindings) from error
-        cursor = _new(SqlCursor)
-        total = file.total_changes()
-        cursor.written = (total - file.total) * kind.entries
-        file.total = total
-        return cursor
+        if kind.appends or file.rows_changed() == 1:
+            # Such a cursor tells nothing but this one number, so there is one for all of them.
+            return kind.one or kind.share(_counted(kind.entries))
+        return _counted(file.rows_changed() * kind.entries)
 
     @property
     def database_size(self) -> int:

@@ -27,7 +27,7 @@ from .d1_connection import LOOK, USER, keyword, unkept
 from .d1_reader import UNKNOWN, Program, columns_of, read_program, scanned
 from .object_guard import ObjectGuard
 from .object_log import ObjectLog
-from .object_statement import ALTERING, Kind, Rows, unbound
+from .object_statement import ALTERING, Kind, Rows, straight, unbound
 
 _PATIENCE = 10.0
 _KNOWN = 1024
@@ -82,8 +82,8 @@ class ObjectFile:
             #: For statements that are read to their end before the next.
             self.execute = connection.cursor().execute
             self.total_changes = connection.total_changes
-            #: How many rows had been changed before the next statement.
-            self.total = 0
+            #: How many rows the last statement has changed, without those of triggers.
+            self.rows_changed = connection.changes
             self.kinds: dict[str, Kind] = {}
             self._altered = False
             self._before = 0
@@ -124,7 +124,7 @@ class ObjectFile:
         if scans is not self._traced:
             self._trace(scans)
         kept = kind.program.kept
-        self.total = self.total_changes()
+        before = self.total_changes()
         cursor = self._connection.cursor()
         try:
             if not kept:
@@ -138,22 +138,21 @@ class ObjectFile:
         except Exception as error:
             raise self.failed(error, bindings) from error
         rows.scans = scans and kind.reads
-        total = self.total_changes()
-        changed, self.total = total - self.total, total
+        changed = self.total_changes() - before
         rows.written = _written(changed, kind.program)
         if not kind.reads:
             if scans:
                 rows.read = max(self.scanned(), changed)
             if kind.schema:
-                self._alter()
+                self._alter(kind.text, rows.columns is not None)
             elif not kind.parts and not scans and kind.program is not UNKNOWN:
                 kind.plain = not (kind.program.rows or kind.program.sequence)
-                kind.entries = kind.program.entries
         return found
 
     def _step(self, sql: str) -> None:
         try:
-            self.execute(sql, (), prepare_flags=USER, can_cache=not unkept(sql)).fetchall()
+            cursor = self.execute(sql, (), prepare_flags=USER, can_cache=not unkept(sql))
+            found = cursor.fetchall()
         except apsw.BindingsError as error:
             raise DurableObjectSqlError(
                 "When executing multiple SQL statements in a single call, only the last "
@@ -162,16 +161,25 @@ class ObjectFile:
         except apsw.Error as error:
             raise self.failed(error) from error
         if keyword(sql) in ALTERING:
-            self._alter()
+            self._alter(sql, bool(found))
 
-    def _alter(self) -> None:
-        """A statement has run that may have altered the schema."""
+    def _alter(self, sql: str, gave: bool) -> None:
+        """A statement has run that may have altered the schema; whether it ``gave`` rows."""
         version = self._version()
         if version != self._schema:
             # Not where a table was to be created that is there.
             self._schema = version
             self.kinds.clear()
             self._altered = True
+        elif not gave and keyword(sql) == "PRAGMA":
+            # It may have switched something, which makes other programs of the same statements.
+            self.kinds.clear()
+
+    def _undone(self) -> None:
+        """Something was undone, which may have been an alteration of the schema."""
+        self._schema = -1
+        if self._altered:
+            self.kinds.clear()
 
     def _version(self) -> int:
         return int(self._own("PRAGMA schema_version")[0][0])
@@ -201,7 +209,10 @@ class ObjectFile:
             rows = self.execute(explain, bindings, prepare_flags=USER, can_cache=False).fetchall()
         except (apsw.Error, TypeError, ValueError, OverflowError):
             return UNKNOWN
-        return read_program(rows, root[0][0] if root else -1)
+        program = read_program(rows, root[0][0] if root else -1)
+        kind.entries = program.entries
+        kind.appends = program.appends and straight(rows)
+        return program
 
     def _trace(self, on: bool) -> None:
         # What SQLite tells of a statement costs as much as a look-up by key.
@@ -235,7 +246,6 @@ class ObjectFile:
 
     def failed(self, error: Exception, bindings: tuple[Any, ...] = ()) -> BaseException:
         """The platform's words for SQLite's and the driver's."""
-        self.total = self.total_changes()
         if self._guard.stopped:
             self._guard.stopped = False
             # What it had written is undone, and nothing else of the object may be kept then.
@@ -247,7 +257,7 @@ class ObjectFile:
         if self.open and not self._connection.in_transaction:
             # Some failures undo the whole transaction.
             self.open = False
-            self._schema = -1
+            self._undone()
         if isinstance(error, apsw.AbortError):
             return DurableObjectSqlError(
                 "The cursor's rows are gone: its transaction was rolled back."
@@ -264,7 +274,7 @@ class ObjectFile:
 
     def _begin(self) -> None:
         self._own("BEGIN IMMEDIATE")
-        self._before = self.total = self.total_changes()
+        self._before = self.total_changes()
         self._altered = False
         self.open = True
 
@@ -351,7 +361,7 @@ class ObjectFile:
         """Undo what was not committed."""
         self.settle()
         self.open = False
-        self._schema = -1
+        self._undone()
         if self._connection.in_transaction:
             self._own("ROLLBACK")
 
@@ -367,7 +377,7 @@ class ObjectFile:
     def undo(self, level: int) -> None:
         """Go back to a savepoint."""
         if self.open:
-            self._schema = -1
+            self._undone()
             self._own(f"ROLLBACK TO level{level}")
             self._own(f"RELEASE level{level}")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import apsw
 
@@ -15,9 +15,20 @@ from .d1_reader import SCHEMA_WORDS, assumed
 if TYPE_CHECKING:
     from .object_sql import ObjectFile
 
+T = TypeVar("T")
+
 #: The rows of a statement that gives none.
 NONE: Iterator[Row] = iter(())
 _PLAIN = {"_rows": NONE, "columns": (), "read": 0}
+# What the program of a statement has that does the same each time, and has no other way to its end.
+_STRAIGHT = frozenset(
+    {
+        *("Init", "Transaction", "OpenWrite", "Goto", "Halt", "HaltIfNull", "Variable", "Null"),
+        *("SoftNull", "Integer", "Int64", "Real", "String8", "Blob", "Copy", "SCopy", "IntCopy"),
+        *("Function", "PureFunc", "Affinity", "TypeCheck", "NewRowid", "MakeRecord", "Insert"),
+        "IdxInsert",
+    }
+)
 #: Statements after which what is known of others does not hold.
 ALTERING = SCHEMA_WORDS | {"PRAGMA"}
 
@@ -25,7 +36,9 @@ ALTERING = SCHEMA_WORDS | {"PRAGMA"}
 class Kind:
     """What is known of a text."""
 
-    __slots__ = ("entries", "parts", "plain", "program", "reads", "schema", "text")
+    __slots__ = (
+        *("appends", "entries", "one", "parts", "plain", "program", "reads", "schema", "text"),
+    )
 
     def __init__(self, sql: str) -> None:
         self.parts = [part for _, part in statements(sql)]
@@ -40,6 +53,15 @@ class Kind:
         self.plain = False
         #: What a changed row of such a one counts for.
         self.entries = 1
+        #: Whether it always changes one row, or fails.
+        self.appends = False
+        #: The rows of such a one that has changed one row: all of them have the same.
+        self.one: Any = None
+
+    def share(self, rows: T) -> T:
+        """Keep ``rows`` for all runs that change one row."""
+        self.one = rows
+        return rows
 
 
 class Rows:
@@ -96,6 +118,13 @@ class Rows:
         if self.columns is None:
             self.columns = self._file.names(*self._query)
         return self.columns
+
+
+def straight(program: Sequence[Row]) -> bool:
+    """Whether a statement's program (``EXPLAIN``) has one way only, or ends with an error."""
+    codes = [row[1] for row in program]
+    # The first instruction goes to the end of the program, and that one back.
+    return _STRAIGHT.issuperset(codes) and codes.count("Goto") == codes.count("Halt") == 1
 
 
 def unbound(error: Exception, bindings: tuple[Any, ...]) -> Exception:
