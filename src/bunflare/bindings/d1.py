@@ -23,9 +23,10 @@ from .d1_parameters import parameter
 from .d1_results import D1Meta, D1Result, D1Timings, result, result_of_rows, results
 from .text import encodable
 
-_new = object.__new__
 # Classes of values that SQLite takes as they are; it makes NULL of NaN itself.
 _PLAIN = frozenset({type(None), float, bytes})
+_SMALL = 1 << 30
+_INT64 = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +40,18 @@ class D1ExecResult:
 class D1PreparedStatement:
     """A statement with its parameters. Made by `D1Database.prepare`."""
 
-    __slots__ = ("_bound", "_database")
+    # No __init__: there is one for each row that is written, and to call a class that has one takes
+    # three times as long.
+    __slots__ = ("_database", "_parameters", "_sql")
 
-    def __init__(self, database: _Queries, bound: Bound) -> None:
-        self._database = database
-        self._bound = bound
+    _database: _Queries
+    _sql: str
+    _parameters: tuple[Any, ...]
 
     @property
     def bound(self) -> Bound:
         """The text and its parameters."""
-        return self._bound
+        return self._sql, self._parameters
 
     def bind(self, *values: Any) -> D1PreparedStatement:
         """The same statement with ``values`` for its ``?`` or ``?NNN``.
@@ -59,25 +62,27 @@ class D1PreparedStatement:
         """
         for value in values:
             kind = type(value)
-            if kind is str and value.isascii():
-                continue
             if kind is int:
-                if -0x8000_0000_0000_0000 <= value <= 0x7FFF_FFFF_FFFF_FFFF:
+                # Python compares small ones in a third of the time.
+                if -_SMALL < value < _SMALL or -_INT64 <= value < _INT64:
+                    continue
+            elif kind is str:
+                if value.isascii():
                     continue
             elif kind in _PLAIN:
                 continue
             values = tuple(map(parameter, values))
             break
-        # There is one for each row that is written: to call the class would take twice as long.
-        bound: D1PreparedStatement = _new(D1PreparedStatement)
+        bound = D1PreparedStatement()
         bound._database = self._database
-        bound._bound = (self._bound[0], values)
+        bound._sql = self._sql
+        bound._parameters = values
         return bound
 
     async def first(self, column: str | None = None) -> Any:
         """The first row as a dict, or its ``column``; None if there is no row."""
-        database = self._database
-        outcome = database.read(self._bound, False) or await database.query(self._bound, False)
+        database, bound = self._database, (self._sql, self._parameters)
+        outcome = database.read(bound, False) or await database.query(bound, False)
         columns, rows = outcome[:2]
         if not rows:
             return None
@@ -94,18 +99,19 @@ class D1PreparedStatement:
 
         A short write begins at once; whether it succeeded one hears by awaiting it.
         """
-        return self._database.begin(self._bound) or self._all()
+        return self._database.begin(self._sql, self._parameters) or self._all()
 
     async def _all(self) -> D1Result:
         database = self._database
         file = database.file
-        step = file.quick(self._bound)
+        step = file.quick(self._sql, self._parameters)
         if step is not None:
             found = file.now(step)
-            made: D1Result = await file.writes.add(step) if found is LATER else result(*found)
+            made: D1Result = await file.writes.add(step) if found is LATER else result(found)
             database.seen()
             return made
-        outcome = database.read(self._bound, True) or await database.query(self._bound, True)
+        bound = self._sql, self._parameters
+        outcome = database.read(bound, True) or await database.query(bound, True)
         return result_of_rows(outcome, outcome[SIZE_AFTER])
 
     #: The same as `all`.
@@ -113,11 +119,11 @@ class D1PreparedStatement:
 
     async def raw(self, column_names: bool = False) -> list[list[Any]]:
         """All rows as lists, if asked for after a list of the columns' names."""
-        database = self._database
-        outcome = database.read(self._bound, False) or await database.query(self._bound, False)
+        database, bound = self._database, (self._sql, self._parameters)
+        outcome = database.read(bound, False) or await database.query(bound, False)
         rows: list[list[Any]] = list(map(list, outcome[ROWS]))
         if column_names:
-            names = outcome[COLUMNS] or self._database.file.describe(*self._bound)
+            names = outcome[COLUMNS] or database.file.describe(*bound)
             rows.insert(0, list(names))
         return rows
 
@@ -127,8 +133,8 @@ class _Queries:
 
     __slots__ = ("begin", "file")
 
-    def __init__(self, file: D1File, begin: Callable[[Bound], Pending[Any] | None]) -> None:
-        """``begin`` begins a write at once, or gives None."""
+    def __init__(self, file: D1File, begin: Callable[..., Pending[Any] | None]) -> None:
+        """``begin(sql, parameters)`` begins a write at once, or gives None."""
         self.file = file
         self.begin = begin
 
@@ -136,7 +142,11 @@ class _Queries:
         """A statement. Nothing is looked at before it is run."""
         if not isinstance(sql, str):
             raise D1TypeError(f"D1_TYPE_ERROR: a statement is a str, not {type(sql).__name__}")
-        return D1PreparedStatement(self, (sql if sql.isascii() else encodable(sql), ()))
+        statement = D1PreparedStatement()
+        statement._database = self
+        statement._sql = sql if sql.isascii() else encodable(sql)
+        statement._parameters = ()
+        return statement
 
     async def batch(self, statements: Iterable[D1PreparedStatement]) -> list[D1Result]:
         """Run several statements as one transaction: if one fails, none was run."""
@@ -145,19 +155,14 @@ class _Queries:
                 f"D1_TYPE_ERROR: batch takes several statements, not {type(statements).__name__}"
             )
         prepared = list(statements)
-        for statement in prepared:
-            if statement.__class__ is not D1PreparedStatement:
-                raise D1TypeError(
-                    "D1_TYPE_ERROR: batch takes prepared statements, not "
-                    f"{type(statement).__name__}"
-                )
-        if not prepared:
-            raise D1ValueError("D1_ERROR: No SQL statements detected.")
-        sql = prepared[0]._bound[0]
-        many = [statement._bound[1] for statement in prepared if statement._bound[0] is sql]
-        done = await self.file.alike(sql, many) if len(many) == len(prepared) else None
-        if done is None:
-            done = await self.file.batch([statement._bound for statement in prepared])
+        kind = D1PreparedStatement
+        # Most are one statement with many parameters.
+        sql = prepared[0]._sql if prepared and prepared[0].__class__ is kind else None
+        many = [one._parameters for one in prepared if one.__class__ is kind and one._sql is sql]
+        if sql is None or len(many) != len(prepared):
+            done = await self.file.batch(_several(prepared))
+        else:
+            done = await self.file.alike(sql, many) or await self.file.batch(_several(prepared))
         self.seen()
         return results(*done)
 
@@ -171,6 +176,18 @@ class _Queries:
 
     def seen(self) -> None:
         """Note what state an answer is of."""
+
+
+def _several(prepared: list[D1PreparedStatement]) -> list[Bound]:
+    """The statements of a batch."""
+    for statement in prepared:
+        if statement.__class__ is not D1PreparedStatement:
+            raise D1TypeError(
+                f"D1_TYPE_ERROR: batch takes prepared statements, not {type(statement).__name__}"
+            )
+    if not prepared:
+        raise D1ValueError("D1_ERROR: No SQL statements detected.")
+    return [statement.bound for statement in prepared]
 
 
 class D1Database(_Queries):
@@ -321,7 +338,7 @@ class D1DatabaseSession(_Queries):
 
     def __init__(self, file: D1File, constraint_or_bookmark: str | None) -> None:
         # It notes what each answer is of, so none is given without it.
-        super().__init__(file, lambda _: None)
+        super().__init__(file, lambda *_: None)
         if constraint_or_bookmark is not None and not isinstance(constraint_or_bookmark, str):
             raise D1TypeError("D1_SESSION_ERROR: invalid bookmark or constraint")
         given = (constraint_or_bookmark or "").strip()

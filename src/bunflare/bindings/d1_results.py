@@ -52,11 +52,10 @@ class D1Meta:
 class _Late:
     """A result whose parts are made when they are asked for: of most, few ever are."""
 
-    __slots__ = ("_done", "_size")
+    __slots__ = ("_found",)
 
-    #: What was done, and the size after it; or where that is to be found, and no size.
-    _done: Done | tuple[Appended, int]
-    _size: int
+    #: What was done, and the size after it; or where that is to be found, and at which place.
+    _found: tuple[Done | Appended, int]
 
     def __getattr__(self, name: str) -> Any:
         # Only what is not there yet is asked for here.
@@ -89,22 +88,20 @@ def _drafts(kind: type) -> type[Any]:
 
 _MetaDraft, _TimingsDraft = map(_drafts, (D1Meta, D1Timings))
 _new = object.__new__
-_set_done = vars(_Late)["_done"].__set__
-_set_size = vars(_Late)["_size"].__set__
+_set_found = vars(_Late)["_found"].__set__
 _set_results = vars(D1Result)["results"].__set__
 
 
-def result(done: Done, size: int) -> D1Result:
-    """The result of a statement, and of the bytes that the database has after it."""
+def result(found: tuple[Done | Appended, int]) -> D1Result:
+    """The result of a statement, by what it did and the bytes that the database has after it."""
     made: D1Result = _new(D1Result)
-    _set_done(made, done)
-    _set_size(made, size)
+    _set_found(made, found)
     return made
 
 
 def result_of_rows(done: Done, size: int) -> D1Result:
     """The same, for whoever asks for rows, and so wants them."""
-    made = result((done[COLUMNS], (), *done[SECONDS:]), size)
+    made = result(((done[COLUMNS], (), *done[SECONDS:]), size))
     _set_results(made, _dicts(done))
     return made
 
@@ -112,22 +109,19 @@ def result_of_rows(done: Done, size: int) -> D1Result:
 def results(done: Sequence[Done | Exception], size: int) -> list[Any]:
     """The results of several statements; an error is its own."""
     if not isinstance(done, Appended):
-        return [result(one, size) if isinstance(one, tuple) else one for one in done]
+        return [result((one, size)) if isinstance(one, tuple) else one for one in done]
     done.size = size
     count = len(done)
     made = list(map(_new, repeat(D1Result, count)))
     # One after the other, without a step of Python for each.
-    deque(map(_set_done, made, zip(repeat(done, count), range(count), strict=True)), 0)
+    deque(map(_set_found, made, zip(repeat(done, count), range(count), strict=True)), 0)
     return made
 
 
 def _parts(late: _Late) -> tuple[Done, int]:
     """What was done, and the database's size."""
-    done = late._done
-    if len(done) == 2:
-        several, index = done
-        return several[index], several.size
-    return done, late._size
+    done, number = late._found
+    return (done[number], done.size) if isinstance(done, Appended) else (done, number)
 
 
 def _dicts(done: Done) -> list[dict[str, Any]]:

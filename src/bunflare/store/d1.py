@@ -12,7 +12,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -277,12 +277,11 @@ class D1File(Database):
             kind.reads = False
             return None
 
-    def quick(self, bound: Bound) -> Step | None:
+    def quick(self, sql: str, parameters: tuple[Any, ...]) -> Step | None:
         """The short write, for `writes`.
 
         None if it is not known to be one, or if something is to be waited for before.
         """
-        sql, parameters = bound
         kind = self._kinds.get(sql)
         if kind is None or kind.program is None or not kind.program.quick:
             return None
@@ -290,9 +289,9 @@ class D1File(Database):
             return None
         return sql, parameters, kind.program
 
-    def begin_short(self, bound: Bound) -> Pending[Any] | None:
+    def begin_short(self, sql: str, parameters: tuple[Any, ...]) -> Pending[Any] | None:
         """Begin a short write, for whoever waits for its result; None where it is to be awaited."""
-        step = self.quick(bound) if self.joinable else None
+        step = self.quick(sql, parameters) if self.joinable else None
         return None if step is None else self.writes.begin(step)
 
     def now(self, step: Step) -> tuple[Done, int] | Any:
@@ -361,10 +360,11 @@ class D1File(Database):
         if kind is None or kind.program is None or not kind.program.appends:
             return None
         work = self.running.executes.batch, sql, kind.program, many
-        with suppress(UnlikeError):
+        try:
             found = LATER if self.hindered else self._on_the_spot(*work)
             return await self._written(*work) if found is LATER else found
-        return None
+        except UnlikeError:
+            return None
 
     async def batch(self, bounds: Sequence[Bound]) -> tuple[Sequence[Done], int]:
         """Run statements as one transaction: all or none. What each did, and the size after."""
