@@ -22,7 +22,7 @@ import apsw
 from ..errors import D1Error, StateError
 from .connection import BusyWait, Durability, connect, enter_wal, translate
 from .d1_connection import keyword, statements, switches, unkept
-from .d1_executor import D1Executor, Step, UnlikeError
+from .d1_executor import D1Executor, Step, Steps, UnlikeError
 from .d1_reader import (
     LONGEST,
     PAGE_SIZE,
@@ -123,7 +123,10 @@ class D1Running(Running):
         path.chmod(0o600)
 
     def _after_commit(self, before: Before | None, stale: list[Any]) -> None:
-        super()._after_commit(before, stale)
+        if before is None:
+            self._checkpointer.look()
+        else:
+            super()._after_commit(before, stale)
         self.history.note()
 
     def choose(self, settings: Settings) -> None:
@@ -278,47 +281,43 @@ class D1File(Database):
             return None
 
     def quick(self, sql: str, parameters: tuple[Any, ...]) -> Step | None:
-        """The short write, for `writes`.
-
-        None if it is not known to be one, or if something is to be waited for before.
-        """
+        """The short write, for `writes`; None if it is not known to be one, or has to wait."""
         kind = self._kinds.get(sql)
-        if kind is None or kind.program is None or not kind.program.quick:
+        program = None if kind is None else kind.program
+        if program is None or not program.quick or output_gate.get() is not None:
             return None
-        if output_gate.get() is not None:
-            return None
-        return sql, parameters, kind.program
+        return sql, parameters, program
 
     def begin_short(self, sql: str, parameters: tuple[Any, ...]) -> Pending[Any] | None:
         """Begin a short write, for whoever waits for its result; None where it is to be awaited."""
-        step = self.quick(sql, parameters) if self.joinable else None
+        running = self._running
+        if running is None or running.writer.lone is not None or self.hindered:
+            return None
+        step = self.quick(sql, parameters)
         return None if step is None else self.writes.begin(step)
 
-    def now(self, step: Step) -> tuple[Done, int] | Any:
-        """What was done, and the size, at once for a task that writes alone; else `LATER`."""
-        return self._on_the_spot(self.running.executes.single, step, single=True)
+    def now(self, step: Step | Steps, many: bool = False) -> tuple[Any, int] | Any:
+        """What was done, and the size, at once for a task that writes alone; else `LATER`.
 
-    def _on_the_spot(
-        self, function: Callable[..., Any], *args: object, single: bool = False
-    ) -> Any:
+        ``many`` says that it is for `D1Executor.batch`.
+        """
         running = self._running or self._start()
         if self.writes.gathering or running.writer.lone is None:
             return LATER
-        done = running.writer.now(asyncio.current_task(), function, *args, single=single)
+        executes = running.executes
+        function: Callable[..., Any] = executes.batch if many else executes.single
+        done = running.writer.now(asyncio.current_task(), function, step, single=not many)
         if done is LATER:
             return LATER
-        if running.executes.guard.asked != self._asked:
+        if executes.guard.asked != self._asked:
             self._relearn()
         return done, self._local.reader.newest_size()
 
     def _gathered(self, tx: Transaction, steps: list[Step]) -> Sequence[Any]:
-        running = self._running or self._start()
-        return running.executes.gathered(tx, steps)
+        return self.running.executes.gathered(tx, steps)
 
     def _finished(self, _steps: Sequence[Step], done: Sequence[Any]) -> list[Any]:
-        running = self._running or self._start()
-        if running.executes.guard.asked != self._asked:
-            self._relearn()
+        self._relearn()
         return self._results(done, self._local.reader.newest_size())
 
     async def query(self, bound: Bound, counted: bool) -> Outcome:
@@ -359,10 +358,11 @@ class D1File(Database):
         kind = self._kinds.get(sql)
         if kind is None or kind.program is None or not kind.program.appends:
             return None
-        work = self.running.executes.batch, sql, kind.program, many
+        step = sql, many, kind.program
         try:
-            found = LATER if self.hindered else self._on_the_spot(*work)
-            return await self._written(*work) if found is LATER else found
+            if self.hindered or (found := self.now(step, many=True)) is LATER:
+                return await self._written(self.running.executes.batch, step)
+            return found
         except UnlikeError:
             return None
 

@@ -143,6 +143,7 @@ class Guard:
         self.trusted = True
         self.deadline = float("inf")
         self._unless = never
+        self._passes = False
 
     def limit(self, connection: apsw.Connection, *, file: bool = False) -> None:
         """Set the platform's limits; for statements of a ``file`` the wider ones."""

@@ -31,6 +31,8 @@ from .transaction import Transaction
 
 #: A statement, its parameters, and what its program says.
 Step = tuple[str, tuple[Any, ...], Program]
+#: The same, with the parameters of several runs.
+Steps = tuple[str, Sequence[tuple[Any, ...]], Program]
 
 # What is no matter of the statement, and told by the writer.
 _OF_THE_STORE = (
@@ -38,6 +40,7 @@ _OF_THE_STORE = (
 )
 # A statement that gives no rows and no columns.
 _NO_ROWS: tuple[Row, ...] = ()
+_NEVER = float("inf")
 
 
 class UnlikeError(Exception):
@@ -124,17 +127,40 @@ class D1Executor:
         return done
 
     def single(self, _tx: Transaction, step: Step) -> Done:
-        """`quick`, for one who writes alone."""
-        done: Done = self.quick((step,), stop=True)[0]
-        return done
+        """`quick`, for one who writes alone: in as few steps as can be."""
+        sql, parameters, program = step
+        connection, guard = self._connection, self.guard
+        if self._traced:
+            self._trace(False)
+        if not program.appends:
+            connection.set_last_insert_rowid(0)
+        started = time.monotonic()
+        guard.trusted = guard.stopped = False
+        guard.deadline = started + LONGEST
+        try:
+            self._execute(sql, parameters, prepare_flags=USER)
+        except apsw.Error as error:
+            if isinstance(error, _OF_THE_STORE):
+                raise
+            raise guard.explain(error) from error
+        finally:
+            guard.trusted = True
+            guard.deadline = _NEVER
+        seconds = time.monotonic() - started
+        # It runs no triggers.
+        changes = connection.changes()
+        if not changes:
+            return ((), _NO_ROWS, seconds, 0, 0, False, program.seeks, 0)
+        read, written = program.seeks + program.finds, changes * program.entries + program.sequence
+        last = connection.last_insert_rowid()
+        return ((), _NO_ROWS, seconds, changes, last, True, read, written)
 
-    def batch(
-        self, _tx: Transaction, sql: str, program: Program, many: Sequence[tuple[Any, ...]]
-    ) -> Sequence[Done]:
+    def batch(self, _tx: Transaction, step: Steps) -> Sequence[Done]:
         """`run`, for one statement that appends a row (`Program.appends`), with many parameters.
 
         Raises `UnlikeError` where not all have done the same, so that each has to be looked at.
         """
+        sql, many, program = step
         try:
             found = self._append(sql, program, many)
         except apsw.Error as error:
