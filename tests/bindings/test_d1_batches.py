@@ -34,6 +34,14 @@ SCHEMAS = {
         "CREATE TABLE t (a REFERENCES p DEFERRABLE INITIALLY DEFERRED, b)"
     ),
     "searched": "CREATE VIRTUAL TABLE t USING fts5 (a, b)",
+    "typed": "CREATE TABLE t (a INTEGER, b TEXT COLLATE NOCASE)",
+    "numbers": "CREATE TABLE t (a REAL, b NUMERIC NOT NULL)",
+    "strict": "CREATE TABLE t (a ANY, b INTEGER) STRICT",
+    "checked": "CREATE TABLE t (a CHECK (a < 90), b)",
+    "referring to itself": (
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, a REFERENCES t, b); "
+        "INSERT INTO t (id) VALUES (1), (2), (3)"
+    ),
 }
 STATEMENTS = [
     "INSERT INTO t (a, b) VALUES (?, ?)",
@@ -47,6 +55,9 @@ STATEMENTS = [
 MANY: list[list[tuple[Any, ...]]] = [
     [(1, 10), (2, 20), (3, 30)],
     [(3, 31), (None, 41), (1, 11), (3, 32)],
+    [(number, str(number)) for number in range(4, 40)],
+    [*[(1.5, number) for number in range(20)], ("7", 2.0), (b"x", 1), (None, 5), *[("a", 1)] * 20],
+    [*[(number, number) for number in range(80)], (90, 1), (90, None)],
 ]
 
 
@@ -78,7 +89,7 @@ async def together(db: D1Database, sql: str, many: list[tuple[Any, ...]]) -> lis
 
 
 async def rows(db: D1Database) -> list[Any]:
-    return await db.prepare("SELECT a, b FROM t ORDER BY a, b").raw()
+    return await db.prepare("SELECT a, b, typeof(a), typeof(b) FROM t ORDER BY a, b, 4").raw()
 
 
 @pytest.mark.parametrize("sql", STATEMENTS)
@@ -88,7 +99,7 @@ async def test_each_statement_of_a_batch_is_told_of(state: State, kind: str, sql
     for db in (left, right):
         await db.exec(SCHEMAS[kind])
     # The first time it is not known yet what the statement does.
-    for many in (*MANY, *MANY):
+    for many in (*MANY, *MANY, *MANY):
         expected = await one_by_one(left, sql, many)
         found = await together(right, sql, many)
         if kind == "ids at their end":
@@ -119,12 +130,42 @@ async def test_a_batch_that_fails_half_way_leaves_nothing(state: State) -> None:
     before = await rows(db)
     with pytest.raises(D1Error, match="CHECK constraint failed"):
         await db.batch([statement.bind(3, 3), statement.bind(100, 3), statement.bind(4, 3)])
-    with pytest.raises(D1Error, match="Wrong number of parameter bindings"):
-        await db.batch([statement.bind(3, 3), statement.bind(3)])
+    for wrong in ([statement.bind(3)], [statement.bind(3), statement.bind(3, 3, 3)]):
+        for count in (1, 50):
+            with pytest.raises(D1Error, match="Wrong number of parameter bindings"):
+                await db.batch([*[statement.bind(3, 3)] * count, *wrong])
     assert await rows(db) == before
     # And the next one is as good as any.
     results = await db.batch([statement.bind(5, 5), statement.bind(6, 6)])
     assert [result.meta.last_row_id for result in results] == [5, 6]
+
+
+async def test_no_row_is_left_of_a_statement_one_of_whose_rows_has_a_wrong_type(
+    state: State,
+) -> None:
+    db = state.d1("db")
+    await db.exec("CREATE TABLE t (a INTEGER) STRICT")
+    several = db.prepare("INSERT INTO t VALUES (?), (?)")
+    await several.bind(1, 2).run()
+    for _ in range(3):
+        found = await asyncio.gather(
+            several.bind(3, 4).run(),
+            *[several.bind(5, "x").run() for _ in range(3)],
+            db.prepare("INSERT INTO t SELECT column1 FROM (VALUES (6), (?))").bind("y").run(),
+            return_exceptions=True,
+        )
+        assert [isinstance(one, D1Error) for one in found] == [False, True, True, True, True]
+    assert await db.prepare("SELECT group_concat(a) AS a FROM t").first("a") == "1,2,3,4,3,4,3,4"
+
+
+async def test_each_row_of_a_long_batch_has_its_own_defaults(state: State) -> None:
+    db = state.d1("db")
+    await db.exec("CREATE TABLE t (a, b DEFAULT (random()), c DEFAULT (hex(randomblob(8))))")
+    statement = db.prepare("INSERT INTO t (a) VALUES (?)")
+    for _ in range(3):
+        await db.batch([statement.bind(number) for number in range(50)])
+    counts = await db.prepare("SELECT count(a), count(DISTINCT b), count(DISTINCT c) FROM t").raw()
+    assert counts == [[150, 150, 150]]
 
 
 async def test_a_schema_that_changes_changes_what_is_told(state: State, directory: Any) -> None:
@@ -159,7 +200,7 @@ async def test_statements_of_one_turn_are_told_of_as_if_they_were_alone(
     left, right = state.d1("left"), state.d1("right")
     for db in (left, right):
         await db.exec(SCHEMAS[kind])
-    for many in (*MANY, *MANY):
+    for many in (*MANY, *MANY, *MANY):
         expected = [await outcome(left, sql, one) for one in many]
         found = await asyncio.gather(*[outcome(right, sql, one) for one in many])
         if kind == "ids at their end":

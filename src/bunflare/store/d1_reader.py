@@ -95,6 +95,9 @@ class Program(NamedTuple):
     appends: bool = False
     #: It is short and final, changes rows and gives none.
     quick: bool = False
+    #: SQLite does not undo it where it fails half-way, as it does with all others: it forgets that
+    #: the type of a value of a STRICT table may be wrong. Such a one is not `short` either.
+    torn: bool = False
     #: The driver may keep it. Before one that it may not, SQLite looks at the schema (`LOOK`).
     kept: bool = True
 
@@ -333,7 +336,7 @@ def read_program(rows: list[Row], sequence_root: int) -> Program:
     roots: dict[int, int] = {}
     indexes: set[int] = set()
     short = final = True
-    sequence = inserts = gives = sorts = counts = nested = chooses = False
+    sequence = inserts = gives = sorts = counts = nested = chooses = checks = several = False
     appends = 0
     seeks = finds = 0
     for address, code, one, two, _three, _four, five, *_ in rows:
@@ -357,6 +360,10 @@ def read_program(rows: list[Row], sequence_root: int) -> Program:
         elif code == "Count":
             counts = True
             short = False
+        elif code == "TypeCheck":
+            checks = True
+        elif code == "Yield":
+            several = True
         elif code == "FkCounter" and one:
             final = False
         elif code == "NewRowid":
@@ -368,9 +375,12 @@ def read_program(rows: list[Row], sequence_root: int) -> Program:
                 sequence = True
             else:
                 inserts = True
+    torn = checks and (several or not short)
+    short = short and not torn
     # A table without rowids is an index of its own.
     entries = (inserts + len(indexes)) or 1
     plain = short and appends == 1 and inserts and not (chooses or nested or finds)
     return Program(
-        short, entries, sequence, gives, seeks, finds, sorts, counts, nested, final, plain
+        *(short, entries, sequence, gives, seeks, finds, sorts, counts, nested, final, plain),
+        torn=torn,
     )
