@@ -26,6 +26,7 @@ from .d1_reader import (
     bounded,
     columns_of,
 )
+from .d1_rows import runs
 from .d1_switches import Switches
 from .transaction import Transaction
 
@@ -208,7 +209,8 @@ class D1Executor:
         try:
             self._execute(sql, many[0], prepare_flags=USER)
             first = connection.last_insert_rowid()
-            self._executemany(sql, many[1:], prepare_flags=USER)
+            for text, rest in runs(sql, many[1:]):
+                self._executemany(text, rest, prepare_flags=USER)
         finally:
             guard.end()
         # A table may say that what violates its rules is passed over, and one whose ids have come
