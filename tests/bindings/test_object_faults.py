@@ -360,6 +360,50 @@ async def test_rows_written_are_those_of_each_run_of_a_statement(
     assert await stub_of(state).do(work) == written
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO t VALUES (3), ('x')",
+        "INSERT INTO t SELECT column1 FROM (VALUES (3), ('x'))",
+        "UPDATE t SET a = CASE a WHEN 1 THEN 3 ELSE 'x' END",
+        "INSERT INTO t VALUES (3), ('x') RETURNING a",
+        "INSERT INTO t VALUES (3), ('x'); SELECT 1",
+        "SELECT 1; UPDATE OR FAIL t SET a = CASE a WHEN 1 THEN 3 ELSE 'x' END; SELECT 1",
+        "WITH n (x) AS (VALUES (3), ('x')) INSERT INTO t SELECT x FROM n; SELECT 1",
+    ],
+)
+async def test_nothing_is_left_of_a_statement_one_of_whose_rows_has_a_wrong_type(
+    state: bunflare.State, statement: str
+) -> None:
+    async def work(ctx: bunflare.DurableObjectState) -> list[Any]:
+        sql = ctx.storage.sql
+        sql.exec("CREATE TABLE IF NOT EXISTS t (a INTEGER) STRICT")
+        sql.exec("INSERT INTO t VALUES (1), (2)")
+        for _ in "123":
+            with pytest.raises(DurableObjectSqlError, match="cannot store TEXT value"):
+                sql.exec(statement)
+        sql.exec("INSERT INTO t VALUES (4)")
+        return [one for (one,) in sql.exec("SELECT a FROM t").raw()]
+
+    assert await stub_of(state).do(work) == [1, 2, 4]
+    assert await stub_of(state).do(work) == [1, 2, 4] * 2
+
+
+@pytest.mark.parametrize("after", ["", "; SELECT 1"])
+async def test_what_comes_before_a_failure_is_kept_where_that_is_asked_for(
+    state: bunflare.State, after: str
+) -> None:
+    async def work(ctx: bunflare.DurableObjectState) -> list[Any]:
+        sql = ctx.storage.sql
+        sql.exec("CREATE TABLE t (a INTEGER UNIQUE) STRICT")
+        for number in (3, 5):
+            with pytest.raises(DurableObjectSqlError, match="UNIQUE constraint failed"):
+                sql.exec(f"INSERT OR FAIL INTO t VALUES ({number}), ({number}), (9){after}")
+        return [one for (one,) in sql.exec("SELECT a FROM t").raw()]
+
+    assert await stub_of(state).do(work) == [3, 5]
+
+
 async def test_delete_all_that_cannot_be_written_resets_the_object_and_deletes_nothing(
     state: bunflare.State, monkeypatch: pytest.MonkeyPatch
 ) -> None:

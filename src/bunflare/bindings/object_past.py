@@ -247,7 +247,7 @@ async def _earlier(data: ObjectData, number: int, sequence: int) -> dict[str, st
 
 def _materialize(file: ObjectFile, at: Position, path: Path) -> int:
     """Make a file of an earlier state of the SQL; its last commit's number, -1 if not kept."""
-    from ..store.object_sql import redo_sequence
+    from ..store.object_redo import redo_sequence
 
     assert file.log is not None
     return redo_sequence(path) if file.log.materialize(at, path) else -1

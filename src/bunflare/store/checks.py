@@ -24,7 +24,7 @@ from .directory import Directory
 from .invariants import INVARIANTS
 from .layout import SNAPSHOTS, sql_files
 from .moment import signature
-from .object_sql import redo_sequence
+from .object_redo import redo_sequence
 from .transaction import Transaction
 
 if TYPE_CHECKING:

@@ -13,38 +13,24 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, cast
 
 import apsw
 
 from ..errors import DatabaseError, DurableObjectAbort, DurableObjectSqlError
-from .beside import open_beside
 from .blobs import sync_directory
 from .connection import BusyWait, Durability, Row, connect, enter_wal, translate
 from .d1_connection import LOOK, USER, keyword, unkept
 from .d1_reader import UNKNOWN, Program, columns_of, read_program, scanned
 from .object_guard import ObjectGuard
 from .object_log import ObjectLog
-from .object_statement import ALTERING, Kind, Rows, straight, unbound
+from .object_redo import CREATE_REDO, WRITE_REDO, last_record
+from .object_statement import ALTERING, WRITES, Kind, Rows, straight, unbound
 
 _PATIENCE = 10.0
 _KNOWN = 1024
-_REDO = "_cf_bunflare_redo"
-_CREATE_REDO = f"""
-CREATE TABLE IF NOT EXISTS {_REDO} (
-  id INTEGER PRIMARY KEY,
-  sequence INTEGER NOT NULL,   -- how many commits have carried changes along
-  changes TEXT NOT NULL        -- JSON of the last of them
-)
-"""
-_WRITE_REDO = f"""
-INSERT INTO {_REDO} (id, sequence, changes) VALUES (1, ?, ?)
-ON CONFLICT (id) DO UPDATE SET sequence = excluded.sequence, changes = excluded.changes
-"""
-_READ_REDO = f"SELECT sequence, changes FROM {_REDO}"
-_HAS_REDO = f"SELECT 1 FROM sqlite_schema WHERE name = '{_REDO}'"
 _TABLES = r"""
 SELECT name, type, sql FROM sqlite_schema
 WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\_%' ESCAPE '\'
@@ -97,7 +83,7 @@ class ObjectFile:
             self.committing: Future[DatabaseError | None] | None = None
             #: What the last of these took, in seconds.
             self.took = 0.0
-            self.sequence, self.changes = self._redo()
+            self.sequence, self.changes = last_record(self._own)
             self._schema = self._version()
             if keep is not None:
                 self.log = keep(connection)
@@ -129,7 +115,11 @@ class ObjectFile:
         try:
             if not kept:
                 self._own(LOOK)
-            cursor.execute(kind.text, bindings, prepare_flags=USER, can_cache=kept)
+            if kind.program.torn:
+                with self._whole():
+                    cursor.execute(kind.text, bindings, prepare_flags=USER)
+            else:
+                cursor.execute(kind.text, bindings, prepare_flags=USER, can_cache=kept)
             rows.columns = columns_of(cursor) or None
             if kind.reads is None:
                 kind.reads = rows.columns is not None and bool(cursor.is_readonly)
@@ -151,8 +141,10 @@ class ObjectFile:
 
     def _step(self, sql: str) -> None:
         try:
-            cursor = self.execute(sql, (), prepare_flags=USER, can_cache=not unkept(sql))
-            found = cursor.fetchall()
+            # It may be a torn one; few write in this way.
+            with self._whole() if keyword(sql) in WRITES else nullcontext():
+                cursor = self.execute(sql, (), prepare_flags=USER, can_cache=not unkept(sql))
+                found = cursor.fetchall()
         except apsw.BindingsError as error:
             raise DurableObjectSqlError(
                 "When executing multiple SQL statements in a single call, only the last "
@@ -174,6 +166,20 @@ class ObjectFile:
         elif not gave and keyword(sql) == "PRAGMA":
             # It may have switched something, which makes other programs of the same statements.
             self.kinds.clear()
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Undo all of a statement that fails, where SQLite forgets to (`Program.torn`)."""
+        self.savepoint(0)
+        try:
+            yield
+        except BaseException as error:
+            if self._connection.in_transaction:
+                code = getattr(error, "extendedresult", apsw.SQLITE_OK)
+                end = self.undo if code == apsw.SQLITE_CONSTRAINT_DATATYPE else self.release
+                end(0)
+            raise
+        self.release(0)
 
     def _undone(self) -> None:
         """Something was undone, which may have been an alteration of the schema."""
@@ -310,8 +316,8 @@ class ObjectFile:
         sequence = self.sequence + 1
         try:
             if sequence == 1:
-                self._own(_CREATE_REDO)
-            self._own(_WRITE_REDO, (sequence, changes))
+                self._own(CREATE_REDO)
+            self._own(WRITE_REDO, (sequence, changes))
         except apsw.Error as error:
             self.rollback()
             raise translate(error, self.path) from error
@@ -450,17 +456,11 @@ class ObjectFile:
         self.kinds.clear()
         self.sequence = number - 1
         self._begin()
-        self._own(_CREATE_REDO)
+        self._own(CREATE_REDO)
         self._altered = True  # so that the record is written in any case
         sequence = self.commit(changes)
         assert sequence is not None
         return sequence
-
-    def _redo(self) -> tuple[int, str]:
-        if not self._own(_HAS_REDO):
-            return 0, ""
-        rows = self._own(_READ_REDO)
-        return (int(rows[0][0]), str(rows[0][1])) if rows else (0, "")
 
     def _own(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Row]:
         """A statement of ours."""
@@ -490,15 +490,3 @@ def _refused(error: apsw.Error, path: Path) -> DatabaseError:
 
 def _written(changed: int, program: Program) -> int:
     return changed * program.entries + (1 if program.sequence and changed else 0)
-
-
-def redo_sequence(path: Path) -> int:
-    """How many commits of an object's file have carried changes along."""
-    connection = open_beside(path)
-    try:
-        if not connection.execute(_HAS_REDO).fetchall():
-            return 0
-        rows: list[Row] = connection.execute(_READ_REDO).fetchall()
-        return int(rows[0][0]) if rows else 0
-    finally:
-        connection.close()

@@ -31,6 +31,8 @@ _STRAIGHT = frozenset(
 )
 #: Statements after which what is known of others does not hold.
 ALTERING = SCHEMA_WORDS | {"PRAGMA"}
+#: Statements that may write rows.
+WRITES = frozenset({"INSERT", "REPLACE", "UPDATE", "DELETE", "WITH"})
 
 
 class Kind:

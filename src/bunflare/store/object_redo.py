@@ -1,0 +1,41 @@
+"""The redo record of an object's SQL file: changes of its keys, which its commit carries along."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from .beside import open_beside
+from .connection import Row
+
+_REDO = "_cf_bunflare_redo"
+CREATE_REDO = f"""
+CREATE TABLE IF NOT EXISTS {_REDO} (
+  id INTEGER PRIMARY KEY,
+  sequence INTEGER NOT NULL,   -- how many commits have carried changes along
+  changes TEXT NOT NULL        -- JSON of the last of them
+)
+"""
+WRITE_REDO = f"""
+INSERT INTO {_REDO} (id, sequence, changes) VALUES (1, ?, ?)
+ON CONFLICT (id) DO UPDATE SET sequence = excluded.sequence, changes = excluded.changes
+"""
+_READ_REDO = f"SELECT sequence, changes FROM {_REDO}"
+_HAS_REDO = f"SELECT 1 FROM sqlite_schema WHERE name = '{_REDO}'"
+
+
+def last_record(run: Callable[[str], list[Row]]) -> tuple[int, str]:
+    """How many commits have carried changes along, and those of the last one."""
+    if not run(_HAS_REDO):
+        return 0, ""
+    rows = run(_READ_REDO)
+    return (int(rows[0][0]), str(rows[0][1])) if rows else (0, "")
+
+
+def redo_sequence(path: Path) -> int:
+    """How many commits of an object's file have carried changes along."""
+    connection = open_beside(path)
+    try:
+        return last_record(lambda sql: connection.execute(sql).fetchall())[0]
+    finally:
+        connection.close()
