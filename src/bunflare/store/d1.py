@@ -122,11 +122,11 @@ class D1Running(Running):
             raise translate(error, path) from error
         path.chmod(0o600)
 
-    def _after_commit(self, before: Before | None, stale: list[Any]) -> None:
-        if before is None:
-            self._checkpointer.look()
-        else:
-            super()._after_commit(before, stale)
+    def _before_commit(self) -> None:
+        """Nothing: its readers remember no rows, and look for themselves what is new."""
+
+    def _after_commit(self, _before: Before | None, _stale: list[Any]) -> None:
+        self._checkpointer.look()
         self.history.note()
 
     def choose(self, settings: Settings) -> None:
