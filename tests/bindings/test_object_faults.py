@@ -341,6 +341,8 @@ async def test_rows_written_follow_what_a_pragma_switches(state: bunflare.State,
         ("a UNIQUE ON CONFLICT IGNORE, b", [2, 0, 2]),
         ("a PRIMARY KEY ON CONFLICT REPLACE, b", [2, 2, 2]),
         ("a INTEGER PRIMARY KEY ON CONFLICT IGNORE, b", [1, 0, 1]),
+        ("id INTEGER PRIMARY KEY AUTOINCREMENT, a UNIQUE ON CONFLICT IGNORE", [3, 0, 3]),
+        ("id INTEGER PRIMARY KEY AUTOINCREMENT, a CHECK (a < 9)", [2, 2, 2]),
     ],
 )
 async def test_rows_written_are_those_of_each_run_of_a_statement(

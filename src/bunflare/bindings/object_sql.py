@@ -137,8 +137,8 @@ class SqlStorage:
             raise file.failed(error, bindings) from error
         if kind.appends or file.rows_changed() == 1:
             # Such a cursor tells nothing but this one number, so there is one for all of them.
-            return kind.one or kind.share(_counted(kind.entries))
-        return _counted(file.rows_changed() * kind.entries)
+            return kind.one or kind.share(_counted(kind.written(1)))
+        return _counted(kind.written(file.rows_changed()))
 
     @property
     def database_size(self) -> int:

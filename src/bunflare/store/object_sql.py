@@ -129,14 +129,14 @@ class ObjectFile:
             raise self.failed(error, bindings) from error
         rows.scans = scans and kind.reads
         changed = self.total_changes() - before
-        rows.written = _written(changed, kind.program)
+        rows.written = kind.written(changed)
         if not kind.reads:
             if scans:
                 rows.read = max(self.scanned(), changed)
             if kind.schema:
                 self._alter(kind.text, rows.columns is not None)
             elif not kind.parts and not scans and kind.program is not UNKNOWN:
-                kind.plain = not (kind.program.rows or kind.program.sequence)
+                kind.plain = not kind.program.rows
         return found
 
     def _step(self, sql: str) -> None:
@@ -216,7 +216,6 @@ class ObjectFile:
         except (apsw.Error, TypeError, ValueError, OverflowError):
             return UNKNOWN
         program = read_program(rows, root[0][0] if root else -1)
-        kind.entries = program.entries
         kind.appends = program.appends and straight(rows)
         return program
 
@@ -486,7 +485,3 @@ def _refused(error: apsw.Error, path: Path) -> DatabaseError:
         return DatabaseError(f"{error}: SQLITE_CONSTRAINT")
     failure: DatabaseError = translate(error, path)
     return failure
-
-
-def _written(changed: int, program: Program) -> int:
-    return changed * program.entries + (1 if program.sequence and changed else 0)

@@ -38,9 +38,7 @@ WRITES = frozenset({"INSERT", "REPLACE", "UPDATE", "DELETE", "WITH"})
 class Kind:
     """What is known of a text."""
 
-    __slots__ = (
-        *("appends", "entries", "one", "parts", "plain", "program", "reads", "schema", "text"),
-    )
+    __slots__ = (*("appends", "one", "parts", "plain", "program", "reads", "schema", "text"),)
 
     def __init__(self, sql: str) -> None:
         self.parts = [part for _, part in statements(sql)]
@@ -53,12 +51,15 @@ class Kind:
         self.program = assumed(self.text)
         #: Whether it is one short statement that writes and gives no rows.
         self.plain = False
-        #: What a changed row of such a one counts for.
-        self.entries = 1
         #: Whether it always changes one row, or fails.
         self.appends = False
         #: The rows of such a one that has changed one row: all of them have the same.
         self.one: Any = None
+
+    def written(self, changed: int) -> int:
+        """How many rows were written, with the entries of indexes, where so many have changed."""
+        program = self.program
+        return changed * program.entries + (1 if program.sequence and changed else 0)
 
     def share(self, rows: T) -> T:
         """Keep ``rows`` for all runs that change one row."""
