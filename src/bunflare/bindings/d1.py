@@ -25,8 +25,6 @@ from .text import encodable
 
 # Classes of values that SQLite takes as they are; it makes NULL of NaN itself.
 _PLAIN = frozenset({type(None), float, bytes})
-_SMALL = 1 << 30
-_INT64 = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,9 @@ class D1PreparedStatement:
             kind = type(value)
             if kind is int:
                 # Python compares small ones in a third of the time.
-                if -_SMALL < value < _SMALL or -_INT64 <= value < _INT64:
+                if -0x3FFF_FFFF <= value <= 0x3FFF_FFFF:
+                    continue
+                if -0x8000_0000_0000_0000 <= value <= 0x7FFF_FFFF_FFFF_FFFF:
                     continue
             elif kind is str:
                 if value.isascii():
