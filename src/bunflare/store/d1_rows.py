@@ -39,10 +39,12 @@ def runs(sql: str, rows: Sequence[tuple[Any, ...]]) -> Sequence[Run]:
     wide = _widened(sql) if len(rows) >= _WORTH_IT else None
     if wide is None or set(map(len, rows)) != {wide[1]}:
         return ((sql, rows),)
+    text, values = wide
+    step = values * _ROWS
     end = len(rows) // _ROWS * _ROWS
-    flat = chain.from_iterable
-    many = [tuple(flat(rows[at : at + _ROWS])) for at in range(0, end, _ROWS)]
-    return (wide[0], many), (sql, rows[end:])
+    flat = tuple(chain.from_iterable(rows))
+    many = [flat[at : at + step] for at in range(0, end * values, step)]
+    return (text, many), (sql, rows[end:])
 
 
 @lru_cache(maxsize=256)
