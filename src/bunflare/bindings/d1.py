@@ -150,7 +150,7 @@ class _Queries:
 
     async def batch(self, statements: Iterable[D1PreparedStatement]) -> list[D1Result]:
         """Run several statements as one transaction: if one fails, none was run."""
-        if not isinstance(statements, Iterable):
+        if statements.__class__ is not list and not isinstance(statements, Iterable):
             raise D1TypeError(
                 f"D1_TYPE_ERROR: batch takes several statements, not {type(statements).__name__}"
             )

@@ -121,7 +121,7 @@ def results(done: Sequence[Done | Exception], size: int) -> list[Any]:
 def _parts(late: _Late) -> tuple[Done, int]:
     """What was done, and the database's size."""
     done, number = late._found
-    return (done[number], done.size) if isinstance(done, Appended) else (done, number)
+    return (done, number) if isinstance(done, tuple) else (done[number], done.size)
 
 
 def _dicts(done: Done) -> list[dict[str, Any]]:
