@@ -59,8 +59,8 @@ class Batch(Joint):
         """The write function."""
         # It may be run once more, with what it has now.
         self.open = False
-        if len(self.layers) == 1:
-            layer = self.layers[0]
+        layer = self.layers[0]
+        if len(self.layers) == len(layer.entries) == 1:
             layer.data.write(tx, layer)
         else:
             self._write_all(tx)

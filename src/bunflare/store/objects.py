@@ -13,6 +13,7 @@ from .connection import Row
 from .object_bookmarks import BOOKMARKS
 from .object_history import HISTORIES
 from .records import Invariant, Records
+from .rows import RowStatement
 from .schema import Schema, add_columns
 from .session import View
 from .transaction import Transaction
@@ -165,6 +166,11 @@ _PUT = """
 INSERT INTO do_storage (namespace, id, key, value) VALUES (?, ?, ?, ?)
 ON CONFLICT (namespace, id, key) DO UPDATE SET value = excluded.value
 """
+_PUT_ALL = RowStatement(
+    "INSERT INTO do_storage (namespace, id, key, value) VALUES",
+    "(?, ?, ?, ?)",
+    "ON CONFLICT (namespace, id, key) DO UPDATE SET value = excluded.value",
+)
 _DELETE = "DELETE FROM do_storage WHERE namespace = ? AND id = ? AND key = ?"
 _CLEAR = "DELETE FROM do_storage WHERE namespace = ? AND id = ?"
 _LIST = """
@@ -280,7 +286,7 @@ def put(tx: Transaction, namespace: str, id: str, key: str, value: str | None) -
 
 def put_all(tx: Transaction, rows: list[Put]) -> None:
     """Write the texts of any keys of any objects, in this order."""
-    tx.many(_PUT, rows)
+    _PUT_ALL.run(tx, rows)
 
 
 def clear(tx: Transaction, namespace: str, id: str) -> None:

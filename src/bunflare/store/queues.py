@@ -8,9 +8,9 @@ message is visible again when that ends. A message that was acknowledged is dele
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain
 
 from .records import Invariant, Records, is_time, time_in
+from .rows import RowStatement
 from .schema import Schema, add_columns
 from .session import View
 from .transaction import UNKNOWN, Transaction
@@ -221,16 +221,13 @@ INVARIANTS = (
     ),
 )
 
-_ROW = "(?, ?, ?, ?, ?, ?, 1)"
-_SEND = f"""
+_SEND = RowStatement(
+    """
 INSERT INTO queue_messages
   (id, queue, body, content_type, visible_at, created_at, bunflare_counted)
-VALUES {_ROW}
-"""
-# Several at a time: to begin and to end a statement takes as long as to add a row.
-_TOGETHER = 16
-_SEND_TOGETHER = _SEND + f", {_ROW}" * (_TOGETHER - 1)
-
+VALUES""",
+    "(?, ?, ?, ?, ?, ?, 1)",
+)
 #: One message, which the trigger counts: its writing is a single statement.
 SEND_ALONE = """
 INSERT INTO queue_messages (id, queue, body, content_type, visible_at, created_at)
@@ -339,7 +336,7 @@ _NOT_SET = Settings()
 def send_many(tx: Transaction, rows: list[Sent], size: int) -> Metrics:
     """Several messages of one queue, whose bodies have ``size`` bytes together."""
     _, queue, _, _, _, created = rows[0]
-    _insert(tx, rows)
+    _SEND.run(tx, rows)
     # Counting each of them would take a third of the time.
     tx.run(_COUNT_SENT, (queue, len(rows), size))
     return _grown(tx, queue, len(rows), size, created)
@@ -353,7 +350,7 @@ def send_gathered(tx: Transaction, rows: list[Weighed]) -> list[Metrics]:
     else:
         for one in rows:
             by_queue.setdefault(one[0][1], []).append(one)
-    _insert(tx, [row for row, _ in rows])
+    _SEND.run(tx, [row for row, _ in rows])
     metrics: dict[str, Metrics] = {}
     for queue, several in by_queue.items():
         grown = queue, len(several), sum([size for _, size in several])
@@ -362,15 +359,6 @@ def send_gathered(tx: Transaction, rows: list[Weighed]) -> list[Metrics]:
     if len(metrics) == 1:
         return [*metrics.values()] * len(rows)
     return [metrics[row[1]] for row, _ in rows]
-
-
-def _insert(tx: Transaction, rows: list[Sent]) -> None:
-    start = 0
-    for end in range(_TOGETHER, len(rows) + 1, _TOGETHER):
-        tx.run(_SEND_TOGETHER, tuple(chain.from_iterable(rows[start:end])))
-        start = end
-    if start < len(rows):
-        tx.many(_SEND, rows[start:])
 
 
 def _grown(tx: Transaction, queue: str, count: int, size: int, created: int) -> Metrics:
