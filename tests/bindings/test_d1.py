@@ -246,6 +246,25 @@ async def test_what_the_platform_forbids_is_refused(db: D1Database, sql: str, me
     await db.prepare("INSERT INTO t VALUES (1)").run()
 
 
+DEFAULTS = """
+CREATE TABLE notes (
+  id INTEGER PRIMARY KEY, at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, day TEXT DEFAULT Current_Date,
+  due TEXT DEFAULT (DateTime('now')), name TEXT DEFAULT (Lower('A')) CHECK (LENGTH(name) < 9),
+  long INTEGER GENERATED ALWAYS AS (LENGTH(name)) STORED)
+"""
+
+
+async def test_functions_are_allowed_however_they_are_spelled(db: D1Database) -> None:
+    """In a table, SQLite names them as they were written."""
+    await db.prepare(DEFAULTS).run()
+    await db.prepare("CREATE INDEX by_name ON notes (UPPER(name)) WHERE Abs(id) > 0").run()
+    await db.prepare("INSERT INTO notes DEFAULT VALUES").run()
+    await db.batch([db.prepare("INSERT INTO notes (name) VALUES (?)").bind(n) for n in "bc"])
+    found = await db.prepare("SELECT name, long FROM notes WHERE at = DATETIME(at)").raw()
+    assert found == [["a", 1], ["b", 1], ["c", 1]]
+    assert await db.prepare("PRAGMA quick_check").raw() == [["ok"]]
+
+
 @pytest.mark.parametrize(
     ("sql", "message"),
     [

@@ -615,3 +615,18 @@ async def test_queries_that_begin_with_a_comment_or_values_give_rows(do: Do) -> 
             storage.sql.exec(" -- nothing")
 
     await do(work)
+
+
+async def test_functions_are_allowed_however_they_are_spelled(do: Do) -> None:
+    """In a table, SQLite names them as they were written."""
+
+    async def work(storage: DurableObjectStorage) -> None:
+        storage.sql.exec(
+            "CREATE TABLE t (a, at TEXT DEFAULT CURRENT_TIMESTAMP, b DEFAULT (ABS(-1)))"
+        )
+        storage.sql.exec("INSERT INTO t (a) VALUES (1)")
+        assert storage.sql.exec("SELECT a, b, LENGTH(at) AS n FROM t").to_array() == [
+            {"a": 1, "b": 1, "n": 19}
+        ]
+
+    await do(work)

@@ -108,7 +108,9 @@ def may_run(pragma: str, value: str | None) -> bool:
 
 def may_call(function: str, *, file: bool) -> bool:
     """Whether a user's statement, or one of a ``file``, may call a function."""
-    return function in _FUNCTIONS or (file and function in _IN_FILES)
+    # In a column's default, SQLite names it as the user has written it.
+    name = function.lower()
+    return name in _FUNCTIONS or (file and name in _IN_FILES)
 
 
 def may_create(module: str | None) -> bool:
