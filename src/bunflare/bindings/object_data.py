@@ -35,21 +35,9 @@ class ObjectData:
     """One object's storage, of which all its interfaces are views."""
 
     __slots__ = (
-        *("_actor", "_database", "_failed", "_namespace"),
-        *(
-            "bookmark",
-            "digits",
-            "file",
-            "flying",
-            "host",
-            "known",
-            "recorded",
-            "layers",
-            "name",
-            "ringing",
-            "scheduled",
-        ),
-        *("__weakref__", "aside", "scheduled", "successor"),
+        *("__weakref__", "_actor", "_database", "_failed", "_namespace", "aside", "bookmark"),
+        *("digits", "file", "flying", "host", "known", "layers", "name", "recorded", "ringing"),
+        *("scheduled", "successor"),
     )
 
     def __init__(

@@ -7,7 +7,7 @@ statement. None of them can fail where the others do not: there is nothing that 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..store import object_history
 from ..store import objects as store
@@ -68,7 +68,7 @@ class Batch(Joint):
             self._keep(tx, self._host.history.settings)
 
     def _write_all(self, tx: Transaction) -> None:
-        puts: list[Any] = []
+        puts: list[store.Put] = []
         namespace = self._host.namespace
         for layer in self.layers:
             data = layer.data
@@ -76,6 +76,7 @@ class Batch(Joint):
                 # Most have stored something and done nothing else.
                 digits = data.digits
                 for key, text in layer.entries.items():
+                    assert text is not None
                     puts.append((namespace, digits, key, text))
             else:
                 if puts:

@@ -6,8 +6,6 @@ first of its data, and keeps the name that the id was made from.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from . import object_bookmarks, object_history
 from .connection import Row
 from .object_bookmarks import BOOKMARKS
@@ -17,9 +15,6 @@ from .rows import RowStatement
 from .schema import Schema, add_columns
 from .session import View
 from .transaction import Transaction
-
-if TYPE_CHECKING:
-    pass
 
 DO_STORAGE = """
 CREATE TABLE IF NOT EXISTS do_storage (
@@ -162,11 +157,7 @@ INVARIANTS = (
 )
 
 _GET = "SELECT value FROM do_storage WHERE namespace = ? AND id = ? AND key = ?"
-_PUT = """
-INSERT INTO do_storage (namespace, id, key, value) VALUES (?, ?, ?, ?)
-ON CONFLICT (namespace, id, key) DO UPDATE SET value = excluded.value
-"""
-_PUT_ALL = RowStatement(
+_PUT = RowStatement(
     "INSERT INTO do_storage (namespace, id, key, value) VALUES",
     "(?, ?, ?, ?)",
     "ON CONFLICT (namespace, id, key) DO UPDATE SET value = excluded.value",
@@ -281,12 +272,12 @@ def put(tx: Transaction, namespace: str, id: str, key: str, value: str | None) -
     if value is None:
         tx.run(_DELETE, (namespace, id, key))
     else:
-        tx.run(_PUT, (namespace, id, key, value))
+        tx.run(_PUT.one, (namespace, id, key, value))
 
 
 def put_all(tx: Transaction, rows: list[Put]) -> None:
     """Write the texts of any keys of any objects, in this order."""
-    _PUT_ALL.run(tx, rows)
+    _PUT.run(tx, rows)
 
 
 def clear(tx: Transaction, namespace: str, id: str) -> None:

@@ -18,11 +18,12 @@ _TOGETHER = 16
 class RowStatement:
     """A statement that writes one row or several, each by the parameters of its own."""
 
-    __slots__ = ("_many", "_one")
+    __slots__ = ("_many", "one")
 
     def __init__(self, before: str, row: str, after: str = "") -> None:
         """``row`` is what stands for one of them, between what is ``before`` and ``after`` all."""
-        self._one = f"{before} {row} {after}"
+        #: For a single row.
+        self.one = f"{before} {row} {after}"
         self._many = f"{before} {', '.join([row] * _TOGETHER)} {after}"
 
     def run(self, tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -32,4 +33,4 @@ class RowStatement:
             tx.run(self._many, tuple(chain.from_iterable(rows[start:end])))
             start = end
         if start < len(rows):
-            tx.many(self._one, rows[start:])
+            tx.many(self.one, rows[start:])
