@@ -15,7 +15,8 @@ from bunflare import DurableObject, DurableObjectSqlError
 from bunflare.bindings import object_commits
 from bunflare.bindings.object_flush import Batch
 from bunflare.bindings.object_link import LinkServer
-from bunflare.store.operation import LATER, Operation
+from bunflare.store.operation import LATER, Operation, deliver
+from bunflare.store.told import Outcome
 from tests.support import PATIENCE, eventually
 
 Work = Callable[[bunflare.DurableObjectState], Any]
@@ -80,7 +81,7 @@ async def test_what_a_crash_finds_under_way_is_whole_whatever_came_after_it(
         shutil.copytree(directory, tmp_path / "copy", ignore=ours)
         for operation in never:
             operation.error = asyncio.CancelledError()
-            operation.settle()
+            deliver(operation)
         await asyncio.gather(*calls, return_exceptions=True)
     await state.close()
     async with bunflare.open(tmp_path / "copy") as copy:
@@ -145,7 +146,7 @@ async def test_the_next_instance_fails_with_the_writes_that_it_has_seen(
         seen = stub.look()
         await eventually(lambda: not _busy(state))
         held[0].error = bunflare.DatabaseFull("full")
-        held[0].settle()
+        deliver(held[0])
         await asyncio.gather(*calls, return_exceptions=True)
         with pytest.raises(bunflare.DatabaseFull):
             await seen
@@ -206,9 +207,9 @@ async def test_nothing_leaves_a_transaction_before_what_came_before_it_is_on_dis
     settle = Batch.settle
     landed: list[str] = []
 
-    def noted(batch: Batch) -> None:
+    def noted(batch: Batch, told: list[Outcome]) -> None:
         landed.append("landed")
-        settle(batch)
+        settle(batch, told)
 
     monkeypatch.setattr(Batch, "settle", noted)
 

@@ -9,7 +9,7 @@ import pytest
 
 import bunflare
 from bunflare import DurableObject, DurableObjectReset
-from bunflare.store.operation import LATER, Operation
+from bunflare.store.operation import LATER, Operation, deliver
 from tests.support import PATIENCE, eventually
 
 
@@ -226,7 +226,7 @@ async def test_a_failed_write_resets_the_object_and_fails_the_reply(
 
     def full(operation: Operation) -> None:
         operation.error = bunflare.DatabaseFull("the disk is full")
-        asyncio.get_running_loop().call_soon(operation.settle)
+        asyncio.get_running_loop().call_soon(deliver, operation)
 
     with monkeypatch.context() as patch:
         patch.setattr(state.database, "write_now", lambda *_, **_more: LATER)

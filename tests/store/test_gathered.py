@@ -12,6 +12,7 @@ import pytest
 import bunflare
 from bunflare.store.gathered import Gatherer
 from bunflare.store.operation import Joint
+from bunflare.store.told import Outcome
 from bunflare.store.transaction import Transaction
 from tests.support import PATIENCE
 
@@ -70,7 +71,7 @@ async def test_what_fails_after_a_write_does_not_stop_the_writer(
     state: bunflare.State, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(Joint):
-        def settle(self) -> None:
+        def settle(self, told: list[Outcome]) -> None:
             raise ValueError("no")
 
     with caplog.at_level(logging.ERROR, "bunflare"):

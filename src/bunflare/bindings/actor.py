@@ -113,7 +113,6 @@ class Actor:
 
     def deliver(self, event: Event) -> None:
         """Run an event, after those that wait already."""
-        self.used = True
         event.actor = self
         if self.section is not None or self._queue:
             if self._queue is None:
@@ -125,7 +124,12 @@ class Actor:
         else:
             self.running.add(event)
         event.context = self._context.copy()
-        self.turns.add(event)
+        turn = self.turns.turn
+        if turn is None:
+            self.turns.add(event)
+        else:
+            event.task = turn.task
+            turn.waiting.append(event)
 
     def again(self, event: Event) -> None:
         """Deliver an event that has not begun, since one before it has to wait."""
@@ -321,7 +325,7 @@ class Actor:
 
     def under_way(self) -> list[asyncio.Future[Any]]:
         """What has to be awaited before the object is idle; more may follow."""
-        tasks = [event.turn.task if event.turn else event.task for event in self.running or ()]
+        tasks = {event.task for event in self.running or ()}
         found: list[asyncio.Future[Any]] = [task for task in tasks if task is not None]
         found += [section.task for section in (self.section,) if section and section.task]
         written = self.data.confirmed()

@@ -14,6 +14,8 @@ from .text import encodable
 
 #: A key and its value together, in bytes.
 MAX_BYTES = 2 * 1024 * 1024
+#: What so many characters may take: the largest have four bytes.
+SUSPECT = MAX_BYTES // 4
 
 
 def check_key(key: object) -> str:
@@ -31,11 +33,16 @@ def _text(value: object, what: str) -> str:
 def serialize(key: str, value: Any) -> str:
     """The text of a value. Raises `ValueNotSerializable` and `DurableObjectValueError`."""
     text = dumps(value)
-    if len(text) + len(key) > MAX_BYTES // 4:
-        size = len(key.encode()) + len(text.encode())
-        if size > MAX_BYTES:
-            raise DurableObjectValueError("string or blob too big: SQLITE_TOOBIG")
+    if len(text) + len(key) > SUSPECT:
+        check_size(key, text)
     return text
+
+
+def check_size(key: str, text: str) -> None:
+    """Raise what the platform raises for a value that is too large with its key."""
+    size = len(key.encode()) + len(text.encode())
+    if size > MAX_BYTES:
+        raise DurableObjectValueError("string or blob too big: SQLITE_TOOBIG")
 
 
 def check_limit(limit: object) -> int | None:

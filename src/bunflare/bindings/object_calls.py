@@ -33,7 +33,7 @@ class Call(Event):
         self._coroutine = None
         self._held = None
         self.reply = reply
-        self.task = self.turn = None
+        self.task = None
 
     def begin(self, instance: Any) -> Any:
         member = find_method(instance, self._method)

@@ -17,27 +17,31 @@ from typing import TYPE_CHECKING
 from ..store import objects as store
 from ..store.loops import call_soon
 from ..store.object_bookmarks import SLOTS, end_restore
+from ..store.reader import LENT_BYTES, LENT_LARGEST
+from ..store.told import give
 from .object_commits import Aside
 from .object_flush import MOST
 from .object_known import Known
-from .object_layer import NOTHING, Layer, Waiter
+from .object_layer import NOTHING, Layer
 from .object_past import drop, open_file, remember
 from .object_travel import go_back
 
 if TYPE_CHECKING:
     from ..store.object_sql import ObjectFile
+    from ..store.told import Outcome
     from ..store.transaction import Transaction
     from .actor import Actor
     from .object_host import ObjectHost
+    from .object_layer import Waiter
 
 
 class ObjectData:
     """One object's storage, of which all its interfaces are views."""
 
     __slots__ = (
-        *("__weakref__", "_actor", "_database", "_failed", "_namespace", "aside", "bookmark"),
-        *("digits", "file", "flying", "host", "known", "layers", "name", "recorded", "ringing"),
-        *("scheduled", "successor"),
+        *("__weakref__", "_actor", "_database", "_failed", "_life", "_namespace", "_texts"),
+        *("aside", "below", "bookmark", "digits", "file", "flying", "host", "known", "name"),
+        *("recorded", "ringing", "scheduled", "successor", "top"),
     )
 
     def __init__(
@@ -54,7 +58,9 @@ class ObjectData:
         self.name = name
         #: Whom it belongs to, while that lives.
         self._actor: Actor | None = actor
-        self.layers = [Layer()]
+        #: The layer that takes what is written, and those below it while a transaction is open.
+        self.top = Layer()
+        self.below: list[Layer] = []
         #: Layers on their way to the disk, the oldest first: also those that the object's last
         #: instance had sent.
         self.flying: list[Layer] = [] if before is None else before.flying
@@ -66,9 +72,15 @@ class ObjectData:
         self.scheduled = False
         #: What is being committed to the SQL file on a thread.
         self.aside: Aside | None = None
-        #: Whether its row is on disk, and what else is known to be.
+        #: The texts of keys as they are now, on disk or on their way, None for one that is not
+        #: there: true for as long as nobody else writes (`Reader.life`).
+        self._texts: dict[str, str | None] = {}
+        self._life = -1
+        #: Whether its row is on disk, and what else is, where one has to know.
         self.recorded = False
-        self.known = Known(host.database, host.namespace, actor.digits)
+        self.known = None
+        if host.history is not None:
+            self.known = Known(host.database, host.namespace, actor.digits)
         self._failed: BaseException | None = None
         #: Its SQL file, once that was asked for.
         self.file: ObjectFile | None = None
@@ -88,24 +100,56 @@ class ObjectData:
 
     def get(self, key: str) -> str | None:
         """The text of a value."""
-        if self.flying or len(self.layers) > 1:
-            return self._get_through(key)
-        layer = self.layers[0]
-        if key in layer.entries:
-            return layer.entries[key]
-        return None if layer.extra.cleared else self.known.get(key)
+        if self._database.reader.life() == self._life:
+            texts = self._texts
+            if key in texts:
+                return texts[key]
+        return self._look(key)
 
-    def _get_through(self, key: str) -> str | None:
-        for layer in (*reversed(self.layers), *reversed(self.flying)):
+    def _look(self, key: str) -> str | None:
+        reader = self._database.reader
+        life = reader.life()
+        if life != self._life:
+            self._life = life
+            self._texts.clear()
+        text: str | None = None
+        for layer in (self.top, *reversed(self.below), *reversed(self.flying)):
+            if key in layer.entries:
+                text = layer.entries[key]
+                break
+            if layer.extra.cleared:
+                break
+        else:
+            text = store.get(reader, self._namespace, self.digits, key)
+            reader.weigh(LENT_BYTES)
+        if text is None or len(text) <= LENT_LARGEST:
+            self._texts[key] = text
+        return text
+
+    def before(self, key: str, known: Known) -> str | None:
+        """What the text was before what has not been sent."""
+        for layer in reversed(self.flying):
             if key in layer.entries:
                 return layer.entries[key]
             if layer.extra.cleared:
                 return None
-        return self.known.get(key)
+        return known.get(key)
 
-    def put(self, key: str, text: str | None) -> None:
-        """Store the text of a value; None deletes it."""
-        self.layers[-1].entries[key] = text
+    def put(self, key: str, text: str) -> None:
+        """Store the text of a value."""
+        self.top.entries[key] = text
+        if len(text) <= LENT_LARGEST:
+            self._texts[key] = text
+        else:
+            self._texts.pop(key, None)
+        if not self.scheduled:
+            self._schedule()
+
+    def delete(self, key: str) -> None:
+        """Delete a key."""
+        self.top.more()
+        self.top.entries[key] = None
+        self._texts[key] = None
         if not self.scheduled:
             self._schedule()
 
@@ -115,7 +159,7 @@ class ObjectData:
         """Keys with their texts from ``start`` on and below ``end``, in the order of UTF-8."""
         over: dict[str, str | None] = {}
         cleared = False
-        for layer in (*self.flying, *self.layers):
+        for layer in (*self.flying, *self.below, self.top):
             if layer.extra.cleared:
                 over.clear()
                 cleared = True
@@ -145,12 +189,13 @@ class ObjectData:
         more = layer.more()
         more.cleared = True
         more.alarm = None
+        self._texts.clear()
         if self.file is None:
-            self.layers[-1] = layer
+            self.top = layer
             self._schedule()
             return
         # Dropping tables is a commit of its own, which carries the rest along.
-        self.layers[-1] = Layer()
+        self.top = Layer()
         try:
             sequence = self.file.clear(layer.text())
         except Exception as error:
@@ -164,7 +209,7 @@ class ObjectData:
 
     def alarm(self) -> int | None:
         """When it is set for, in epoch milliseconds."""
-        for layer in (*reversed(self.layers), *reversed(self.flying)):
+        for layer in (self.top, *reversed(self.below), *reversed(self.flying)):
             if layer.extra.alarm != store.KEEP:
                 return layer.extra.alarm
         if self.ringing:
@@ -174,12 +219,13 @@ class ObjectData:
 
     def stored_alarm(self) -> tuple[int, int] | None:
         """``(time, retries)`` of the alarm on disk, unless a change of it is under way."""
-        if any(layer.extra.alarm != store.KEEP for layer in (*self.layers, *self.flying)):
+        layers = self.top, *self.below, *self.flying
+        if any(layer.extra.alarm != store.KEEP for layer in layers):
             return None
         return store.alarm(self._database.view, self._namespace, self.digits)
 
     def set_alarm(self, time: int | None) -> None:
-        self.layers[-1].more().alarm = time
+        self.top.more().alarm = time
         self.ringing = False
         self._schedule()
 
@@ -190,7 +236,7 @@ class ObjectData:
         if self.file is None:
             self.file = self._open()
             self._recover(self.file)
-            for level in range(1, len(self.layers)):
+            for level, _ in enumerate(self.below, 1):
                 self.file.savepoint(level)
         return self.file
 
@@ -241,21 +287,24 @@ class ObjectData:
 
     def begin(self) -> None:
         """What is written from now on can be undone."""
-        self.layers.append(Layer())
+        self.below.append(self.top)
+        self.top = Layer()
         if self.file is not None:
-            self.file.savepoint(len(self.layers) - 1)
+            self.file.savepoint(len(self.below))
 
     def end(self, commit: bool) -> None:
         """Keep what was written since `begin`, or undo it."""
-        level = len(self.layers) - 1
-        layer = self.layers.pop()
+        level = len(self.below)
+        layer, self.top = self.top, self.below.pop()
         if self.file is not None:
             if commit:
                 self.file.release(level)
             else:
                 self.file.undo(level)
         if commit:
-            self.layers[-1].put(layer)
+            self.top.put(layer)
+        else:
+            self._texts.clear()
         self._schedule()
 
     # -- to the disk -----------------------------------------------------------------------
@@ -270,13 +319,14 @@ class ObjectData:
     def flush(self) -> None:
         """Send what was written on its way, if no transaction is open."""
         self.scheduled = False
-        if len(self.layers) > 1 or self._failed is not None:
+        if self.below or self._failed is not None:
             return
-        layer = self.layers[0]
-        if self.file is not None and self.file.open:
-            self._flush_sql(self.file, layer)
+        layer = self.top
+        file = self.file
+        if file is not None and file.open:
+            self._flush_sql(file, layer)
         elif layer.entries or layer:
-            self.layers[0] = Layer()
+            self.top = Layer()
             self._send(layer)
 
     def _flush_sql(self, file: ObjectFile, layer: Layer) -> None:
@@ -298,7 +348,7 @@ class ObjectData:
             layer.more().sequence = sequence
         elif not layer:
             return
-        self.layers[0] = Layer()
+        self.top = Layer()
         self._send(layer)
 
     def _under_way(self, layer: Layer) -> str:
@@ -326,9 +376,9 @@ class ObjectData:
             self.host.commits.threads(),
             lambda _: call_soon(loop, lambda: self.end_aside(aside)),
         )
-        self.layers[0] = Layer()
-        if self.host.history is not None:
-            remember(self, layer)
+        self.top = Layer()
+        if self.known is not None:
+            remember(self, self.known, layer)
         layer.data = self
         self.flying.append(layer)
         self.aside = aside
@@ -346,22 +396,21 @@ class ObjectData:
             self.host.commits.took(self.file.took)
         aside.release()
         if error is not None:
-            self.landed(aside.layer, error)
+            self.landed(aside.layer, error, [])
         else:
             self._hand_over(aside.layer)
 
     def _send(self, layer: Layer) -> None:
         if self.aside is not None:
             self.end_aside()
-        host = self.host
-        if host.history is not None:
-            remember(self, layer)
+        if self.known is not None:
+            remember(self, self.known, layer)
         layer.data = self
         self.bookmark = None
         self.flying.append(layer)
-        batch = host.flusher.batch
-        if batch is not None and batch.open and len(batch.layers) < MOST:
-            batch.layers.append(layer)
+        together = self.host.flusher.layers
+        if together is not None and len(together) < MOST:
+            together.append(layer)
         else:
             self._hand_over(layer)
 
@@ -389,7 +438,7 @@ class ObjectData:
         if extra.sequence is not None:
             store.set_applied(tx, namespace, digits, extra.sequence)
 
-    def landed(self, layer: Layer, error: BaseException | None) -> None:
+    def landed(self, layer: Layer, error: BaseException | None, told: list[Outcome]) -> None:
         """A layer that was sent is on disk, or not. They come in the order of sending."""
         if error is not None:
             self._fail(error)
@@ -398,16 +447,14 @@ class ObjectData:
         del self.flying[0]
         self.recorded = True
         extra = layer.extra
-        if extra is not NOTHING:
-            if extra.cleared:
-                self.known.clear()
-            if extra.alarm is not None and extra.alarm != store.KEEP:
-                self.host.alarms.set(extra.alarm)
-        self.known.learn(layer.entries)
-        if layer.others is not None:
-            layer.settle(None)
-        elif layer.waiter is not None:
-            layer.waiter.settle(None)
+        if extra is not NOTHING and extra.alarm is not None and extra.alarm != store.KEEP:
+            self.host.alarms.set(extra.alarm)
+        if self.known is not None:
+            self.known.learn(layer)
+        if layer.waiting is not None:
+            layer.settle(None, told)
+        elif layer.outcome is not None:
+            told.append(layer.outcome)
 
     def _fail(self, error: BaseException) -> None:
         if self._failed is None:
@@ -415,13 +462,15 @@ class ObjectData:
             if self._actor is not None:
                 self._actor.reset(error)
         # What was sent later is of no use without it.
+        told: list[Outcome] = []
         for layer in self.flying:
-            layer.settle(error)
+            layer.settle(error, told)
+        give(told)
         if self.successor is not None:
             self.successor._fail(error)
 
-    def confirm(self, waiter: Waiter) -> bool:
-        """Tell ``waiter`` once all that was written until now is on disk; False if it is already.
+    def confirm(self, outcome: Outcome) -> bool:
+        """Tell one once all that was written until now is on disk; False if it is already.
 
         Raises what a write has failed with.
         """
@@ -432,10 +481,21 @@ class ObjectData:
         if not self.flying:
             return False
         layer = self.flying[-1]
-        if layer.waiter is None:
-            layer.waiter = waiter
+        if layer.outcome is None and layer.waiting is None:
+            layer.outcome = outcome
         else:
-            layer.wait(waiter)
+            layer.wait(outcome)
+        return True
+
+    def wait(self, waiter: Waiter) -> bool:
+        """The same for one that has something to do then."""
+        if self.scheduled:
+            self.flush()
+        if self._failed is not None:
+            raise self._failed
+        if not self.flying:
+            return False
+        self.flying[-1].wait(waiter)
         return True
 
     def confirmed(self) -> asyncio.Future[None] | None:
@@ -448,13 +508,13 @@ class ObjectData:
         if self._failed is not None:
             future.set_exception(self._failed)
         else:
-            self.flying[-1].wait(_Future(future))
+            self.flying[-1].wait((future, None, None))
         return future
 
     @property
     def clean(self) -> bool:
         """Whether all is on disk."""
-        return not self.flying and not self.scheduled and not any(self.layers)
+        return not (self.flying or self.scheduled or self.top or any(self.below))
 
     def close(self) -> None:
         """Forget what was not sent, and let go of the SQL file."""
@@ -464,20 +524,3 @@ class ObjectData:
             self.file.close()
             self.file = None
         self._actor = None
-
-
-class _Future:
-    """A future that waits for a write."""
-
-    __slots__ = ("_future",)
-
-    def __init__(self, future: asyncio.Future[None]) -> None:
-        self._future = future
-
-    def settle(self, error: BaseException | None) -> None:
-        if self._future.done():
-            return
-        if error is None:
-            self._future.set_result(None)
-        else:
-            self._future.set_exception(error)

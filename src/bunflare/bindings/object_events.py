@@ -33,13 +33,11 @@ class Event(Coroutine[Any, Any, None]):
     __slots__ = (
         "_coroutine",
         "_held",
-        "_result",
         "_start",
         "actor",
         "context",
         "reply",
         "task",
-        "turn",
     )
 
     #: The object that it is for, once that is running, and what its code sees.
@@ -53,7 +51,6 @@ class Event(Coroutine[Any, Any, None]):
         self.reply = reply
         #: What runs it, until its code has come to its end: a task of its own, or a turn's.
         self.task: asyncio.Task[None] | None = None
-        self.turn: Turn | None = None
 
     def begin(self, instance: Any) -> Any:
         """Begin on it. Called once."""
@@ -64,6 +61,8 @@ class Event(Coroutine[Any, Any, None]):
     def start(self) -> Any:
         """Its first step: what it awaits, or `DONE` where that was all."""
         actor = self.actor
+        if actor.broken is not None:
+            return DONE
         if actor.section is not None:
             return actor.hold()
         data = actor.data
@@ -83,15 +82,17 @@ class Event(Coroutine[Any, Any, None]):
         except BaseException as error:
             self._raised(error)
             return DONE
-        self._succeeded(result)
+        if result.__class__ in SMALL:
+            self._leave(result, None)
+        else:
+            self._succeeded(result)
         return DONE
 
     def send(self, value: Any) -> Any:
         actor = self.actor
-        if actor.turns.next is self:
-            actor.turns.next = None
         coroutine = self._coroutine
         if coroutine is None:
+            actor.turns.begin_alone(self)
             awaited = self.start()
             if awaited is DONE:
                 raise StopIteration
@@ -140,42 +141,28 @@ class Event(Coroutine[Any, Any, None]):
             self._leave(None, carried(error))
         else:
             # Not to be cancelled with all that the object is running.
-            self.task = self.turn = None
+            self.task = None
             self._leave(None, actor.fatal(error))
 
     def _leave(self, result: Any, error: BaseException | None) -> None:
         actor = self.actor
-        self.task = self.turn = None
+        self.task = None
         actor.used = True
         if actor.running is not None:
             actor.running.discard(self)
         broken = actor.broken
         if broken is None:
             try:
-                if actor.data.confirm(self):
-                    self._result = result
-                    self._held = error
+                if actor.data.confirm((self.reply, result, error)):
                     return
             except Exception as failure:
                 broken = failure
         settle(self.reply, result, broken or error)
 
-    def settle(self, error: BaseException | None) -> None:
-        """All that was written before its end is on disk, or could not be written."""
-        reply = self.reply
-        error = error or self._held
-        if reply.done():
-            return
-        if error is None:
-            reply.set_result(self._result)
-        else:
-            reply.set_exception(error)
-
     def throw(self, kind: Any, value: Any = None, trace: Any = None) -> Any:
         error: BaseException = kind if isinstance(kind, BaseException) else value or kind()
         if self._coroutine is None:
-            if self.actor.turns.next is self:
-                self.actor.turns.next = None
+            self.actor.turns.begin_alone(self)
             self._failed(error)
             raise StopIteration
         if self.actor.section is not None and not isinstance(error, asyncio.CancelledError):
@@ -195,10 +182,12 @@ class Event(Coroutine[Any, Any, None]):
 
     def begun_in(self) -> asyncio.Task[None] | None:
         """The task that runs it alone, if it may have begun and has not ended."""
-        turn = self.turn
-        if turn is None:
-            return self.task
-        return turn.task if turn.event is self else None
+        task = self.task
+        if task is not None:
+            turn = task.get_coro()
+            if isinstance(turn, Turn) and turn.event is not self:
+                return None
+        return task
 
     def __await__(self) -> Generator[Any, Any, None]:
         raise NotImplementedError("an event is run by its task")
@@ -210,42 +199,53 @@ class Turns:
     The first has a task of its own, so that one who calls alone pays for no more.
     """
 
-    __slots__ = ("_later", "loop", "next")
+    __slots__ = ("_alone", "_later", "loop", "turn")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        #: What the next event follows, or joins.
-        self.next: Event | Turn | None = None
+        #: What has a task of its own, until that begins.
+        self._alone: Event | None = None
+        #: What further events join, until it begins.
+        self.turn: Turn | None = None
         #: What came while a turn was running, whose own events may have to go first.
         self._later: list[Event] | None = None
 
     def add(self, event: Event) -> None:
         """Run an event after those that were added before."""
-        before = self.next
-        if self._later is not None:
+        turn = self.turn
+        if turn is not None:
+            event.task = turn.task
+            turn.waiting.append(event)
+        elif self._later is not None:
             self._later.append(event)
-        elif before is None:
-            self.next = event
+        elif self._alone is None:
+            self._alone = event
             # Not by the loop's method: a number in each one's name is half of a task's making.
             event.task = asyncio.Task(event, loop=self.loop, name="event", context=event.context)
-        elif isinstance(before, Turn):
-            event.turn = before
-            before.waiting.append(event)
         else:
-            self.next = Turn(self, event)
+            self.turn = Turn(self, event)
+
+    def begin_alone(self, event: Event) -> None:
+        """An event begins, maybe in a task of its own."""
+        if self._alone is event:
+            self._alone = None
 
     def begin(self, turn: Turn) -> None:
         """The turn runs its events now."""
-        if self.next is turn:
-            self.next = None
+        self.end(turn)
         self._later = []
+
+    def end(self, turn: Turn) -> None:
+        """The turn takes no more events."""
+        if self.turn is turn:
+            self.turn = self._alone = None
 
     def leave(self, rest: list[Event]) -> None:
         """It runs none any more: the ``rest`` (the last one first) have not begun."""
         later, self._later = self._later, None
         while rest:
             event = rest.pop()
-            event.turn = None
+            event.task = None
             event.actor.again(event)
         for event in later or ():
             self.add(event)
@@ -263,10 +263,10 @@ class Turn(Coroutine[Any, Any, None]):
         self.waiting = [first]
         #: What is being run, or waits.
         self.event: Event | None = None
-        first.turn = self
         self.task: asyncio.Task[None] | None = asyncio.Task(
             self, loop=turns.loop, name="event", context=first.context
         )
+        first.task = self.task
 
     def send(self, value: Any) -> Any:
         event = self.event
@@ -302,25 +302,25 @@ class Turn(Coroutine[Any, Any, None]):
 
     def _begin(self) -> Any:
         """Run events until one waits, or there are no more."""
-        turns, first, task, waiting = self._turns, self._first, self.task, self.waiting
+        turns, task, waiting = self._turns, self.task, self.waiting
+        assert task is not None
         turns.begin(self)
         waiting.reverse()
         try:
-            while True:
-                self.event = event = waiting.pop()
-                if event.actor.broken is None:
-                    awaited = event.start() if event is first else event.context.run(event.start)
-                    if awaited is not DONE:
-                        return awaited
-                if not waiting or (task is not None and task.cancelling()):
+            self.event = event = waiting.pop()
+            awaited = event.start()
+            while awaited is DONE:
+                if not waiting or task.cancelling():
                     raise StopIteration
+                self.event = event = waiting.pop()
+                awaited = event.context.run(event.start)
+            return awaited
         finally:
             turns.leave(waiting)
 
     def _end(self) -> None:
         """Let go of what it knew: it and its task would keep each other, and that."""
-        if self._turns.next is self:
-            self._turns.next = None
+        self._turns.end(self)
         self.event = self._first = self.task = None
         self.waiting.clear()
 

@@ -7,11 +7,13 @@ statement. None of them can fail where the others do not: there is nothing that 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..store import object_history
 from ..store import objects as store
 from ..store.operation import LATER, Joint
+from ..store.reader import LENT_BYTES
+from ..store.told import Outcome, tell
 from .object_layer import NOTHING
 
 if TYPE_CHECKING:
@@ -22,20 +24,20 @@ if TYPE_CHECKING:
 
 #: How many changes share a write.
 MOST = 1024
+# So few texts the reader need not hear of.
+_MANY = 256
 
 
 class Batch(Joint):
     """What is written together."""
 
-    __slots__ = ("_host", "layers", "open")
+    __slots__ = ("_host", "layers")
 
     def __init__(self, host: ObjectHost, loop: asyncio.AbstractEventLoop) -> None:
         """``loop`` is where the objects of ``host`` run."""
         super().__init__(self.write, loop)
         self._host = host
         self.layers: list[Layer] = []
-        #: Whether it is to be written, and takes more.
-        self.open = True
 
     def asker(self) -> object:
         return self.layers[0].data
@@ -58,7 +60,7 @@ class Batch(Joint):
     def write(self, tx: Transaction) -> None:
         """The write function."""
         # It may be run once more, with what it has now.
-        self.open = False
+        self._host.flusher.close(self)
         layer = self.layers[0]
         if len(self.layers) == len(layer.entries) == 1:
             layer.data.write(tx, layer)
@@ -68,15 +70,14 @@ class Batch(Joint):
             self._keep(tx, self._host.history.settings)
 
     def _write_all(self, tx: Transaction) -> None:
-        puts: list[store.Put] = []
+        puts: list[Any] = []
         namespace = self._host.namespace
         for layer in self.layers:
             data = layer.data
-            if layer.extra is NOTHING and data.recorded and None not in layer.entries.values():
+            if layer.extra is NOTHING and data.recorded:
                 # Most have stored something and done nothing else.
                 digits = data.digits
                 for key, text in layer.entries.items():
-                    assert text is not None
                     puts.append((namespace, digits, key, text))
             else:
                 if puts:
@@ -97,13 +98,15 @@ class Batch(Joint):
             host = self._host
             object_history.add(tx, host.namespace, host.clock.now(), changes, kept)
 
-    def settle(self) -> None:
+    def settle(self, told: list[Outcome]) -> None:
+        flusher = self._host.flusher
         # Where the writer was closed, it was never run.
-        self.open = False
+        flusher.close(self)
         layers, self.layers = self.layers, []
         error = self.error
         for layer in layers:
-            layer.data.landed(layer, error)
+            layer.data.landed(layer, error, told)
+        flusher.weigh(len(layers))
 
 
 class Flusher:
@@ -111,8 +114,10 @@ class Flusher:
 
     def __init__(self, host: ObjectHost) -> None:
         self._host = host
-        #: What the next layer joins, while it is open.
-        self.batch: Batch | None = None
+        #: What the next layer joins, until that is written.
+        self.layers: list[Layer] | None = None
+        #: How many texts the objects remember that the reader has not heard of.
+        self._texts = 0
         #: Whether the event loop has turned since something was written on the spot.
         self._turned = True
 
@@ -123,7 +128,19 @@ class Flusher:
         batch.layers.append(layer)
         if not (self._turned and self._write_now(batch, loop)):
             self._host.database.enqueue(batch)
-            self.batch = batch
+            self.layers = batch.layers
+
+    def close(self, batch: Batch) -> None:
+        """Let nothing more join what is to be written now."""
+        if self.layers is batch.layers:
+            self.layers = None
+
+    def weigh(self, layers: int) -> None:
+        """So many layers were written, whose texts their objects remember: mostly one each."""
+        self._texts += layers
+        if self._texts > _MANY:
+            self._host.database.reader.weigh(self._texts * LENT_BYTES)
+            self._texts = 0
 
     def _write_now(self, batch: Batch, loop: asyncio.AbstractEventLoop) -> bool:
         """Write what an object sends that is alone, and has sent nothing else in this turn."""
@@ -135,7 +152,9 @@ class Flusher:
             batch.error = error
         self._turned = False
         loop.call_soon(self._turn)
-        batch.settle()
+        told: list[Outcome] = []
+        batch.settle(told)
+        tell(loop, told)
         return True
 
     def _turn(self) -> None:

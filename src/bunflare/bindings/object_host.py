@@ -97,6 +97,8 @@ class ObjectHost:
         self._forget_ends: Callable[[], None] | None = None
         #: Whether this is where the objects run.
         self.owner = False
+        # The event loop of which calls go straight to them: none of earlier ones waits.
+        self._running_in: asyncio.AbstractEventLoop | None = None
         #: What is kept of the objects' earlier states, once that is known.
         self.history: Kept | None = None
         self._closed = False
@@ -162,17 +164,15 @@ class ObjectHost:
         self, id: DurableObjectId, method: str, args: tuple[Any, ...] | None, kwargs: dict[str, Any]
     ) -> Pending[Any]:
         """Have a method called; no ``args`` ask for a property."""
-        loop = self._loop
-        hindered = self.database.hindered
-        if loop is None or hindered or self._closed or loop is not get_running_loop():
-            loop = self._own_loop()
+        loop = self._running_in
+        if loop is None or self.database.hindered or loop is not get_running_loop():
+            return self._call_later(id, method, args, kwargs)
         reply: Pending[Any] = Pending(loop=loop)
-        if not self.owner or self._waiting or hindered:
-            self._call_later(id, method, args, kwargs, reply)
-        elif (actor := self.actors.get(id.digits)) is not None:
-            actor.deliver(Call(method, args, kwargs, reply))
-        else:
+        actor = self.actors.get(id.digits)
+        if actor is None:
             self.run(id, Call(method, args, kwargs, reply))
+        else:
+            actor.deliver(Call(method, args, kwargs, reply))
         return reply
 
     def _call_later(
@@ -181,8 +181,8 @@ class ObjectHost:
         method: str,
         args: tuple[Any, ...] | None,
         kwargs: dict[str, Any],
-        reply: Pending[Any],
-    ) -> None:
+    ) -> Pending[Any]:
+        reply: Pending[Any] = Pending(loop=self._own_loop())
         here = actor_here()
 
         def send() -> None:
@@ -193,6 +193,7 @@ class ObjectHost:
                 self._client.call(id, method, args, kwargs, reply, here)
 
         self._leave(send, reply)
+        return reply
 
     def fetch(self, id: DurableObjectId, request: Request) -> Pending[Response]:
         """Have a request answered."""
@@ -411,6 +412,8 @@ class ObjectHost:
             send, _ = self._waiting.popleft()
             send()
         if self.owner:
+            if not self._closed:
+                self._running_in = self._loop
             self.alarms.start()
 
     def _claim(self, tx: Transaction, address: str) -> tuple[str, str, Kept | None]:
@@ -450,6 +453,7 @@ class ObjectHost:
         if self._closed:
             return
         self._closed = True
+        self._running_in = None
         if self._forget_ends is not None:
             self._forget_ends()
         if self._sweeper is not None:

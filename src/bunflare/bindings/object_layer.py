@@ -9,11 +9,12 @@ from ..store import objects as store
 
 if TYPE_CHECKING:
     from ..store.object_history import Earlier
+    from ..store.told import Outcome
     from .object_data import ObjectData
 
 
 class Waiter(Protocol):
-    """Who is to be told what has become of a write."""
+    """Who has something to do when a write is on disk, or has failed."""
 
     def settle(self, error: BaseException | None) -> None: ...
 
@@ -40,20 +41,21 @@ NOTHING = Extra()
 class Layer:
     """Changes that are not on disk: texts by key, None for a deleted one."""
 
-    __slots__ = ("data", "earlier", "entries", "extra", "others", "waiter")
+    __slots__ = ("data", "earlier", "entries", "extra", "outcome", "waiting")
 
     #: Whose they are, once they were sent.
     data: ObjectData
 
     def __init__(self) -> None:
         self.entries: dict[str, str | None] = {}
-        #: To be read; for changes there is `more`.
+        #: To be read; for changes there is `more`. Something else where a key is deleted.
         self.extra = NOTHING
         #: What its keys were before, where that is kept.
         self.earlier: Earlier | None = None
-        #: Who waits for it to be on disk: mostly one.
-        self.waiter: Waiter | None = None
-        self.others: list[Waiter] | None = None
+        #: Who waits for it to be on disk, and what they hear then: mostly one.
+        self.outcome: Outcome | None = None
+        #: Those that are not, or not the first.
+        self.waiting: list[Outcome | Waiter] | None = None
 
     def more(self) -> Extra:
         """What it has beside its entries, to be changed."""
@@ -72,27 +74,29 @@ class Layer:
             self.entries = dict(other.entries)
         else:
             self.entries.update(other.entries)
-        if other.extra.alarm != store.KEEP:
-            self.more().alarm = other.extra.alarm
+        if other.extra is not NOTHING:
+            more = self.more()
+            if other.extra.alarm != store.KEEP:
+                more.alarm = other.extra.alarm
 
-    def wait(self, waiter: Waiter) -> None:
-        """Tell ``waiter`` what becomes of it, after those that wait already."""
-        if self.waiter is None:
-            self.waiter = waiter
-        elif self.others is None:
-            self.others = [waiter]
+    def wait(self, one: Outcome | Waiter) -> None:
+        """Tell one more what becomes of it, after those that wait already."""
+        if self.waiting is None:
+            self.waiting = [one]
         else:
-            self.others.append(waiter)
+            self.waiting.append(one)
 
-    def settle(self, error: BaseException | None) -> None:
-        """Tell those that wait."""
-        waiter, self.waiter = self.waiter, None
-        if waiter is not None:
-            waiter.settle(error)
-            others, self.others = self.others, None
-            if others is not None:
-                for waiter in others:
-                    waiter.settle(error)
+    def settle(self, error: BaseException | None, told: list[Outcome]) -> None:
+        """Add those that wait, and what they are to hear."""
+        waiting = [*((self.outcome,) if self.outcome else ()), *(self.waiting or ())]
+        self.outcome = self.waiting = None
+        for one in waiting:
+            if not isinstance(one, tuple):
+                one.settle(error)
+            elif error is None:
+                told.append(one)
+            else:
+                told.append((one[0], None, error))
 
     def text(self) -> str:
         """For the redo record."""

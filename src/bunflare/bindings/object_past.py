@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .actor import Actor
     from .object_data import ObjectData
     from .object_host import ObjectHost
+    from .object_known import Known
     from .object_layer import Layer
 
 #: What an object of a key-value class is told.
@@ -80,16 +81,16 @@ def open_file(host: ObjectHost, path: Path) -> ObjectFile:
     return file
 
 
-def remember(data: ObjectData, layer: Layer) -> None:
+def remember(data: ObjectData, known: Known, layer: Layer) -> None:
     """Note what the keys of a layer are before it, which is about to be sent."""
     entries = layer.entries
     if not layer.extra.cleared and not data.flying:
-        layer.earlier = data.known.differing(entries)
+        layer.earlier = known.differing(entries)
         return
     before: dict[str, str | None] = {}
     if layer.extra.cleared:
         before.update(data.rows("", None, None, reverse=False))
-    before.update({key: data.get(key) for key in entries.keys() - before.keys()})
+    before.update({key: data.before(key, known) for key in entries.keys() - before.keys()})
     found: Earlier = []
     for key, text in before.items():
         if text != entries.get(key):

@@ -11,9 +11,17 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..errors import DurableObjectError, DurableObjectTypeError
-from ..values import loads
+from ..values import dumps, loads
 from . import object_travel
-from .object_arguments import bounds, check_key, check_limit, check_time, serialize
+from .object_arguments import (
+    SUSPECT,
+    bounds,
+    check_key,
+    check_limit,
+    check_size,
+    check_time,
+    serialize,
+)
 from .object_sql import SqlStorage
 
 if TYPE_CHECKING:
@@ -71,7 +79,10 @@ class Operations:
     ) -> None:
         """Store one value, or a dict of them: all or none."""
         if key.__class__ is str and value is not ...:
-            self._data.put(key if key.isascii() else check_key(key), serialize(key, value))
+            text = dumps(value)
+            if len(text) + len(key) > SUSPECT:
+                check_size(key, text)
+            self._data.put(key if key.isascii() else check_key(key), text)
             return
         if isinstance(key, Mapping):
             entries = [(check_key(one), serialize(one, item)) for one, item in key.items()]
@@ -98,7 +109,7 @@ class Operations:
     def _delete(self, key: str) -> bool:
         if self._data.get(key) is None:
             return False
-        self._data.put(key, None)
+        self._data.delete(key)
         return True
 
     async def list(
@@ -231,7 +242,7 @@ class SyncKvStorage:
         """Whether the key existed."""
         if self._data.get(check_key(key)) is None:
             return False
-        self._data.put(key, None)
+        self._data.delete(key)
         return True
 
     def list(
@@ -270,7 +281,7 @@ class DurableObjectStorage(Operations):
         self, *, allow_concurrency: bool = False, allow_unconfirmed: bool = False
     ) -> None:
         """Delete everything: keys, tables and the alarm."""
-        if len(self._data.layers) > 1:
+        if self._data.below:
             raise DurableObjectError("Cannot call deleteAll() within a transaction")
         self._data.clear()
 

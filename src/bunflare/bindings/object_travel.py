@@ -42,7 +42,7 @@ def _text(digits: str, number: int) -> str:
 async def current(actor: Actor) -> str:
     """Keep the present state, unless it is kept. Its bookmark."""
     data = actor.data
-    if len(data.layers) > 1:
+    if data.below:
         raise DurableObjectError("Cannot get a bookmark within a transaction")
     # Nothing may change between the copies of the keys and of the file.
     keep = _keep if data.host.history is None else past.current

@@ -173,7 +173,7 @@ def say_after_writes(owner: Speaker, mailbox: Mailbox, word: Word) -> None:
     # What is said to many at once is let out at once.
     if held is None or not data.flying or held.after is not data.flying[-1]:
         held = Held()
-        if not data.confirm(held):
+        if not data.wait(held):
             if mailbox.far is not None:
                 say(mailbox.far, word)
             return

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .operation import Joint
 from .pending import Pending
+from .told import Outcome
 
 if TYPE_CHECKING:
     from .database import Database
@@ -70,7 +71,7 @@ class Gathered(Joint, Generic[T, R]):
             self.futures = [future for _, future in kept]
         return self._work(tx, self.items)
 
-    def settle(self) -> None:
+    def settle(self, told: list[Outcome]) -> None:
         self.closed = True
         self._over(self)
         if self.loop.is_closed():
@@ -88,12 +89,10 @@ class Gathered(Joint, Generic[T, R]):
         else:
             outcomes = self.result
         for future, outcome in zip(futures, outcomes, strict=True):
-            if future.done():
-                continue  # given up
             if isinstance(outcome, BaseException):
-                future.set_exception(outcome)
+                told.append((future, None, outcome))
             else:
-                future.set_result(outcome)
+                told.append((future, outcome, None))
 
 
 class Gatherer(Generic[T, R]):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from .loops import call_soon
+from .told import Outcome, give, tell
 
 _log = logging.getLogger("bunflare")
 
@@ -64,21 +66,19 @@ class Operation:
         """Whether nobody wants it any more."""
         return self.future.cancelled()
 
-    def settle(self) -> None:
-        """Tell who waits, in their event loop, or where that has ended."""
+    def settle(self, told: list[Outcome]) -> None:
+        """Add who waits, in their event loop or where that has ended, and what they are to hear."""
         future = self.future
         if future.done() or self.loop.is_closed():
             # The caller gave up, or went with its event loop, while this was on its way.
             if self.unwanted is not None:
                 self.unwanted()
-        elif self.error is not None:
-            future.set_exception(self.error)
         else:
-            future.set_result(self.result)
+            told.append((future, self.result, self.error))
 
 
 class Joint(Operation):
-    """Work for several, each of whom `settle` tells in its own way."""
+    """Work for several, whom `settle` knows."""
 
     __slots__ = ()
 
@@ -97,7 +97,7 @@ class Joint(Operation):
     def given_up(self) -> bool:
         return False
 
-    def settle(self) -> None:
+    def settle(self, told: list[Outcome]) -> None:
         raise NotImplementedError
 
 
@@ -113,12 +113,26 @@ def deliver(*operations: Operation) -> None:
         current: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
     except RuntimeError:
         current = None
+    told: list[Outcome] = []
     for operation in operations:
         if operation.loop is current:
-            try:
-                operation.settle()
-            except Exception:
-                # The commit stands, and the writer goes on, whatever becomes of what follows it.
-                _log.exception("what follows a write failed")
+            _settle(operation, told)
         else:
-            call_soon(operation.loop, operation.settle)
+            call_soon(operation.loop, partial(_settle_there, operation))
+    if current is not None:
+        tell(current, told)
+
+
+def _settle(operation: Operation, told: list[Outcome]) -> None:
+    try:
+        operation.settle(told)
+    except Exception:
+        # The commit stands, and the writer goes on, whatever becomes of what follows it.
+        _log.exception("what follows a write failed")
+
+
+def _settle_there(operation: Operation) -> None:
+    """In its event loop, or where that has ended."""
+    told: list[Outcome] = []
+    operation.settle(told)
+    give(told)

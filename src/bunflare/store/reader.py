@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from itertools import count
 from sys import getsizeof
 from types import NoneType
 from typing import TYPE_CHECKING
@@ -44,6 +45,8 @@ _FEW = 4
 _numbers = frozenset({int, float, NoneType}).issuperset
 # Where more rows are read than fit, one in so many is remembered at its first reading.
 _SAMPLE = 8
+# No number of one reader is one of another.
+_lives = count(0, 1 << 40)
 
 
 class Reader:
@@ -87,7 +90,7 @@ class Reader:
         self._hot_size = 0
         self._skipped = 0
         # What others remember in our place: see `life`.
-        self._life = 0
+        self._life = next(_lives)
         self._lent = False
         self._lent_size = 0
 
