@@ -88,17 +88,22 @@ def dumps(value: Any) -> str:
 def loads(text: str | bytes) -> Any:
     """The value of a text, by whatever program it was written. Raises `ValueCorrupt`."""
     try:
-        if isinstance(text, bytes):
-            text = text.decode()
         # Nearly every text is plain. One character is found far faster than a string.
-        if "$" in text and TAG in text:
-            return _Decoder().value(text)
-        try:
+        if text.__class__ is str and "$" not in text:
             value, end = _scan(text, 0)
             if end == len(text):
                 return value
-        except StopIteration:
-            pass  # blanks before it, or no JSON at all
+    except (StopIteration, RecursionError, ValueError):
+        pass  # blanks before it, or no JSON at all
+    return _read(text)
+
+
+def _read(text: str | bytes) -> Any:
+    try:
+        if isinstance(text, bytes):
+            text = text.decode()
+        if TAG in text:
+            return _Decoder().value(text)
         return json.loads(text)
     except RecursionError:
         raise ValueCorrupt(f"the stored text cannot be read: {_TOO_DEEP}") from None

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import DurableObjectAbort, DurableObjectReset
-from ..store.gate import output_gate
+from ..store.gate import output_gate, restrained
 from .object_events import Event, settle
 from .section import Section
 from .socket_events import entrance
@@ -101,6 +101,7 @@ class Actor:
         #: Open WebSockets that its code reads by listeners: they keep it in memory.
         self.sockets: set[Any] | None = None
         self._context = contextvars.copy_context()
+        self._context.run(restrained.set, True)
         self._context.run(output_gate.set, self.gate)
         self._context.run(_section.set, None)
         self._context.run(entrance.set, self)

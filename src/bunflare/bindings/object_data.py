@@ -405,6 +405,10 @@ class ObjectData:
             self.end_aside()
         if self.known is not None:
             remember(self, self.known, layer)
+        self._join(layer)
+
+    def _join(self, layer: Layer) -> None:
+        """Have it written with what others send."""
         layer.data = self
         self.bookmark = None
         self.flying.append(layer)
@@ -475,6 +479,20 @@ class ObjectData:
         Raises what a write has failed with.
         """
         if self.scheduled:
+            layer = self.top
+            if (
+                layer.entries
+                and self.file is None
+                and not self.below
+                and self.known is None
+                and self._failed is None
+            ):
+                # What most have to say, by what `flush` and `_send` do then.
+                self.scheduled = False
+                self.top = Layer()
+                layer.outcome = outcome
+                self._join(layer)
+                return True
             self.flush()
         if self._failed is not None:
             raise self._failed

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DurableObjectTypeError, StateError
 from ..store import object_history
 from ..store import objects as store
-from ..store.gate import output_gate
+from ..store.gate import output_gate, restrained
 from ..store.pending import Pending
 from . import object_ids as ids
 from .actor import Actor
@@ -165,7 +165,11 @@ class ObjectHost:
     ) -> Pending[Any]:
         """Have a method called; no ``args`` ask for a property."""
         loop = self._running_in
-        if loop is None or self.database.hindered or loop is not get_running_loop():
+        if (
+            loop is None
+            or loop is not get_running_loop()
+            or (restrained.get() and self.database.hindered)
+        ):
             return self._call_later(id, method, args, kwargs)
         reply: Pending[Any] = Pending(loop=loop)
         actor = self.actors.get(id.digits)

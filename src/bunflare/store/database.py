@@ -21,7 +21,7 @@ import apsw
 from ..errors import DatabaseError, StateError
 from .connection import Durability, translate
 from .directory import MEMORY, Directory, locate, open_directory
-from .gate import output_gate, pass_output_gate
+from .gate import output_gate, pass_output_gate, restrained
 from .operation import LATER, Operation
 from .pending import Pending
 from .running import Running, no_mark
@@ -147,6 +147,8 @@ class Database:
     @property
     def hindered(self) -> bool:
         """Whether `admit` has something to wait for, or to refuse."""
+        if not restrained.get():
+            return False
         if output_gate.get() is not None:
             return True
         current = self._open_transaction.get()
@@ -160,10 +162,7 @@ class Database:
         to wait for no turn's end: see `write_now`.
         """
         running = self._running
-        if running is None or running.writer.lone is not None or output_gate.get() is not None:
-            return False
-        current = self._open_transaction.get()
-        return current is None or current.ended
+        return running is not None and running.writer.lone is None and not self.hindered
 
     @property
     def in_transaction(self) -> bool:
@@ -191,6 +190,7 @@ class Database:
             raise
         opened = _OpenTransaction()
         self._open_transaction.set(opened)
+        restrained.set(True)
         committing = False
         try:
             yield tx

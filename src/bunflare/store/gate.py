@@ -13,6 +13,9 @@ from contextvars import ContextVar
 Gate = Callable[[], Awaitable[object] | None]
 
 output_gate: ContextVar[Gate | None] = ContextVar("bunflare_output_gate", default=None)
+#: Whether there may be a gate, or an open transaction of any database: set together with either,
+#: so that most need to look at nothing else.
+restrained: ContextVar[bool] = ContextVar("bunflare_restrained", default=False)
 
 
 async def pass_output_gate() -> None:

@@ -20,19 +20,26 @@ _Call: TypeAlias = "tuple[Callable[[Any], object], asyncio.Future[Any], Context]
 
 def tell(loop: asyncio.AbstractEventLoop, told: Sequence[Outcome]) -> None:
     """Give futures of ``loop``, which is running, their outcomes."""
-    if len(told) > 1:
-        calls: list[_Call] = []
-        # Before anything else that one of them may bring about.
-        loop.call_soon(_call, loop, calls)
-        for future, _, _ in told:
-            for callback, context in future._callbacks or ():
-                future.remove_done_callback(callback)
-                calls.append((callback, future, context))
-    give(told)
+    if len(told) < 2:
+        give(told)
+        return
+    calls: list[_Call] = []
+    # Before anything else that one of them may bring about.
+    loop.call_soon(_call, loop, calls)
+    for future, result, error in told:
+        if future.done():
+            continue  # given up
+        for callback, context in future._callbacks or ():
+            future.remove_done_callback(callback)
+            calls.append((callback, future, context))
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
 
 
 def give(told: Sequence[Outcome]) -> None:
-    """The same one by one, wherever this runs."""
+    """The same for each by itself, wherever this runs."""
     for future, result, error in told:
         if future.done():
             continue  # given up
