@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from bunflare import (
     DurableObjectTypeError,
     DurableObjectValueError,
 )
+from tests.support import PATIENCE
 
 Work = Callable[[DurableObjectStorage], Awaitable[Any]]
 Do = Callable[[Work], Awaitable[Any]]
@@ -122,6 +124,54 @@ async def test_bad_keys_and_values_are_refused(do: Do) -> None:
             await storage.put("key", "x" * (2 * 1024 * 1024))
         with pytest.raises(DurableObjectTypeError):
             await storage.put("\ud800", 1)
+        assert await storage.list() == {}
+
+    await do(work)
+
+
+async def test_all_is_done_when_it_is_called(do: Do) -> None:
+    async def work(storage: DurableObjectStorage) -> None:
+        storage.put("a", 1)
+        storage.put({"b": 2, "c": 3})
+        before = storage.get("a")
+        storage.put("a", 4)
+        deleted = storage.delete(["c", "x"])
+        listed = storage.list()
+        storage.put("d", 5)
+        storage.set_alarm(10**15)
+        assert await storage.get_alarm() == 10**15
+        storage.delete_alarm()
+        assert await asyncio.gather(before, deleted, listed, storage.get_alarm()) == [
+            *(1, 1, {"a": 4, "b": 2}, None)
+        ]
+        # Any number of them, as whatever one takes them for.
+        puts = [storage.put(key, key) for key in "efg"]
+        assert await asyncio.gather(*puts, storage.put("h", "h")) == [None] * 4
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(storage.put(key, 0)) for key in "ab"]
+            tasks.append(group.create_task(storage.get("e")))
+        assert [task.result() for task in tasks] == [None, None, "e"]
+        await asyncio.wait_for(storage.put("a", 6), PATIENCE)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(storage.put("b", 7))
+        done, _ = await asyncio.wait([asyncio.ensure_future(storage.put("c", 8))])
+        assert [task.result() for task in done] == [None]
+        values = {"a": 6, "b": 7, "c": 8, "d": 5} | {key: key for key in "efgh"}
+        assert await storage.list() == values
+        # What is wrong is said where one awaits.
+        seven: Any = 7
+        wrong = [storage.put("a"), storage.get(seven), storage.delete(seven), storage.list(limit=0)]
+        found = await asyncio.gather(*wrong, storage.get("a"), return_exceptions=True)
+        assert [isinstance(one, DurableObjectTypeError) for one in found] == [True] * 4 + [False]
+
+        async def change(txn: bunflare.DurableObjectTransaction) -> None:
+            txn.put("a", 9)
+            txn.delete("b")
+
+        await storage.transaction(change)
+        del values["b"]
+        assert await storage.list() == {**values, "a": 9}
+        storage.delete_all()
         assert await storage.list() == {}
 
     await do(work)

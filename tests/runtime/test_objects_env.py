@@ -39,7 +39,7 @@ new_classes = ["Small"]
 
 # Written as for the platform: its spellings, options in a dict, results with attributes.
 _WORKER = """
-import time
+import asyncio, time, warnings
 from workers import DurableObject, Response, WorkerEntrypoint
 
 class Thing(DurableObject):
@@ -72,6 +72,15 @@ class Thing(DurableObject):
                 except TypeError as error:
                     told.append(str(error))
         return [*told, kv.get("s3")]
+
+    async def unawaited(self):
+        storage = self.ctx.storage
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            storage.put("u1", 1)
+            storage.put({"u2": 2}, {"allowUnconfirmed": True})
+            await asyncio.gather(storage.put("u3", 3), storage.delete("u1"))
+        return await storage.list({"prefix": "u"})
 
     def sql(self):
         sql = self.ctx.storage.sql
@@ -171,6 +180,10 @@ def _json(server: Server, what: str, status: int = 200) -> Any:
 
 def test_storage_as_the_platform_spells_it(server: Server) -> None:
     assert _json(server, "storage") == [["b"], 1, "memoryview", None, 5, 1]
+
+
+def test_what_is_stored_without_awaiting_it_is_stored(server: Server) -> None:
+    assert _json(server, "unawaited") == {"u2": 2, "u3": 3}
 
 
 def test_what_is_stored_is_what_the_platforms_sdk_sends(server: Server) -> None:

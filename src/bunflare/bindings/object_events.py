@@ -14,9 +14,11 @@ from inspect import isawaitable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
+from ..store.pending import finished
 from .rpc import SMALL, carried, copy
 
 if TYPE_CHECKING:
+    from ..store.pending import Pending
     from .actor import Actor
 
 
@@ -199,10 +201,12 @@ class Turns:
     The first has a task of its own, so that one who calls alone pays for no more.
     """
 
-    __slots__ = ("_alone", "_later", "loop", "turn")
+    __slots__ = ("_alone", "_later", "done", "loop", "turn")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        #: What is awaited of what was done at once and has no result.
+        self.done = finished(loop)
         #: What has a task of its own, until that begins.
         self._alone: Event | None = None
         #: What further events join, until it begins.
@@ -224,6 +228,11 @@ class Turns:
             event.task = asyncio.Task(event, loop=self.loop, name="event", context=event.context)
         else:
             self.turn = Turn(self, event)
+
+    def renew(self) -> Pending[None]:
+        """Another one in the place of `done`."""
+        self.done = finished(self.loop)
+        return self.done
 
     def begin_alone(self, event: Event) -> None:
         """An event begins, maybe in a task of its own."""

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ..errors import DurableObjectError, DurableObjectSqlError, DurableObjectValueError
+from ..store.pending import at_once
 from .object_arguments import check_key, serialize
 from .object_past import NO_TRAVEL
 from .object_sql import SqlStorage
@@ -112,23 +113,31 @@ class _Limited(Operations):
 
     __slots__ = ()
 
-    async def get(self, key: str | Sequence[str], **options: Any) -> Any:
-        _check_keys(key)
-        return await super().get(key, **options)
+    @at_once
+    def get(self, key: str | Sequence[str], **options: Any) -> Any:
+        return self._get(key)
 
-    async def put(self, key: str | Mapping[str, Any], value: Any = ..., **options: Any) -> None:
+    @at_once
+    def put(self, key: str | Mapping[str, Any], value: Any = ..., **options: Any) -> None:
+        self._put(key, value)
+
+    def _get(self, key: str | Sequence[str]) -> Any:
+        _check_keys(key)
+        return super()._get(key)
+
+    def _put(self, key: str | Mapping[str, Any], value: Any) -> None:
         if isinstance(key, Mapping):
             check_entries(key)
         elif value is not ...:
             check_entry(key, value)
-        await super().put(key, value, **options)
+        super()._put(key, value)
 
-    async def delete(self, key: str | Sequence[str], **options: Any) -> bool | int:
+    def _delete(self, key: str | Sequence[str]) -> bool | int:
         _check_keys(key)
-        return await super().delete(key, **options)
+        return super()._delete(key)
 
 
-class _LimitedTransaction(_Limited, DurableObjectTransaction):
+class _LimitedTransaction(DurableObjectTransaction, _Limited):
     __slots__ = ()
 
 

@@ -5,12 +5,13 @@ https://developers.cloudflare.com/durable-objects/api/sqlite-storage-api/
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from datetime import datetime
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..errors import DurableObjectError, DurableObjectTypeError
+from ..store.pending import Pending, at_once, begins, failed, ready
 from ..values import dumps, loads
 from . import object_travel
 from .object_arguments import (
@@ -34,10 +35,11 @@ T = TypeVar("T")
 class Operations:
     """What storage and a transaction on it have in common.
 
-    None of these waits for anything: what is read is at hand, and what is written is on its way to
-    the disk before anything else can leave the object. That is the platform's input gate, too: no
-    other event comes in between. The options of the platform that weaken the gates
-    (``allow_concurrency``, ``allow_unconfirmed``, ``no_cache``) are taken and change nothing.
+    Each is done when it is called, whether or not that is awaited: what is read is at hand, and
+    what is written is on its way to the disk before anything else can leave the object. That is
+    the platform's input gate, too: no other event comes in between. The options of the platform
+    that weaken the gates (``allow_concurrency``, ``allow_unconfirmed``, ``no_cache``) are taken and
+    change nothing.
     """
 
     __slots__ = ("_actor", "_data")
@@ -46,29 +48,26 @@ class Operations:
         self._actor = actor
         self._data = data
 
-    async def get(
+    @begins
+    def get(
         self,
         key: str | Sequence[str],
         *,
         allow_concurrency: bool = False,
         no_cache: bool = False,
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """The value of a key, or None; for several keys a dict of those that exist, in order."""
-        if key.__class__ is str:
+        try:
+            if key.__class__ is not str:
+                return ready(self._get(key))
             # Most keys need no further look.
             text = self._data.get(key if key.isascii() else check_key(key))
-            return None if text is None else loads(text)
-        return self._get_many(key)
+            return ready(None if text is None else loads(text))
+        except Exception as error:
+            return failed(error)
 
-    def _get_many(self, keys: Sequence[str]) -> dict[str, Any]:
-        found = {}
-        for one in sorted({check_key(key) for key in _several(keys)}):
-            text = self._data.get(one)
-            if text is not None:
-                found[one] = loads(text)
-        return found
-
-    async def put(
+    @begins
+    def put(
         self,
         key: str | Mapping[str, Any],
         value: Any = ...,
@@ -76,24 +75,25 @@ class Operations:
         allow_concurrency: bool = False,
         allow_unconfirmed: bool = False,
         no_cache: bool = False,
-    ) -> None:
+    ) -> Pending[None]:
         """Store one value, or a dict of them: all or none."""
-        if key.__class__ is str and value is not ...:
-            text = dumps(value)
-            if len(text) + len(key) > SUSPECT:
-                check_size(key, text)
-            self._data.put(key if key.isascii() else check_key(key), text)
-            return
-        if isinstance(key, Mapping):
-            entries = [(check_key(one), serialize(one, item)) for one, item in key.items()]
-            for one, text in entries:
-                self._data.put(one, text)
-            return
-        if value is ...:
-            raise DurableObjectTypeError("put() called with undefined value.")
-        self._data.put(check_key(key), serialize(key, value))
+        try:
+            if key.__class__ is str and value is not ...:
+                text = dumps(value)
+                if len(text) + len(key) > SUSPECT:
+                    check_size(key, text)
+                self._data.put(key if key.isascii() else check_key(key), text)
+            else:
+                self._put(key, value)
+        except Exception as error:
+            return failed(error)
+        turns = self._actor.turns
+        done = turns.done
+        # Until somebody has taken it for a future.
+        return done if done.__class__ is Pending else turns.renew()
 
-    async def delete(
+    @at_once
+    def delete(
         self,
         key: str | Sequence[str],
         *,
@@ -102,17 +102,10 @@ class Operations:
         no_cache: bool = False,
     ) -> bool | int:
         """Delete a key: whether it existed. Of several: how many did."""
-        if isinstance(key, str):
-            return self._delete(check_key(key))
-        return sum([self._delete(one) for one in [check_key(key) for key in _several(key)]])
+        return self._delete(key)
 
-    def _delete(self, key: str) -> bool:
-        if self._data.get(key) is None:
-            return False
-        self._data.delete(key)
-        return True
-
-    async def list(
+    @at_once
+    def list(
         self,
         *,
         start: str | None = None,
@@ -129,15 +122,19 @@ class Operations:
         From ``start`` on (or behind ``start_after``) and below ``end``, of those that begin with
         ``prefix``; at most ``limit``, from the other end if ``reverse``.
         """
+        self._allow("list()")
         low, high = bounds(start, start_after, end, prefix)
         rows = self._data.rows(low, high, check_limit(limit), bool(reverse))
         return {key: loads(text) for key, text in rows}
 
-    async def get_alarm(self, *, allow_concurrency: bool = False) -> int | None:
+    @at_once
+    def get_alarm(self, *, allow_concurrency: bool = False) -> int | None:
         """When the alarm is set for, in epoch milliseconds. None while it runs."""
+        self._allow("getAlarm()")
         return self._data.alarm()
 
-    async def set_alarm(
+    @at_once
+    def set_alarm(
         self,
         scheduled_time: float | datetime,
         *,
@@ -145,16 +142,57 @@ class Operations:
         allow_unconfirmed: bool = False,
     ) -> None:
         """Have `alarm` called at that time (epoch milliseconds, or a datetime); at once if past."""
+        self._allow("setAlarm()")
         if not self._actor.has_alarm:
             raise DurableObjectTypeError(
                 "Your Durable Object class must have an alarm() handler in order to call setAlarm()"
             )
         self._data.set_alarm(check_time(scheduled_time, self._actor.clock.now()))
 
-    async def delete_alarm(
+    @at_once
+    def delete_alarm(
         self, *, allow_concurrency: bool = False, allow_unconfirmed: bool = False
     ) -> None:
+        self._allow("deleteAlarm()")
         self._data.set_alarm(None)
+
+    # -- what is done ----------------------------------------------------------------------
+
+    def _allow(self, call: str) -> None:
+        """Raise why nothing can be done any more."""
+
+    def _get(self, key: str | Sequence[str]) -> Any:
+        if isinstance(key, str):
+            text = self._data.get(check_key(key))
+            return None if text is None else loads(text)
+        found = {}
+        for one in sorted({check_key(one) for one in _several(key)}):
+            text = self._data.get(one)
+            if text is not None:
+                found[one] = loads(text)
+        return found
+
+    def _put(self, key: str | Mapping[str, Any], value: Any) -> None:
+        if isinstance(key, Mapping):
+            entries = [(check_key(one), serialize(one, item)) for one, item in key.items()]
+            for one, text in entries:
+                self._data.put(one, text)
+            return
+        if value is ...:
+            raise DurableObjectTypeError("put() called with undefined value.")
+        self._data.put(check_key(key), serialize(key, value))
+
+    def _delete(self, key: str | Sequence[str]) -> bool | int:
+        if isinstance(key, str):
+            return self._delete_one(check_key(key))
+        keys = [check_key(one) for one in _several(key)]
+        return sum([self._delete_one(one) for one in keys])
+
+    def _delete_one(self, key: str) -> bool:
+        if self._data.get(key) is None:
+            return False
+        self._data.delete(key)
+        return True
 
 
 class DurableObjectTransaction(Operations):
@@ -170,7 +208,7 @@ class DurableObjectTransaction(Operations):
     def rollback(self) -> None:
         """Undo what the transaction has written. Nothing more can be done through it."""
         if not self._rolled_back:
-            self._check("rollback()")
+            self._allow("rollback()")
             self._rolled_back = True
             self._data.end(commit=False)
             # What the storage is told from now on is no part of the transaction.
@@ -181,7 +219,7 @@ class DurableObjectTransaction(Operations):
         self._committed = commit
         self._rolled_back = self._rolled_back or not commit
 
-    def _check(self, call: str) -> None:
+    def _allow(self, call: str) -> None:
         if self._rolled_back:
             raise DurableObjectError(f"Cannot {call} on rolled back transaction")
         if self._committed:
@@ -190,35 +228,22 @@ class DurableObjectTransaction(Operations):
                 "outside of the closure?"
             )
 
-    async def get(self, *args: Any, **options: Any) -> Any:
-        self._check("get()")
-        return await super().get(*args, **options)
+    @at_once
+    def get(self, key: str | Sequence[str], **options: Any) -> Any:
+        self._allow("get()")
+        return self._get(key)
 
-    async def put(self, *args: Any, **options: Any) -> None:
-        self._check("put()")
-        await super().put(*args, **options)
+    @at_once
+    def put(self, key: str | Mapping[str, Any], value: Any = ..., **options: Any) -> None:
+        self._allow("put()")
+        self._put(key, value)
 
-    async def delete(self, *args: Any, **options: Any) -> bool | int:
-        self._check("delete()")
-        return await super().delete(*args, **options)
+    def _delete(self, key: str | Sequence[str]) -> bool | int:
+        self._allow("delete()")
+        return super()._delete(key)
 
-    async def list(self, **options: Any) -> dict[str, Any]:
-        self._check("list()")
-        return await super().list(**options)
-
-    async def get_alarm(self, **options: Any) -> int | None:
-        self._check("getAlarm()")
-        return await super().get_alarm(**options)
-
-    async def set_alarm(self, *args: Any, **options: Any) -> None:
-        self._check("setAlarm()")
-        await super().set_alarm(*args, **options)
-
-    async def delete_alarm(self, **options: Any) -> None:
-        self._check("deleteAlarm()")
-        await super().delete_alarm(**options)
-
-    async def delete_all(self) -> None:
+    @at_once
+    def delete_all(self) -> None:
         raise DurableObjectError("Cannot call deleteAll() within a transaction")
 
 
@@ -277,7 +302,8 @@ class DurableObjectStorage(Operations):
         self.kv = SyncKvStorage(data)
         self.sql = SqlStorage(data)
 
-    async def delete_all(
+    @at_once
+    def delete_all(
         self, *, allow_concurrency: bool = False, allow_unconfirmed: bool = False
     ) -> None:
         """Delete everything: keys, tables and the alarm."""

@@ -108,7 +108,8 @@ class BindingFacade:
                 args = ([_bare(one) for one in args[0]], *args[1:])
             result = method(*args, **kwargs)
             if iscoroutine(result) or isinstance(result, Pending):
-                return self._awaited(result)
+                # What is over and has no result needs nobody to await it.
+                return result if _done(result) else self._awaited(result)
             return self._result(result)
 
         return call
@@ -187,6 +188,15 @@ def not_cloned(value: object) -> JsError:
         "DataCloneError",
         f'Could not serialize object of type "{type(value).__name__}". This type does not support '
         "serialization.",
+    )
+
+
+def _done(result: Any) -> bool:
+    return (
+        isinstance(result, Pending)
+        and result.done()
+        and result.exception() is None
+        and result.result() is None
     )
 
 

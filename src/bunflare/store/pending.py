@@ -8,11 +8,13 @@ Where a task is asked for, it makes as good a one as any coroutine.
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
@@ -65,6 +67,41 @@ class Pending(_Future[T], Coroutine[Any, Any, T]):
 
     def close(self) -> None:
         """Nothing: what has begun goes on."""
+
+
+async def ready(value: T) -> T:
+    """A result that is there already."""
+    return value
+
+
+def finished(loop: asyncio.AbstractEventLoop) -> Pending[None]:
+    """A call that has come to its end and has no result, which any number may await."""
+    done: Pending[None] = Pending(loop=loop)
+    done.set_result(None)
+    return done
+
+
+def failed(error: Exception) -> Pending[Any]:
+    """A call that has failed, which is heard of where it is awaited."""
+    future: Pending[Any] = Pending(loop=asyncio.get_running_loop())
+    future.set_exception(error)
+    return future
+
+
+def at_once(function: Callable[P, T]) -> Callable[P, Pending[T]]:
+    """Have a function done when it is called, and its result or its error awaited."""
+
+    @begins
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> Pending[T]:
+        future: Pending[T] = Pending(loop=asyncio.get_running_loop())
+        try:
+            future.set_result(function(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    return call
 
 
 def begins(function: F) -> F:
