@@ -15,7 +15,7 @@ import bunflare
 from bunflare import DurableObject
 from bunflare.bindings import object_commits
 from bunflare.errors import DatabaseError
-from bunflare.store import writer
+from bunflare.store import alone as quick
 from bunflare.store.object_sql import ObjectFile
 from tests.store.test_writer import commits, fill_up, make_room
 from tests.support import PATIENCE
@@ -159,8 +159,8 @@ async def test_a_commit_that_fails_on_its_thread_resets_the_object(
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever writes alone may do so for as long as they like."""
-    monkeypatch.setattr(writer, "_SLOW_COMMIT_SECONDS", 1e9)
-    monkeypatch.setattr(writer, "_TURN_SECONDS", 1e9)
+    monkeypatch.setattr(quick, "_SLOW_COMMIT_SECONDS", 1e9)
+    monkeypatch.setattr(quick, "_TURN_SECONDS", 1e9)
 
 
 @pytest.mark.usefixtures("alone")

@@ -238,7 +238,7 @@ async def test_a_failed_write_resets_the_object_and_fails_the_reply(
 
 async def test_writes_of_one_event_are_one_commit(account: Any, state: bunflare.State) -> None:
     await account.is_ready()
-    counter = state.database._start()._checkpointer
+    counter = state.database._start().checkpointer
     before = counter.commits
     await asyncio.gather(*[account.add(1) for _ in range(100)])
     assert counter.commits - before <= 2

@@ -13,7 +13,7 @@ import pytest
 
 import bunflare
 from bunflare import ManualClock, Queue, State
-from bunflare.store import entry, running, writer
+from bunflare.store import alone, entry, running
 from bunflare.store.queues import METRICS
 from bunflare.store.turnstile import Turnstile
 from tests.store.test_writer import commits
@@ -29,8 +29,8 @@ _INSERT = (
 @pytest.fixture
 def queue(state: State, monkeypatch: pytest.MonkeyPatch) -> Queue:
     """A queue on a disk that is never slow, whose senders may keep the event loop for long."""
-    monkeypatch.setattr(writer, "_SLOW_COMMIT_SECONDS", 1e9)
-    monkeypatch.setattr(writer, "_TURN_SECONDS", 1e9)
+    monkeypatch.setattr(alone, "_SLOW_COMMIT_SECONDS", 1e9)
+    monkeypatch.setattr(alone, "_TURN_SECONDS", 1e9)
     return state.queue("jobs")
 
 
@@ -40,15 +40,15 @@ async def count(queue: Queue, body: object = "") -> int:
 
 def before_the_next(state: State, monkeypatch: pytest.MonkeyPatch, act: Callable[[], Any]) -> None:
     """Have something happen between the last look and the statement of the next message."""
-    alone = state.database.alone
-    execute, acts = alone._execute, [act]
+    writer = state.database._start().writer
+    execute, acts = writer._execute, [act]
 
-    def acted(sql: str, parameters: tuple[Any, ...]) -> object:
+    def acted(sql: str, parameters: tuple[Any, ...] = ()) -> object:
         if acts:
             acts.pop()()
         return execute(sql, parameters)
 
-    monkeypatch.setattr(alone, "_execute", acted)
+    monkeypatch.setattr(writer, "_execute", acted)
 
 
 async def test_the_event_loop_does_not_turn(state: State, queue: Queue) -> None:
@@ -77,7 +77,7 @@ async def test_it_turns_now_and_then(
         # And they go on.
         assert await count(queue) == 3
         assert counted.count == 3
-    monkeypatch.setattr(writer, "_TURN_SECONDS", -1.0)
+    monkeypatch.setattr(alone, "_TURN_SECONDS", -1.0)
     monkeypatch.setattr(state.database._start().writer, "_turn_by", 0.0)
     with turns() as counted:
         for number in range(4, 20):
@@ -272,8 +272,8 @@ async def test_what_the_reader_knows_is_what_lies_there(state: State, queue: Que
 async def test_where_commits_are_not_seen_at_once(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "_SLOW_COMMIT_SECONDS", 1e9)
-    monkeypatch.setattr(writer, "_TURN_SECONDS", 1e9)
+    monkeypatch.setattr(alone, "_SLOW_COMMIT_SECONDS", 1e9)
+    monkeypatch.setattr(alone, "_TURN_SECONDS", 1e9)
     monkeypatch.setattr(running, "SUPPORTED", False)
     async with bunflare.open(directory) as state:
         queue = state.queue("jobs")

@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import bunflare
-from bunflare.store import writer
+from bunflare.store import alone
 from tests.bindings.workflow_tools import finish, workflow
 
 
@@ -195,7 +195,7 @@ def test_a_program_ends_as_the_model_says(
 ) -> None:
     directory = tmp_path_factory.mktemp("state")
     # As on a slow disk, commits are on a thread, while the event loop goes on.
-    with mock.patch.object(writer, "_SLOW_COMMIT_SECONDS", -1 if slow else 1):
+    with mock.patch.object(alone, "_SLOW_COMMIT_SECONDS", -1 if slow else 1):
         asyncio.run(_check(program, random.Random(chance), directory))
 
 

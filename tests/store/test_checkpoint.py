@@ -32,7 +32,7 @@ async def write(state: bunflare.State, rounds: int, start: int = 0) -> None:
 
 async def write_at_its_pace(state: bunflare.State, rounds: int, start: int = 0) -> None:
     """Wait after each round until no checkpoint is under way."""
-    checkpointer = state.database._start()._checkpointer
+    checkpointer = state.database._start().checkpointer
     for number in range(start, start + rounds):
         await write(state, 1, start=number)
         await eventually(lambda: not checkpointer._busy)
@@ -252,7 +252,7 @@ async def test_whoever_reads_for_long_does_not_hold_up_every_commit(
         # It begins anew as soon as it can, and is then as patient as it was.
         await write_at_its_pace(state, 300, start=300)
         assert pages(directory) <= length + 1000
-        assert state.database._start()._checkpointer._too_long == 1000
+        assert state.database._start().checkpointer._too_long == 1000
 
 
 async def test_a_commit_does_not_wait_for_a_checkpoint(

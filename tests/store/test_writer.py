@@ -14,6 +14,7 @@ import apsw
 import pytest
 
 import bunflare
+from bunflare.store import alone
 from bunflare.store import writer as module
 from bunflare.store.database import Database, open_database
 from bunflare.store.transaction import Transaction
@@ -413,7 +414,7 @@ async def test_slow_commits_leave_the_event_loop_and_quick_ones_come_back(
         return commit()
 
     monkeypatch.setattr(writer, "_commit", noted)
-    monkeypatch.setattr(module, "_COST_WEIGHT", 0.0)  # whatever this disk really does
+    monkeypatch.setattr(alone, "_COST_WEIGHT", 0.0)  # whatever this disk really does
     writer._commit_cost = 1.0
     await database.write(put, "a")
     async with database.transaction() as tx:

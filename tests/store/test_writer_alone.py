@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import bunflare
+from bunflare.store import alone as module
 from bunflare.store import entry
-from bunflare.store import writer as module
 from bunflare.store.database import Database
 from bunflare.store.operation import LATER
 from bunflare.store.transaction import Transaction
@@ -284,14 +284,14 @@ async def test_a_closed_database_refuses(directory: Path, monkeypatch: pytest.Mo
 
 
 async def _ask(writer: Writer) -> Any:
-    done = writer.now(asyncio.current_task(), put, "c")
+    done = writer.now(asyncio.current_task(), put, ("c",), False)
     assert done is LATER
     return await writer.submit(put, ("c",))
 
 
 def single(database: Database, key: str) -> Any:
     """One statement, by whoever writes alone."""
-    return database._start().writer.now(asyncio.current_task(), put, key, single=True)
+    return database._start().writer.now(asyncio.current_task(), put, (key,), True)
 
 
 async def test_a_single_statement_is_a_commit_of_its_own(database: Database) -> None:

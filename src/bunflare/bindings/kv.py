@@ -17,6 +17,7 @@ from ..errors import KVTypeError
 from ..quick_json import stored
 from ..store import kv as store
 from ..store.connection import Row
+from ..store.operation import LATER
 from ..store.pending import Pending, begins
 from ..store.session import Session
 from ..timer import Chore, Timer
@@ -255,16 +256,11 @@ class KVNamespace:
         data = check.known(value)
         if data is None:
             data = await check.value(value)
-        await self._session.write(
-            store.put,
-            self._namespace,
-            key,
-            data,
-            beside,
-            until,
-            heavy=len(data) > store.HEAVY_VALUE,
-            single=True,
-        )
+        session, namespace = self._session, self._namespace
+        row = namespace, key, data, beside, until
+        heavy = len(data) > store.HEAVY_VALUE
+        if heavy or session.run_now(store.PUT, row, (store.GET, (namespace, key))) is LATER:
+            await session.write(store.put, *row, heavy=heavy)
         if until is not None and self._timer is not None:
             self._timer.at(until * 1000)
 
@@ -302,7 +298,9 @@ class KVNamespace:
     async def delete(self, key: str) -> None:
         """Remove ``key``. Nothing happens if there is none."""
         key = self._check.key(key, "DELETE")
-        await self._session.write(store.delete, self._namespace, key, single=True)
+        session, names = self._session, (self._namespace, key)
+        if session.run_now(store.DELETE, names, (store.GET, names)) is LATER:
+            await session.write(store.delete, *names)
 
     async def delete_many(self, keys: Iterable[str]) -> None:
         """Remove several keys in one commit, all or none."""

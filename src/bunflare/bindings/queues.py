@@ -20,6 +20,7 @@ from ..clock import Clock
 from ..errors import DatabaseError, QueueTypeError, StateError
 from ..store import queue_care, queue_delivery
 from ..store import queues as store
+from ..store.gate import restrained
 from ..store.operation import LATER
 from ..store.pending import begins
 from ..store.session import Session
@@ -177,9 +178,9 @@ class Queue:
             return QueueSendResponse(metrics)
         broker = self._broker
         database = broker.database
-        if database.hindered:
+        if restrained.get() and database.hindered:
             await database.admit()
-        alone, asker = database.alone, asyncio.current_task()
+        alone, asker = database.alone(), asyncio.current_task()
         sent = self._send_alone(weighed, alone, asker)
         if sent is LATER and await alone.turn(asker):
             sent = self._send_alone(weighed, alone, asker)
@@ -197,7 +198,8 @@ class Queue:
             metrics = store.metrics(self._session.view, self._queue)
         messages, total, oldest = metrics
         grown = messages + 1, total + size, min(oldest, row[5])
-        after = alone.write(asker, store.SEND_ALONE, row, mark, self._metrics_query, grown)
+        query = self._metrics_query
+        after = alone.now(asker, store.SEND_ALONE, row, True, query, grown, mark)
         if after is LATER:
             return LATER
         if after is not None:
@@ -215,8 +217,8 @@ class Queue:
         text, kind, size = encode(body, content_type)
         if size > self._most:
             check_size(size, self._limits)
-        known = self._known
-        if known[0] != self._session.mark():
+        known, mark = self._known, self._session.mark
+        if known[0] != mark():
             known = self._look()
         now = visible = self._clock.now()
         if delay_seconds is not None or self._delay:

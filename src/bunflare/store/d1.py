@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,6 @@ from .history_files import Position, Settings
 from .operation import LATER
 from .past import trim
 from .pending import Pending
-from .reader import Before
 from .running import Running
 from .transaction import Transaction
 
@@ -122,18 +121,21 @@ class D1Running(Running):
             raise translate(error, path) from error
         path.chmod(0o600)
 
-    def _before_commit(self) -> None:
-        """Nothing: its readers remember no rows, and look for themselves what is new."""
+    def remembering(self) -> Mapping[int, Any]:
+        return {}  # they look for themselves what is new
 
-    def _after_commit(self, _before: Before | None, _stale: list[Any]) -> None:
-        self._checkpointer.look()
+    def committed(self) -> Callable[[], None]:
+        return self._committed
+
+    def _committed(self) -> None:
+        self.checkpointer.look()
         self.history.note()
 
     def choose(self, settings: Settings) -> None:
         """Keep so much of the history from now on."""
         self.history.choose(settings)
         # Keeping what the log has is three flushes and a halt of the writer, whatever that is.
-        self._checkpointer.stretch = _STRETCH if settings.on else 1
+        self.checkpointer.stretch = _STRETCH if settings.on else 1
 
     def kept(self) -> AbstractContextManager[None]:
         return self.history.kept()
@@ -306,7 +308,7 @@ class D1File(Database):
             return LATER
         executes = running.executes
         function: Callable[..., Any] = executes.batch if many else executes.single
-        done = running.writer.now(asyncio.current_task(), function, step, single=not many)
+        done = running.writer.now(asyncio.current_task(), function, (step,), not many)
         if done is LATER:
             return LATER
         if executes.guard.asked != self._asked:

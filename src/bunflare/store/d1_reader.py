@@ -178,7 +178,7 @@ class D1Reader(Reader):
         if program is None:
             program = UNKNOWN
         index = self._index
-        if index is not None and index.header() != self._seen:
+        if index is not None and index.header() != self.seen:
             self._renew()
         if not self._held:
             self._hold()
@@ -280,11 +280,11 @@ class D1Reader(Reader):
         return self._database_size()
 
     def _database_size(self) -> int:
-        if self._index is None or self._sized != self._seen:
+        if self._index is None or self._sized != self.seen:
             pages, size = self.one(SIZE), self.one(PAGE_SIZE)
             self._page_size = size[0] if size else 0
             self._size = pages[0] * self._page_size if pages else 0
-            self._sized = self._seen
+            self._sized = self.seen
         return self._size
 
     def _end(self) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import apsw
 
 from ..errors import DatabaseError, StateError
-from .connection import Durability, translate
+from .connection import Durability, Query, translate
 from .directory import MEMORY, Directory, locate, open_directory
 from .gate import output_gate, pass_output_gate, restrained
 from .operation import LATER, Operation
@@ -73,13 +73,7 @@ class Database:
         """This thread's reader, for those who remember what they have read."""
         return self._local.reader
 
-    async def write(
-        self,
-        function: Callable[..., T],
-        *args: object,
-        heavy: bool = False,
-        single: bool = False,
-    ) -> T:
+    async def write(self, function: Callable[..., T], *args: object, heavy: bool = False) -> T:
         """Run ``function(transaction, *args)`` and return its result once it is on disk.
 
         It joins whatever else is waiting in one commit, and fails or succeeds alone. It may be run
@@ -89,10 +83,17 @@ class Database:
             await self.admit()
         writer = self._start().writer
         if not heavy:
-            done = writer.now(asyncio.current_task(), function, *args, single=single)
+            done = writer.now(asyncio.current_task(), function, args, False)
             if done is not LATER:
                 return cast("T", done)
         return await writer.submit(function, args, heavy)
+
+    def run_now(self, sql: str, parameters: tuple[Any, ...], query: Query) -> object:
+        """Write by one statement, for a task that writes alone; `LATER` where `write` is to."""
+        if self.hindered:
+            return LATER
+        writer = (self._running or self._start()).writer
+        return writer.now(asyncio.current_task(), sql, parameters, True, query)
 
     def begin(self, function: Callable[..., T], *args: object) -> Pending[T] | None:
         """Begin what `write` does, before that is awaited; None where it is to be awaited."""
@@ -124,16 +125,15 @@ class Database:
     ) -> T | Any:
         """`write` on the spot, for an asker who writes alone; `LATER` if it is to be enqueued."""
         running = self._running or self._start()
-        return running.writer.now(asker, function, *args, single=single)
+        return running.writer.now(asker, function, args, single)
 
     def enqueue(self, operation: Operation) -> None:
         """Have the writer do it in its turn; it learns itself what has become of it."""
         self._start().writer.enqueue(operation)
 
-    @property
     def alone(self) -> Alone:
-        """The shortest way for one who writes alone."""
-        return (self._running or self._start()).alone
+        """The way to the disk of one who writes alone."""
+        return (self._running or self._start()).writer
 
     async def when_over(self, close: Callable[[], Awaitable[object]]) -> None:
         """Await ``close()``: what was written is on disk."""
@@ -258,7 +258,7 @@ class Database:
         # A commit of ours counts in the file a moment before it does here.
         if running.index is None or running.writer.active:
             return None
-        return (counter(running.index.header()) - running._checkpointer.commits) & 0xFFFFFFFF
+        return (counter(running.index.header()) - running.checkpointer.commits) & 0xFFFFFFFF
 
     @property
     def presence(self) -> Presence:

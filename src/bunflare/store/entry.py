@@ -55,21 +55,12 @@ class Entry:
         turnstile.leave()
         return True
 
-    def hurry(self, moment: float, *, single: bool) -> bool:
-        """Take the lock if nobody has it, nor waits in line for it. Raises `apsw.Error`.
-
-        A ``single`` statement, which is a transaction of its own, takes it itself: at once or not
-        at all, until `calm`. ``moment`` is now (`time.monotonic`): for who writes one thing after
-        the other, a look at the line now and then will do.
-        """
-        if moment > self.look_by and not self.look(moment):
+    def begin(self) -> bool:
+        """Take the lock if nobody has it. Raises `apsw.Error`. ``busy`` is not patient just now."""
+        try:
+            self._execute("BEGIN IMMEDIATE")
+        except apsw.BusyError:
             return False
-        self.busy.patient = False
-        if not single:
-            try:
-                self._execute("BEGIN IMMEDIATE")
-            except apsw.BusyError:
-                return False
         return True
 
     def look(self, moment: float) -> bool:
@@ -82,10 +73,6 @@ class Entry:
         turnstile.leave()
         self.look_by = moment + _LOOK_SECONDS
         return True
-
-    def calm(self) -> None:
-        """The end of it."""
-        self.busy.patient = True
 
     def patiently(self) -> BaseException | None:
         """Wait for the lock; why it could not be had. Runs on a thread."""

@@ -15,9 +15,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Sequence
 from itertools import count
 from sys import getsizeof
-from types import NoneType
 from typing import TYPE_CHECKING
 
 import apsw
@@ -25,7 +25,7 @@ import apsw
 from .connection import Parameters, Query, Row, translate
 from .loops import Once
 from .transaction import UNKNOWN, Stale
-from .walindex import WalIndex, counter
+from .walindex import WalIndex, parts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,11 +38,6 @@ _ROW_OVERHEAD = 400
 #: What is worth being remembered by others (`Reader.life`), in characters, and what each weighs.
 LENT_LARGEST = 1024
 LENT_BYTES = 500
-# Characters, of at most four bytes.
-_SMALL = 64
-# Columns.
-_FEW = 4
-_numbers = frozenset({int, float, NoneType}).issuperset
 # Where more rows are read than fit, one in so many is remembered at its first reading.
 _SAMPLE = 8
 # No number of one reader is one of another.
@@ -66,9 +61,9 @@ class Reader:
         "_life",
         "_loop",
         "_path",
-        "_seen",
         "_skipped",
         "_warm",
+        "seen",
         "thread",
     )
 
@@ -82,7 +77,8 @@ class Reader:
         self._loop: asyncio.AbstractEventLoop | None = None
         #: The one it belongs to.
         self.thread = threading.get_ident()
-        self._seen = b""
+        #: The mark of what is remembered and held, as of the last look (`Session.mark`).
+        self.seen = b""
         # Two generations instead of a list of recent use: what is read again moves to the young
         # one, and when that is full the old one is dropped whole.
         self._hot: dict[Query, Row | None] = {}
@@ -99,7 +95,7 @@ class Reader:
     def one(self, sql: str, parameters: Parameters = ()) -> Row | None:
         """The first row, or None."""
         index = self._index
-        if index is not None and index.header() != self._seen:
+        if index is not None and index.header() != self.seen:
             self._renew()
         if not self._held:
             self._hold()
@@ -112,7 +108,7 @@ class Reader:
     def all(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """All rows."""
         index = self._index
-        if index is not None and index.header() != self._seen:
+        if index is not None and index.header() != self.seen:
             self._renew()
         if not self._held:
             self._hold()
@@ -130,7 +126,7 @@ class Reader:
         if index is None:
             return self.one(sql, parameters)
         query = (sql, parameters)
-        if index.header() == self._seen:
+        if index.header() == self.seen:
             row = self._hot.get(query, UNKNOWN)
             if row is not UNKNOWN:
                 return row
@@ -170,7 +166,7 @@ class Reader:
         index = self._index
         if index is None:
             self._life += 1
-        elif index.header() != self._seen:
+        elif index.header() != self.seen:
             self._renew()
         self._lent = True
         return self._life
@@ -202,7 +198,7 @@ class Reader:
         self._lent = False
         self._lent_size = 0
         if self._index is not None:
-            self._seen = self._index.header()
+            self.seen = self._index.header()
 
     def _hold(self) -> None:
         """Begin a transaction that outlives this read, if something will end it."""
@@ -249,14 +245,14 @@ class Reader:
         if self._index is None or not (self._held or self._lent or self._hot or self._warm):
             return None
         header = self._index.header()
-        return self, header if header == self._seen else None
+        return self, header if header == self.seen else None
 
     def remembered(self, query: Query) -> Row | None:
         """What is remembered of a look-up, or `UNKNOWN`; whether it is current is not looked at."""
         row = self._hot.get(query, UNKNOWN)
         return self._warm.get(query, UNKNOWN) if row is UNKNOWN else row
 
-    def after_commit(self, before: bytes | None, commits: int, stale: list[Stale]) -> None:
+    def after_commit(self, before: bytes | None, commits: int, stale: Sequence[Stale]) -> None:
         """Keep what is remembered across a commit of our own, except for the rows it changed.
 
         The write lock was ours from ``before`` to the commit. A counter that has risen by exactly
@@ -269,24 +265,58 @@ class Reader:
         if self._held:
             self.release()
         header = index.header()
-        alone = before is not None and counter(header) == (counter(before) + commits) & 0xFFFFFFFF
-        if alone and before == self._seen:
-            hot = self._hot
-            for query, row in stale:
-                if row is UNKNOWN:
-                    hot.pop(query, None)
-                    self._warm.pop(query, None)
-                elif query in hot and row is not None and _small(row):
-                    # What it adds to the row before is less than a row is reckoned with.
-                    hot[query] = row
-                else:
-                    hot.pop(query, None)
-                    self._warm.pop(query, None)
-                    self._remember(query, row)
-                    hot = self._hot
-            self._seen = header
-        else:
+        if (
+            before is None
+            or before != self.seen
+            or parts(header)[0] != (parts(before)[0] + commits) & 0xFFFFFFFF
+        ):
             self._renew()
+            return
+        for query, row in stale:
+            self._replace(query, row)
+        self.seen = header
+
+    def keep(
+        self, before: bytes | None, commits: int, query: Query, row: Row | None
+    ) -> bytes | None:
+        """`after_commit`, for a statement that was a transaction of its own.
+
+        ``row`` is the answer to ``query`` if nobody else has committed since ``before``. The header
+        is given back if so.
+        """
+        index = self._index
+        if index is None:
+            return None
+        if self._held:
+            self.release()
+        look = index.header  # see `Alone.now`
+        header = look()
+        if (
+            before is None
+            or before != self.seen
+            or parts(header)[0] != (parts(before)[0] + commits) & 0xFFFFFFFF
+        ):
+            self._renew()
+            return None
+        if row is UNKNOWN or query not in self._hot:
+            self._replace(query, row)
+        else:
+            self._hot[query] = row
+        self.seen = header
+        return header
+
+    def _replace(self, query: Query, row: Row | None) -> None:
+        """The answer to a look-up is another one now."""
+        hot = self._hot
+        if row is UNKNOWN:
+            hot.pop(query, None)
+            self._warm.pop(query, None)
+        elif query in hot:
+            # It weighs what the one before did.
+            hot[query] = row
+        else:
+            self._warm.pop(query, None)
+            self._remember(query, row)
 
     def _failed(self, error: apsw.Error) -> Exception:
         # Whatever went wrong, the next read begins afresh.
@@ -310,12 +340,6 @@ class Reader:
         self._index = None
         self._hot.clear()
         self._warm.clear()
-
-
-def _small(row: Row) -> bool:
-    if len(row) == 1 and isinstance(text := row[0], str):
-        return len(text) <= _SMALL
-    return len(row) <= _FEW and _numbers(map(type, row))
 
 
 #: What a reader knew before a commit.

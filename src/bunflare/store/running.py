@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary, ref
+from weakref import WeakValueDictionary
 
 import apsw
 
-from .alone import Alone
 from .checkpoint import Checkpointer
 from .connection import BusyWait, Durability, connect, keep_plans
 from .directory import Directory
+from .entry import Entry
 from .log_space import LogSpace
-from .reader import Before, Reader
+from .reader import Reader
 from .systems import prepare
-from .transaction import Stale
 from .turnstile import Turnstile
 from .walindex import SUPPORTED, WalIndex
 from .writer import Writer
@@ -33,10 +32,6 @@ def no_mark() -> None:
     """The mark of commits where there is none: `Running.mark`."""
 
 
-def _nobody() -> None:
-    """Nobody has committed yet."""
-
-
 class Running:
     """What is open while a database is in use."""
 
@@ -47,8 +42,6 @@ class Running:
         self._threads: ThreadPoolExecutor | None = None
         # A reader belongs to its thread and goes with it.
         self._readers: WeakValueDictionary[int, Reader] = WeakValueDictionary()
-        #: That of the thread that committed last: mostly there is but one.
-        self.latest: Callable[[], Reader | None] = _nobody
         self.busy = busy = BusyWait(BUSY_TIMEOUT)
         self._connection = connect(self.path, durability, busy)
         try:
@@ -56,35 +49,42 @@ class Running:
         except BaseException:
             self._connection.close()
             raise
-        self._commits = 0
         self._turnstile = Turnstile(directory.turnstile)
         self.index = WalIndex(self.path) if SUPPORTED else None
         #: What changes with every commit of any process; None where that is not known at once.
         self.mark: Callable[[], bytes | None] = no_mark if self.index is None else self.index.header
-        self.writer = Writer(
-            self._connection,
-            self.path,
-            busy,
-            self._turnstile,
-            self.executor,
-            self._before_commit,
-            self._after_commit,
-        )
-        self._checkpointer = Checkpointer(
+        self.checkpointer = Checkpointer(
             self._connection,
             directory,
             durability,
             self.executor,
             self._release_readers,
-            self.writer.pause,
+            lambda work: self.writer.pause(work),
             self,
             LogSpace(self._connection, self.path, busy) if durability == "full" else None,
         )
-        self.alone = Alone(self)
+        self.writer = Writer(
+            self._connection,
+            self.path,
+            Entry(self._connection, self.path, busy, self._turnstile),
+            self.checkpointer,
+            self.remembering(),
+            self.mark,
+            self.committed(),
+            self.executor,
+        )
 
     def prepare(self, connection: apsw.Connection, directory: Directory) -> None:
         """Make the file ready to be written to through this connection."""
         prepare(connection, directory, BUSY_TIMEOUT)
+
+    def remembering(self) -> Mapping[int, Reader]:
+        """The readers of threads, if they remember rows."""
+        return self._readers
+
+    def committed(self) -> Callable[[], None]:
+        """What is called after each commit."""
+        return self.checkpointer.look
 
     def kept(self) -> AbstractContextManager[None]:
         """What a checkpoint runs inside."""
@@ -140,25 +140,6 @@ class Running:
         """Everything that holds a connection."""
         return [self, *self._all_readers()]
 
-    def _before_commit(self) -> Before | None:
-        self._commits = self._checkpointer.commits
-        number = threading.get_ident()
-        reader = self.latest()
-        if reader is None or reader.thread != number:
-            reader = self._readers.get(number)
-            if reader is None:
-                return None
-            self.latest = ref(reader)
-        return reader.before_commit()
-
-    def _after_commit(self, before: Before | None, stale: list[Stale]) -> None:
-        if before is not None:
-            reader, header = before
-            # Where an event loop ended meanwhile, this may be another thread.
-            if reader.thread == threading.get_ident():
-                reader.after_commit(header, self._checkpointer.commits - self._commits, stale)
-        self._checkpointer.look()
-
     def _release_readers(self) -> None:
         """Let go of the snapshots that would keep the write-ahead log from starting anew."""
         own = self._readers.get(threading.get_ident())
@@ -172,7 +153,7 @@ class Running:
             self._threads.shutdown(wait=True)
         for reader in self._all_readers():
             reader.close()
-        self._checkpointer.close()
+        self.checkpointer.close()
         self.close_connection()
         if self.index is not None:
             self.index.close()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from .connection import Parameters, Row, SqliteError, translate
+from .connection import Parameters, Query, Row, SqliteError, translate
+from .operation import LATER
 from .pending import Pending
 from .transaction import Transaction
 
@@ -38,17 +39,16 @@ class Session(Protocol):
     def mark(self) -> bytes | None:
         """What changes with every commit of any process; None where that is not known at once."""
 
-    async def write(
-        self,
-        function: Callable[..., T],
-        *args: object,
-        heavy: bool = False,
-        single: bool = False,
-    ) -> T:
+    async def write(self, function: Callable[..., T], *args: object, heavy: bool = False) -> T:
         """Run ``function(transaction, *args)``; its writes are on disk when this returns.
 
-        ``heavy`` says that it handles megabytes and is better run on a thread; ``single``, that it
-        writes by one statement, after which nothing may fail.
+        ``heavy`` says that it handles megabytes and is better run on a thread.
+        """
+
+    def run_now(self, sql: str, parameters: tuple[Any, ...], query: Query) -> object:
+        """Write by one statement on the spot; `LATER`, and nothing is done, where `write` is to.
+
+        ``query`` is the look-up whose answer that changes.
         """
 
     def begin(self, function: Callable[..., T], *args: object) -> Pending[T] | None:
@@ -78,18 +78,15 @@ class TransactionSession:
     def mark(self) -> None:
         return None
 
-    async def write(
-        self,
-        function: Callable[..., T],
-        *args: object,
-        heavy: bool = False,
-        single: bool = False,
-    ) -> T:
+    async def write(self, function: Callable[..., T], *args: object, heavy: bool = False) -> T:
         try:
             with self._transaction.savepoint():
                 return function(self._transaction, *args)
         except SqliteError as error:
             raise translate(error, self._path) from error
+
+    def run_now(self, sql: str, parameters: tuple[Any, ...], query: Query) -> object:
+        return LATER
 
     def begin(self, function: Callable[..., T], *args: object) -> None:
         return None

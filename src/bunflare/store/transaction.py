@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
@@ -13,6 +14,8 @@ from .connection import Parameters, Query, Row
 
 if TYPE_CHECKING:
     from .reader import Before
+
+_log = logging.getLogger("bunflare")
 
 #: What no row is.
 UNKNOWN: Row = (object(),)
@@ -29,7 +32,15 @@ class Transaction:
     to happen outside the database once the commit is on disk is handed to `after`.
     """
 
-    __slots__ = ("_connection", "_execute", "afterwards", "before", "many", "run", "stale")
+    __slots__ = (
+        "_connection",
+        "_execute",
+        "afterwards",
+        "before",
+        "many",
+        "run",
+        "stale",
+    )
 
     def __init__(
         self, connection: apsw.Connection, execute: Callable[..., apsw.Cursor] | None = None
@@ -72,7 +83,7 @@ class Transaction:
     def forget(self, sql: str, parameters: Parameters, row: Row | None = UNKNOWN) -> None:
         """Name a look-up whose answer this transaction changes and that readers may remember.
 
-        ``row`` is the new answer, where it is likely to be asked for soon.
+        ``row`` is the new answer, a few numbers, where it is likely to be asked for soon.
         """
         self.stale.append(((sql, parameters), row))
 
@@ -94,6 +105,16 @@ class Transaction:
         """Drop what was promised since ``mark``; its statements are undone by the caller."""
         del self.afterwards[mark[1] :]
         del self.stale[mark[2] :]
+
+    def follow(self) -> None:
+        """It is on disk: do what was to be done `after`."""
+        for action in self.afterwards:
+            try:
+                action()
+            except Exception:
+                # The commit stands, whatever becomes of what follows it.
+                _log.exception("an action that follows a commit failed")
+        self.afterwards.clear()
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:

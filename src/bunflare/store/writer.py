@@ -3,9 +3,8 @@
 All that waits when the writer is free becomes one ``BEGIN IMMEDIATE … COMMIT``, and nobody is told
 of success before that commit is on disk. A write first waits for the end of the event loop's
 current turn, so whatever else the turn asks for joins it: a hundred concurrent writes are a single
-flush of the disk. To one who writes alone, that would add a fifth to each write, most of it in
-memory that the processor has to fetch anew after the flush. So a task whose last write shared its
-commit with nothing else has the next one made on the spot (`Writer.now`), for a few milliseconds.
+flush of the disk. But a task whose last write shared its commit with nothing else has the next one
+made on the spot, for a few milliseconds: see :mod:`bunflare.store.alone`.
 
 Each operation of a group succeeds or fails alone. Savepoints would cost every operation a third of
 its time, so there are none at first: a failed statement undoes itself, and an operation that fails
@@ -21,85 +20,58 @@ thread, during which the event loop goes on.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
-import time
-import weakref
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import apsw
 
 from ..errors import DatabaseError, StateError
-from .connection import BusyWait, translate
-from .entry import Entry
+from .alone import Alone
+from .connection import translate
 from .loops import call_soon, in_thread
-from .operation import LATER, Operation, Pause, deliver
+from .operation import Operation, Pause, deliver
 from .transaction import Transaction
-from .turnstile import Turnstile
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
     from pathlib import Path
 
-    from .reader import Before
-    from .transaction import Stale
+    from .checkpoint import Checkpointer
+    from .entry import Entry
+    from .reader import Before, Reader
 
 T = TypeVar("T")
 
-_log = logging.getLogger("bunflare")
-
 _GROUP_LARGEST = 1024
-# What a commit may cost on average before commits leave the event loop's thread.
-_SLOW_COMMIT_SECONDS = 0.001
-_COST_WEIGHT = 0.2
-# How long one who writes alone may keep the event loop from turning.
-_TURN_SECONDS = 0.005
 
 
 class _RunAgain(Exception):
     """An operation failed half-way: undo the group, and run it with savepoints."""
 
 
-class Writer:
+class Writer(Alone):
     """Owns the connection that writes. One per database and process."""
 
     def __init__(
         self,
         connection: apsw.Connection,
         path: Path,
-        busy: BusyWait,
-        turnstile: Turnstile,
+        entry: Entry,
+        checkpointer: Checkpointer,
+        readers: Mapping[int, Reader],
+        mark: Callable[[], bytes | None],
+        committed: Callable[[], None],
         threads: Callable[[], Executor],
-        committing: Callable[[], Before | None],
-        committed: Callable[[Before | None, list[Stale]], None],
     ) -> None:
-        self._connection = connection
-        self._execute = connection.cursor().execute
-        self._path = path
-        self._entry = Entry(connection, path, busy, turnstile)
+        super().__init__(connection, path, entry, checkpointer, readers, mark, committed)
         self._threads = threads
-        self._committing = committing
-        self._committed = committed
-        self._mutex = threading.Lock()
-        self._waiting: deque[Operation] = deque()
         self._pump_loop: asyncio.AbstractEventLoop | None = None
-        #: Whether someone (a group or a transaction) is using the connection.
-        self._active = False
-        self._closed = False
         self._refusal = "the state was closed before this was written"
         self._transaction: Transaction | None = None
-        self._commit_cost = 0.0
         #: Who was the first to ask for something, while that waits.
         self._asker: object | None = None
-        #: Who writes alone (for `now`): the last group was theirs, and nobody else's.
-        self.lone: weakref.ref[Any] | None = None
-        #: How long they may go on without a turn of their event loop (`time.monotonic`).
-        self._turn_by = 0.0
-        #: What their write functions see, one after the other.
-        self._own_transaction = Transaction(connection, self._execute)
 
     # -- asking ----------------------------------------------------------------------------
 
@@ -148,56 +120,6 @@ class Writer:
             self._pump_loop = loop
         loop.call_soon(self._pump)
 
-    def now(
-        self, asker: object | None, function: Callable[..., T], *args: object, single: bool = False
-    ) -> T | Any:
-        """Run ``function(transaction, *args)`` and commit it before this returns.
-
-        That is for an ``asker`` who writes alone, one thing after the other: nothing would join it.
-        For others, and where it would have to wait, nothing is done and `LATER` is returned.
-        ``single`` says that it writes by one statement, with nothing that may fail after it: that
-        is a transaction of its own then, since to begin and to commit one takes as long again.
-        """
-        if (
-            self.lone is None
-            or self.lone() is not asker
-            or self._waiting
-            or self._commit_cost >= _SLOW_COMMIT_SECONDS
-            or (moment := time.monotonic()) > self._turn_by
-        ):
-            return LATER
-        with self._mutex:
-            if self._active or self._waiting or self._closed:
-                return LATER
-            self._active = True
-        transaction = self._own_transaction
-        try:
-            if not self._entry.hurry(moment, single=single):
-                return LATER
-            before = transaction.before = self._committing()
-            try:
-                result = function(transaction, *args)
-                if single:
-                    self._took(time.monotonic() - moment)
-                elif (failure := self._commit()) is not None:
-                    raise failure
-            except BaseException as error:
-                # What it promised goes with it.
-                self._own_transaction = Transaction(self._connection, self._execute)
-                self._rollback()
-                if single and isinstance(error, apsw.BusyError):
-                    return LATER
-                raise
-            self._after_commit(before, transaction)
-            transaction.stale.clear()
-            transaction.afterwards.clear()
-            return result
-        except apsw.Error as error:
-            raise translate(error, self._path) from error
-        finally:
-            self._entry.calm()
-            self._release()
-
     @property
     def active(self) -> bool:
         """Whether a group or a transaction is under way."""
@@ -243,8 +165,7 @@ class Writer:
             self._active = True
         first = group[0]
         if len(group) == 1 and asker is not None and not first.several:
-            self.lone = weakref.ref(asker)
-            self._turn_by = time.monotonic() + _TURN_SECONDS
+            self._met_alone(asker)
         if not isinstance(first, Pause):
             self._enter(group)
         elif first.function is None:
@@ -305,14 +226,14 @@ class Writer:
                 lambda error: self._finish(group, transaction, None, error),
             )
         else:
-            before = self._committing()
+            before = self._before_commit()
             transaction.before = before
             error = self._statements(group, transaction, careful)
             if isinstance(error, _RunAgain):
                 self._run_again(group)
             elif error is not None:
                 self._finish(group, transaction, before, error)
-            elif self._commit_cost < _SLOW_COMMIT_SECONDS:
+            elif not self._slow:
                 self._finish(group, transaction, before, self._commit())
             else:
                 in_thread(
@@ -387,24 +308,6 @@ class Writer:
             return ours
         return error
 
-    def _commit(self) -> BaseException | None:
-        started = time.perf_counter()
-        try:
-            self._execute("COMMIT")
-        except apsw.Error as error:
-            self._rollback()
-            return translate(error, self._path)
-        self._took(time.perf_counter() - started)
-        return None
-
-    def _took(self, seconds: float) -> None:
-        self._commit_cost += (seconds - self._commit_cost) * _COST_WEIGHT
-
-    def _rollback(self) -> None:
-        # Closing the connection undoes what it had not committed.
-        if not self._closed and self._connection.in_transaction:
-            self._execute("ROLLBACK")
-
     def _finish(
         self,
         group: list[Operation],
@@ -419,16 +322,6 @@ class Writer:
         self._after_commit(before, transaction)
         deliver(*group)
         self._release()
-
-    def _after_commit(self, before: Before | None, transaction: Transaction) -> None:
-        if not self._closed:
-            self._committed(before, transaction.stale)
-        for action in transaction.afterwards:
-            try:
-                action()
-            except Exception:
-                # The commit stands, whatever becomes of what follows it.
-                _log.exception("an action that follows a commit failed")
 
     def _fail(self, group: list[Operation], error: BaseException) -> None:
         for operation in group:
@@ -475,8 +368,8 @@ class Writer:
         if not transaction.open:
             self._release()
             raise DatabaseError(f"{self._path}: the transaction was undone before its end")
-        before = self._committing()
-        if self._commit_cost < _SLOW_COMMIT_SECONDS:
+        before = self._before_commit()
+        if not self._slow:
             error = self._commit()
             self._ended(transaction, before, error)
         else:
