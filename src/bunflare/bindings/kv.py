@@ -90,7 +90,7 @@ class _KVNameDraft:
 class KVNamespace:
     """A namespace of keys. Made by `State.kv`."""
 
-    __slots__ = ("_check", "_clock", "_key_size", "_namespace", "_session", "_timer")
+    __slots__ = ("_check", "_clock", "_key_size", "_namespace", "_puts", "_session", "_timer")
 
     def __init__(
         self,
@@ -103,6 +103,8 @@ class KVNamespace:
         if not isinstance(namespace, str) or not namespace:
             raise KVTypeError("a KV namespace needs a name (a non-empty str)")
         self._session = session
+        #: Puts that begin in the same turn.
+        self._puts = session.gatherer(store.put_gathered)
         self._namespace = namespace
         self._clock = clock or SystemClock()
         self._timer = timer
@@ -233,11 +235,11 @@ class KVNamespace:
         return self._put(key, value, expiration, expiration_ttl, metadata)
 
     def _begin(self, key: str, value: KVValueInput) -> Pending[None] | None:
-        data = self._check.known(value)
-        if data is None or len(data) > store.HEAVY_VALUE:
+        puts, data = self._puts, self._check.known(value)
+        if puts is None or data is None or len(data) > store.HEAVY_VALUE:
             return None
         key = self._check.key(key, "PUT")
-        return self._session.begin(store.put, self._namespace, key, data, None, None)
+        return puts.begin((self._namespace, key, data, None, None))
 
     async def _put(
         self,

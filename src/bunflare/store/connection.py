@@ -151,6 +151,15 @@ def translate(error: apsw.Error, path: Path) -> DatabaseError:
             return DatabaseError(f"{path}: {error}")
 
 
+def as_ours(error: Exception, path: Path) -> Exception:
+    """An error as those hear of it who have asked for what failed."""
+    if isinstance(error, apsw.Error):
+        ours = translate(error, path)
+        ours.__cause__ = error
+        return ours
+    return error
+
+
 def _has_no_room(path: Path) -> bool:
     try:
         found = os.statvfs(path.parent)

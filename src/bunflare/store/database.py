@@ -22,8 +22,8 @@ from ..errors import DatabaseError, StateError
 from .connection import Durability, Query, translate
 from .directory import MEMORY, Directory, locate, open_directory
 from .gate import output_gate, pass_output_gate, restrained
+from .gathered import Gatherer, Work
 from .operation import LATER, Operation
-from .pending import Pending
 from .running import Running, no_mark
 from .session import View
 from .transaction import Transaction
@@ -55,6 +55,7 @@ class Database:
         self._running: Running | None = None
         self._local: _Local | _Dormant = _Dormant(self)
         self._forking: list[object] = []
+        self._gatherers: dict[Any, Gatherer[Any, Any]] = {}
         self._presence: Presence | None = None
         #: What changes with every commit of any process; None where that is not known at once.
         self.mark: Callable[[], bytes | None] = no_mark
@@ -95,17 +96,16 @@ class Database:
         writer = (self._running or self._start()).writer
         return writer.now(asyncio.current_task(), sql, parameters, True, query)
 
-    def begin(self, function: Callable[..., T], *args: object) -> Pending[T] | None:
-        """Begin what `write` does, before that is awaited; None where it is to be awaited."""
-        if not self.joinable:
-            return None
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return None
-        future: Pending[T] = Pending(loop=loop)
-        self.enqueue(Operation(function, args, False, loop, future))
-        return future
+    def gatherer(self, work: Work[T]) -> Gatherer[T, Any]:
+        """What gathers items for ``work(transaction, items)``; for use where it is `joinable`.
+
+        Those that stand next to each other are written together, with the result or the error of
+        each.
+        """
+        gatherer = self._gatherers.get(work)
+        if gatherer is None:
+            gatherer = self._gatherers.setdefault(work, Gatherer(self, work, ordered=True))
+        return gatherer
 
     async def admit(self) -> None:
         """What comes before each write, for those who use `submit`."""

@@ -46,8 +46,10 @@ class Gathered(Joint, Generic[T, R]):
         work: Work[T],
         finish: Finish[T, R] | None,
         over: Callable[[Gathered[T, R]], object],
+        ordered: bool,
     ) -> None:
-        super().__init__(self._run, loop)
+        Joint.__init__(self, self._run, loop)  # `super()` takes longer
+        self.ordered = ordered
         self._work = work
         self._finish = finish
         self._over = over
@@ -56,6 +58,9 @@ class Gathered(Joint, Generic[T, R]):
         # The writer may run it in another event loop, on another thread.
         self.mutex = threading.Lock()
         self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
 
     @property
     def several(self) -> bool:
@@ -74,15 +79,17 @@ class Gathered(Joint, Generic[T, R]):
     def settle(self, told: list[Outcome]) -> None:
         self.closed = True
         self._over(self)
+        items, futures = self.items, self.futures
+        # The writer may go on holding this. What it holds goes now, and it is in no circle.
+        self.items, self.futures, self.function = [], [], None
         if self.loop.is_closed():
             return
-        futures = self.futures
         outcomes: Sequence[Any]
         if self.error is not None:
             outcomes = [self.error] * len(futures)
         elif self._finish is not None:
             try:
-                outcomes = self._finish(self.items, self.result)
+                outcomes = self._finish(items, self.result)
             except Exception as error:
                 # It is on disk, but was closed before one could say what was done.
                 outcomes = [error] * len(futures)
@@ -98,19 +105,21 @@ class Gathered(Joint, Generic[T, R]):
 class Gatherer(Generic[T, R]):
     """Gathers what is asked of one database in each event loop."""
 
-    __slots__ = ("_database", "_finish", "_work", "gathering")
+    __slots__ = ("_database", "_finish", "_ordered", "_work", "gathering")
 
     def __init__(
         self,
         database: Database,
         work: Work[T],
         finish: Finish[T, R] | None = None,
+        ordered: bool = False,
     ) -> None:
         """``work`` is a write function; ``finish``, once its commit is on disk, gives the results
-        in the place of what that gave."""
+        in the place of what that gave. ``ordered`` is `Operation.ordered`."""
         self._database = database
         self._work = work
         self._finish = finish
+        self._ordered = ordered
         #: What is not taken by the writer yet, of each event loop.
         self.gathering: dict[asyncio.AbstractEventLoop, Gathered[T, R]] = {}
 
@@ -137,13 +146,15 @@ class Gatherer(Generic[T, R]):
             mutex = gathered.mutex
             mutex.acquire()  # `with` takes twice as long
             try:
-                if not gathered.closed and len(gathered.items) < _MOST:
-                    gathered.items.append(item)
-                    gathered.futures.append(future)
-                    return
+                if not gathered.closed:
+                    if len(gathered.items) < _MOST:
+                        gathered.items.append(item)
+                        gathered.futures.append(future)
+                        return
+                    gathered.closed = gathered.alone = True
             finally:
                 mutex.release()
-        gathered = Gathered(loop, self._work, self._finish, self._over)
+        gathered = Gathered(loop, self._work, self._finish, self._over, self._ordered)
         gathered.items.append(item)
         gathered.futures.append(future)
         self._database.enqueue(gathered)

@@ -7,9 +7,12 @@ not exist, whether or not its row has been removed already.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from operator import itemgetter
 
 from .connection import Row
 from .records import Invariant, Records
+from .rows import RowStatement
 from .schema import Schema
 from .session import View
 from .transaction import Transaction
@@ -81,11 +84,15 @@ INVARIANTS = (
 
 GET = "SELECT value, metadata, expiration FROM kv WHERE namespace = ? AND key = ?"
 
-PUT = """
-INSERT INTO kv (namespace, key, value, metadata, expiration) VALUES (?, ?, ?, ?, ?)
+_PUT = RowStatement(
+    "INSERT INTO kv (namespace, key, value, metadata, expiration) VALUES",
+    "(?, ?, ?, ?, ?)",
+    """
 ON CONFLICT (namespace, key) DO UPDATE SET
   value = excluded.value, metadata = excluded.metadata, expiration = excluded.expiration
-"""
+""",
+)
+PUT = _PUT.one
 
 DELETE = "DELETE FROM kv WHERE namespace = ? AND key = ?"
 
@@ -125,6 +132,10 @@ _CLEAR = "DELETE FROM kv WHERE namespace = ? RETURNING key"
 
 _RENAME = "UPDATE kv SET namespace = ? WHERE namespace = ? RETURNING key"
 
+#: namespace, key, value, metadata, expiration
+Put = tuple[str, str, bytes, str | None, int | None]
+_names_of = itemgetter(slice(2))
+
 #: Bytes from which a value is better written on a thread.
 HEAVY_VALUE = 256 * 1024
 
@@ -144,6 +155,16 @@ def put(
 ) -> None:
     tx.run(PUT, (namespace, key, value, metadata, expiration))
     tx.forget(GET, (namespace, key))
+
+
+def put_gathered(tx: Transaction, rows: list[Put]) -> Sequence[Exception | None]:
+    """Put several in their order, as `put` does, of which each succeeds or fails alone.
+
+    Other programs may have rules of their own, as triggers, that only some of them violate.
+    """
+    outcomes = _PUT.run_apart(tx, rows)
+    tx.forget_each(GET, map(_names_of, rows))
+    return outcomes
 
 
 def delete(tx: Transaction, namespace: str, key: str) -> None:

@@ -28,6 +28,7 @@ class Operation:
         "future",
         "heavy",
         "loop",
+        "ordered",
         "result",
         "unwanted",
     )
@@ -52,6 +53,8 @@ class Operation:
         self.unwanted: Callable[[], None] | None = None
         #: Whether it shares its commit with nothing else.
         self.alone = heavy or function is None
+        #: Whether it keeps its place among all others that do: none joins another beyond it.
+        self.ordered = True
 
     def asker(self) -> object | None:
         """Who asks for it, which is called when they do."""
@@ -85,7 +88,7 @@ class Joint(Operation):
     def __init__(self, function: Callable[..., Any], loop: asyncio.AbstractEventLoop) -> None:
         self.function = function
         self.args = ()
-        self.heavy = self.alone = False
+        self.heavy = self.alone = self.ordered = False
         self.loop = loop
         self.result = None
         self.error = None
@@ -93,6 +96,9 @@ class Joint(Operation):
     @property
     def several(self) -> bool:
         return True
+
+    def close(self) -> None:
+        """Nothing may join any more: something that keeps its place was asked for after this."""
 
     def given_up(self) -> bool:
         return False

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-from .transaction import Transaction
+from .transaction import HalfWayError, Transaction
 
 # More make no difference any more.
 _TOGETHER = 16
@@ -34,3 +34,23 @@ class RowStatement:
             start = end
         if start < len(rows):
             tx.many(self.one, rows[start:])
+
+    def run_apart(
+        self, tx: Transaction, rows: Sequence[tuple[Any, ...]]
+    ) -> Sequence[Exception | None]:
+        """The same, of which each succeeds or fails alone (`Transaction.apart`)."""
+        if not tx.careful:
+            mark = tx.mark()
+            try:
+                self.run(tx, rows)
+            except Exception as error:
+                if not tx.open:
+                    raise
+                if tx.changed_since(mark):
+                    raise HalfWayError from error
+            else:
+                return (None,) * len(rows)
+        return tx.apart(self._run_one, rows)
+
+    def _run_one(self, tx: Transaction, row: tuple[Any, ...]) -> None:
+        tx.run(self.one, row)

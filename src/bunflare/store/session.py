@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .connection import Parameters, Query, Row, SqliteError, translate
 from .operation import LATER
-from .pending import Pending
 from .transaction import Transaction
+
+if TYPE_CHECKING:
+    from .gathered import Gatherer, Work
 
 T = TypeVar("T")
 
@@ -31,7 +33,7 @@ class Session(Protocol):
 
     @property
     def joinable(self) -> bool:
-        """Whether `begin` may begin something."""
+        """Whether a write may begin, for others to join, before it is awaited."""
 
     @property
     def view(self) -> View: ...
@@ -51,8 +53,12 @@ class Session(Protocol):
         ``query`` is the look-up whose answer that changes.
         """
 
-    def begin(self, function: Callable[..., T], *args: object) -> Pending[T] | None:
-        """Begin what `write` does, before that is awaited; None where it is to be awaited."""
+    def gatherer(self, work: Work[T]) -> Gatherer[T, Any] | None:
+        """What gathers items for ``work(transaction, items)``; for use where it is `joinable`.
+
+        Those that stand next to each other are written together, with the result or the error of
+        each. None where it never is.
+        """
 
     async def when_over(self, close: Callable[[], Awaitable[object]]) -> None:
         """Await ``close()`` when it is certain what becomes of the writes until now."""
@@ -88,7 +94,7 @@ class TransactionSession:
     def run_now(self, sql: str, parameters: tuple[Any, ...], query: Query) -> object:
         return LATER
 
-    def begin(self, function: Callable[..., T], *args: object) -> None:
+    def gatherer(self, work: Work[T]) -> None:
         return None
 
     async def when_over(self, close: Callable[[], Awaitable[object]]) -> None:

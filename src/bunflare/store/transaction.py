@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import apsw
 
 from ..errors import DatabaseError, StateError
-from .connection import Parameters, Query, Row
+from .connection import Parameters, Query, Row, as_ours
 
 if TYPE_CHECKING:
     from .reader import Before
+
+T = TypeVar("T")
 
 _log = logging.getLogger("bunflare")
 
@@ -23,6 +26,10 @@ UNKNOWN: Row = (object(),)
 Stale = tuple[Query, Row | None]
 #: A point within a transaction: rows changed, actions and stale rows named so far.
 Mark = tuple[int, int, int]
+
+
+class HalfWayError(Exception):
+    """An operation failed half-way: undo the group, and run it with savepoints."""
 
 
 class Transaction:
@@ -37,6 +44,7 @@ class Transaction:
         "_execute",
         "afterwards",
         "before",
+        "careful",
         "many",
         "run",
         "stale",
@@ -56,6 +64,8 @@ class Transaction:
         self.stale: list[Stale] = []
         #: What was known when this began.
         self.before: Before | None = None
+        #: Whether something has failed half-way, and all of it is run once more.
+        self.careful = False
 
     def one(self, sql: str, parameters: Parameters = ()) -> Row | None:
         """The first row of a query, or of a statement with RETURNING; or None."""
@@ -86,6 +96,33 @@ class Transaction:
         ``row`` is the new answer, a few numbers, where it is likely to be asked for soon.
         """
         self.stale.append(((sql, parameters), row))
+
+    def forget_each(self, sql: str, keys: Iterable[Parameters]) -> None:
+        """`forget`, of several."""
+        self.stale += [((sql, key), UNKNOWN) for key in keys]
+
+    def apart(self, function: Callable[..., T], items: Iterable[Any]) -> list[T | Exception]:
+        """``function(transaction, item)`` for each, of which each succeeds or fails alone.
+
+        Only in a write function that it is all of: what was done may be undone and done once more.
+        """
+        outcomes: list[T | Exception] = []
+        for item in items:
+            mark = self.mark()
+            try:
+                if self.careful:
+                    with self.savepoint():
+                        outcomes.append(function(self, item))
+                else:
+                    outcomes.append(function(self, item))
+            except Exception as error:
+                if not self.open:
+                    raise
+                if self.changed_since(mark) and not self.careful:
+                    raise HalfWayError from error
+                self.rewind(mark)
+                outcomes.append(as_ours(error, Path(self._connection.filename)))
+        return outcomes
 
     # -- for those who run write functions -------------------------------------------------
 

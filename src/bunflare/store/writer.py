@@ -29,10 +29,10 @@ import apsw
 
 from ..errors import DatabaseError, StateError
 from .alone import Alone
-from .connection import translate
+from .connection import as_ours, translate
 from .loops import call_soon, in_thread
-from .operation import Operation, Pause, deliver
-from .transaction import Transaction
+from .operation import Joint, Operation, Pause, deliver
+from .transaction import HalfWayError, Transaction
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -45,10 +45,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _GROUP_LARGEST = 1024
-
-
-class _RunAgain(Exception):
-    """An operation failed half-way: undo the group, and run it with savepoints."""
 
 
 class Writer(Alone):
@@ -72,6 +68,8 @@ class Writer(Alone):
         self._transaction: Transaction | None = None
         #: Who was the first to ask for something, while that waits.
         self._asker: object | None = None
+        #: The last of those that keep their places, if others may join it.
+        self._joinable: Joint | None = None
 
     # -- asking ----------------------------------------------------------------------------
 
@@ -114,6 +112,10 @@ class Writer(Alone):
                 raise StateError("the state is closed")
             if not self._waiting:
                 self._asker = operation.asker()
+            if operation.ordered:
+                if self._joinable is not None:
+                    self._joinable.close()
+                self._joinable = operation if isinstance(operation, Joint) else None
             self._waiting.append(operation)
             if self._active or self._pump_loop is loop:
                 return
@@ -227,9 +229,9 @@ class Writer(Alone):
             )
         else:
             before = self._before_commit()
-            transaction.before = before
+            transaction.before, transaction.careful = before, careful
             error = self._statements(group, transaction, careful)
-            if isinstance(error, _RunAgain):
+            if isinstance(error, HalfWayError):
                 self._run_again(group)
             elif error is not None:
                 self._finish(group, transaction, before, error)
@@ -268,8 +270,10 @@ class Writer(Alone):
                 run = self._cautious if careful else self._optimistic
                 for operation in group:
                     run(operation, transaction)
+        except HalfWayError as error:
+            return error
         except Exception as error:
-            return self._own(error)
+            return as_ours(error, self._path)
         except BaseException as error:
             # Control flow of the program (an interrupt, an exit): nothing is written.
             self._rollback()
@@ -286,9 +290,9 @@ class Writer(Alone):
             if not transaction.open:
                 raise
             if transaction.changed_since(mark):
-                raise _RunAgain from error
+                raise HalfWayError from error
             transaction.rewind(mark)
-            operation.error = self._own(error)
+            operation.error = as_ours(error, self._path)
 
     def _cautious(self, operation: Operation, transaction: Transaction) -> None:
         assert operation.function is not None
@@ -299,14 +303,7 @@ class Writer(Alone):
         except Exception as error:
             if not transaction.open:
                 raise
-            operation.error = self._own(error)
-
-    def _own(self, error: Exception) -> Exception:
-        if isinstance(error, apsw.Error):
-            ours = translate(error, self._path)
-            ours.__cause__ = error
-            return ours
-        return error
+            operation.error = as_ours(error, self._path)
 
     def _finish(
         self,
