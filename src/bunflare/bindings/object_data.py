@@ -234,6 +234,9 @@ class ObjectData:
     def sql(self) -> ObjectFile:
         """The object's SQL file, opened when it is first asked for."""
         if self.file is None:
+            if self._failed is not None:
+                # Code that goes on after the end of its instance is not to open it once more.
+                raise self._failed
             self.file = self._open()
             self._recover(self.file)
             for level, _ in enumerate(self.below, 1):
@@ -266,7 +269,9 @@ class ObjectData:
         self._send(layer)
 
     def _open(self) -> ObjectFile:
-        return open_file(self.host, Path(self._path))
+        file = open_file(self.host, Path(self._path))
+        self.host.files.opened(self.digits)
+        return file
 
     def touch(self) -> None:
         """A statement has run, so there may be something to commit."""
@@ -541,4 +546,5 @@ class ObjectData:
         if self.file is not None:
             self.file.close()
             self.file = None
+            self.host.files.closed(self.digits)
         self._actor = None

@@ -30,6 +30,7 @@ from .object_calls import Call, actor_here, begin_fetch
 from .object_commits import Commits
 from .object_data import ObjectData
 from .object_events import Event, Turns
+from .object_files import SqlFiles
 from .object_flush import Flusher
 from .object_ids import DurableObjectId
 from .object_sockets import HostSockets
@@ -107,6 +108,7 @@ class ObjectHost:
         self.flusher = Flusher(self)
         self._turns: Turns | None = None
         self.commits = Commits()
+        self.files = SqlFiles(self)
         self.sql_directory = str(database.directory.path / "do-sql" / namespace)
         self.sockets = HostSockets(self)
 

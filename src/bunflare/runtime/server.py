@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import resource
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .. import state as states
 from ..errors import WorkerError
+from ..store.descriptors import allow
 from . import fetching
 from .connections import ServerConnection
 from .front import Front
@@ -49,7 +49,7 @@ async def serve(
     the address once requests are answered, and what happens later.
     """
     config = sources[0]()
-    _allow_connections()
+    allow(_MOST_FILES)
     listener = _listen(host, port)
     terminal = Terminal()
     handler = TerminalHandler(terminal)
@@ -109,16 +109,6 @@ async def _close(reloader: Reloader, workers: Workers, signals: Signals) -> None
         await asyncio.wait([closing])
         await reloader.close(0)
         await workers.close(0)
-
-
-def _allow_connections() -> None:
-    """Let the process have as many open sockets as the system would give it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        # macOS has a limit of its own below what it says.
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _listen(host: str, port: int) -> socket.socket:
