@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,39 @@ def test_more_objects_with_tables_than_open_files_all_work(directory: Path, hard
     # go.
     assert often <= (10 if hard == 700 else 1)
     assert first == (2 if hard == 700 else 1)
+
+
+_MEMORY = """
+import asyncio, json, sys
+import bunflare
+
+class Row(bunflare.DurableObject):
+    async def keep(self, value):
+        self.ctx.storage.sql.exec("CREATE TABLE kept (value)")
+        self.ctx.storage.sql.exec("INSERT INTO kept VALUES (?)", value)
+
+def used():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
+
+async def main():
+    clock = bunflare.ManualClock()
+    async with bunflare.open(sys.argv[1], clock=clock, durability="off") as state:
+        rows = state.durable_objects(Row)
+        await rows.get_by_name("first").keep(0)
+        before = used()
+        for at in range(0, 600, 100):
+            await asyncio.gather(*[rows.get_by_name(str(n)).keep(n) for n in range(at, at + 100)])
+        most = used()
+        await clock.advance(seconds=16)
+        print(json.dumps([before, most, used()]))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how much memory there is")
+def test_objects_with_tables_give_their_memory_back_when_they_leave(directory: Path) -> None:
+    with child(_MEMORY, directory) as program:
+        before, most, after = json.loads(program.line())
+    assert after - before < (most - before) / 2

@@ -24,6 +24,8 @@ _DESCRIPTORS = 5
 _OTHERS = 256
 # How many are looked at when one more is opened.
 _ROUND = 32
+# When of more than so many a quarter is left, the system gets their memory back.
+_MANY = 256
 
 
 class _Process:
@@ -33,17 +35,31 @@ class _Process:
         self._lock = Lock()
         self._open = 0
         self._most: int | None = None
+        self._peak = _MANY
 
     def count(self, more: int) -> bool:
         """Count one that was opened, or closed. Whether they are too many."""
         with self._lock:
             self._open += more
+            self._peak = max(self._peak, self._open)
+            if self._open < self._peak // 4 and self._peak > _MANY:
+                self._peak = _MANY
+                _give_back()
             if self._open <= _FEW:
                 return False
             if self._most is None:
                 allowed = allow(MOST_OPEN * _DESCRIPTORS + _OTHERS)
                 self._most = max(_FEW, min(MOST_OPEN, (allowed - _OTHERS) // _DESCRIPTORS))
             return self._open > self._most
+
+
+def _give_back() -> None:
+    """Give the system what the C library has free, and would keep for later."""
+    import ctypes
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 _process = _Process()
