@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,34 @@ def test_lists(filled: Path) -> None:
     assert "seat" in run(filled, "storage", "list", "Room", found["id"])
 
 
+def test_very_many_objects_are_listed(filled: Path) -> None:
+    rows = [("Hall", f"{number:064x}", "k", "1") for number in range(2500)]
+    with sqlite3.connect(filled / "data.sqlite") as other:
+        other.executemany(
+            "INSERT INTO do_storage (namespace, id, key, value) VALUES (?, ?, ?, ?)", rows
+        )
+        # Another program may have noted no more than an alarm.
+        other.execute(
+            "INSERT INTO do_alarms (namespace, id, alarm_time) VALUES ('Hall', ?, 9)", ("f" * 64,)
+        )
+    counts = json.loads(run(filled, "list", "--json"))
+    assert counts == [{"namespace": "Hall", "objects": 2501}, {"namespace": "Room", "objects": 1}]
+    found = json.loads(run(filled, "list", "Hall", "--json"))
+    assert [one["id"] for one in found] == [*[row[1] for row in rows], "f" * 64]
+    nothing = {"name": None, "created_at": None, "alarm": None, "sql": False}
+    assert found[7] == {"id": f"{7:064x}", **nothing}
+    assert found[-1] == {"id": "f" * 64, **nothing, "alarm": 9}
+    lines = run(filled, "list", "Hall").splitlines()
+    assert [line.split()[0] for line in lines[2:]] == [one["id"] for one in found]
+
+
 def test_storage_and_sql_are_read_and_changed(filled: Path) -> None:
     assert run(filled, "storage", "get", "Room", "blue", "seat") == '"window"\n'
     run(filled, "storage", "put", "Room", "blue", "seat", '{"row": 1}')
     run(filled, "storage", "delete", "Room", "blue", "count")
     listed = json.loads(run(filled, "storage", "list", "Room", "blue", "--json"))
     assert listed == [{"key": "seat", "value": {"row": 1}}]
-    run(filled, "sql", "Room", "blue", "INSERT INTO guests VALUES ('Bob')")
+    assert run(filled, "sql", "Room", "blue", "INSERT INTO guests VALUES ('Bob')") == ""
     found = json.loads(run(filled, "sql", "Room", "blue", "SELECT name FROM guests", "--json"))
     assert found == [{"name": "Ada"}, {"name": "Bob"}]
 

@@ -6,6 +6,7 @@ beyond the turn of its event loop that is going on.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
@@ -73,19 +74,18 @@ class ObjectCare:
 
     def objects(self, namespace: str) -> Iterator[ObjectInfo]:
         """All objects of a namespace that have stored anything, by their ids."""
+        directory = f"{self._database.directory.path}/do-sql/{namespace}"
+        sql = os.path.isdir(directory)  # noqa: PTH112 - there may be very many, here and below
         after = ""
-        while found := store.ids(self._database.view, namespace, after, _PAGE):
-            for digits in found:
-                row = store.describe(self._database.view, namespace, digits)
-                alarm = store.alarm(self._database.view, namespace, digits)
-                yield ObjectInfo(
-                    digits,
-                    row[0] if row else None,
-                    row[1] if row else None,
-                    alarm[0] if alarm else None,
-                    self._sql_path(namespace, digits).exists(),
-                )
-            after = found[-1]
+        while rows := store.described(self._database.view, namespace, after, _PAGE):
+            for digits, name, created_at, alarm in rows:
+                has_sql = sql and os.path.exists(f"{directory}/{digits}.sqlite")  # noqa: PTH110
+                yield ObjectInfo(digits, name, created_at, alarm, has_sql)
+            after = rows[-1][0]
+
+    def count(self, namespace: str) -> int:
+        """How many objects of a namespace have stored anything."""
+        return store.count(self._database.view, namespace)
 
     def find(self, namespace: str, object: str) -> str:
         """The digits of an object that is given by them or by its name."""

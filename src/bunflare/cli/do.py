@@ -16,7 +16,7 @@ from ..errors import DurableObjectError
 from ..values import dumps
 from .names import completion
 from .place import Place, did_you_mean, group_options, on_state, read_file
-from .tables import ALWAYS_JSON, JSON, show, tell
+from .tables import ALWAYS_JSON, JSON, flat, show, tell
 
 if TYPE_CHECKING:
     from ..bindings.object_care import ObjectCare
@@ -91,14 +91,11 @@ async def list_objects(place: Place, namespace: str | None, as_json: bool) -> No
     """The namespaces, or the objects of one."""
     if namespace is None:
         care = _care(place)
-        counts = [
-            {"namespace": one, "objects": sum(1 for _ in care.objects(one))}
-            for one in care.namespaces()
-        ]
+        counts = [{"namespace": one, "objects": care.count(one)} for one in care.namespaces()]
         show(counts, as_json)
     else:
         care, namespace = _known(place, namespace)
-        show([asdict(one) for one in care.objects(namespace)], as_json)
+        show([flat(one) for one in care.objects(namespace)], as_json)
 
 
 @command.group("storage")
@@ -197,7 +194,10 @@ async def sql(place: Place, namespace: str, object: str, query: str, as_json: bo
     """Run statements on an object's tables, as one transaction."""
     care, namespace = _known(place, namespace)
     names, rows = care.sql(namespace, care.find(namespace, object), query)
-    show([dict(zip(names, row, strict=True)) for row in rows], as_json)
+    if names or as_json:
+        show([dict(zip(names, row, strict=True)) for row in rows], as_json)
+    else:
+        click.echo("done", err=True)
 
 
 @on_state(command, "history", reads=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from itertools import islice
 from typing import Any
 
 import click
@@ -25,6 +26,10 @@ ALWAYS_JSON = click.option(
 
 # Only a terminal has an edge: what goes into a pipe is not shortened.
 _WIDEST = 60
+# How many rows are written together.
+_AT_ONCE = 1000
+# And how many pieces of JSON: values, brackets, commas.
+_PIECES = 50_000
 
 
 def show(rows: list[dict[str, Any]], as_json: bool) -> None:
@@ -39,16 +44,28 @@ def show(rows: list[dict[str, Any]], as_json: bool) -> None:
     columns = list(rows[0])
     cells = [columns, *([_cell(row[column], widest) for column in columns] for row in rows)]
     widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
-    for number, line in enumerate(cells):
-        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        click.echo(styled(text, bold=True) if number == 0 else text)
-        if number == 0:
-            click.echo(styled("  ".join("-" * width for width in widths), dim=True))
+    lines = iter(cells)
+    click.echo(styled(_line(next(lines), widths), bold=True))
+    click.echo(styled("  ".join("-" * width for width in widths), dim=True))
+    while some := list(islice(lines, _AT_ONCE)):
+        click.echo("\n".join([_line(one, widths) for one in some]))
+
+
+def _line(cells: list[str], widths: list[int]) -> str:
+    return "  ".join([cell.ljust(width) for cell, width in zip(cells, widths, strict=True)])
+
+
+def flat(info: Any) -> dict[str, Any]:
+    """A row of what a dataclass with slots says, whose values are no dataclasses."""
+    return {name: getattr(info, name) for name in info.__slots__}
 
 
 def show_json(value: Any) -> None:
     """Print a value as JSON of two spaces to the level, as wrangler does."""
-    click.echo(json.dumps(value, indent=2, default=plain, ensure_ascii=False))
+    pieces = json.JSONEncoder(indent=2, default=plain, ensure_ascii=False).iterencode(value)
+    while some := "".join(islice(pieces, _PIECES)):
+        click.echo(some, nl=False)
+    click.echo()
 
 
 def tell(as_json: bool, sentence: str | None, **facts: Any) -> None:
@@ -85,7 +102,8 @@ def _cell(value: object, widest: int | None) -> str:
         text = json.dumps(value, default=plain, ensure_ascii=False)
     else:
         text = str(value)
-    text = "".join(one if one.isprintable() else "·" for one in text)
+    if not text.isprintable():
+        text = "".join(one if one.isprintable() else "·" for one in text)
     return text if widest is None or len(text) <= widest else text[: widest - 1] + "…"
 
 

@@ -206,6 +206,19 @@ UNION SELECT id FROM do_storage WHERE namespace = ?1 AND id > ?2
 UNION SELECT id FROM do_alarms WHERE namespace = ?1 AND id > ?2
 ORDER BY id LIMIT ?3
 """
+_DESCRIBED = f"""
+SELECT found.id, name, created_at, alarm_time FROM ({_OBJECTS}) AS found
+LEFT JOIN bunflare_objects AS object ON object.namespace = ?1 AND object.id = found.id
+LEFT JOIN do_alarms AS alarm ON alarm.namespace = ?1 AND alarm.id = found.id
+ORDER BY found.id
+"""
+_COUNT = """
+SELECT count(*) FROM (
+  SELECT id FROM bunflare_objects WHERE namespace = ?1
+  UNION SELECT id FROM do_storage WHERE namespace = ?1
+  UNION SELECT id FROM do_alarms WHERE namespace = ?1
+)
+"""
 _NAMESPACES = """
 SELECT namespace FROM bunflare_objects UNION SELECT namespace FROM do_storage
 UNION SELECT namespace FROM do_alarms ORDER BY namespace
@@ -331,9 +344,15 @@ def set_applied(tx: Transaction, namespace: str, id: str, sequence: int) -> None
     tx.run(_APPLIED, (sequence, namespace, id))
 
 
-def ids(view: View, namespace: str, after: str, limit: int) -> list[str]:
-    """The ids of a namespace's objects behind ``after``, in their order."""
-    return [row[0] for row in view.all(_OBJECTS, (namespace, after, limit))]
+def described(view: View, namespace: str, after: str, limit: int) -> list[Row]:
+    """``(id, name, created_at, alarm_time)`` of a namespace's objects behind ``after``."""
+    return view.all(_DESCRIBED, (namespace, after, limit))
+
+
+def count(view: View, namespace: str) -> int:
+    """How many objects a namespace has."""
+    row = view.one(_COUNT, (namespace,))
+    return 0 if row is None else int(row[0])
 
 
 def namespaces(view: View) -> list[str]:
