@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import bunflare
-from bunflare import DurableObject, DurableObjectTypeError
+from bunflare import DurableObject, DurableObjectTypeError, DurableObjectValueError
 
 
 class Room(DurableObject):
@@ -76,8 +76,21 @@ async def test_jurisdictions_have_ids_of_their_own_which_remember_them(
     assert rooms.new_unique_id(jurisdiction="us").jurisdiction == "us"
     with pytest.raises(DurableObjectTypeError, match="jurisdiction"):
         european.id_from_string(str(rooms.id_from_name("blue")))
+    assert european.get(blue).id == rooms.get(blue).id == blue
+    for other in (rooms.id_from_name("blue"), rooms.new_unique_id(jurisdiction="us")):
+        with pytest.raises(DurableObjectTypeError, match="ID from a different jurisdiction"):
+            european.get(other)
     with pytest.raises(DurableObjectTypeError, match="not a jurisdiction"):
         rooms.jurisdiction("moon")
+
+
+async def test_a_routing_mode_that_is_none_is_refused(state: bunflare.State) -> None:
+    rooms = state.durable_objects(Room)
+    assert rooms.get_by_name("blue", routing_mode="primary-only").name == "blue"
+    with pytest.raises(DurableObjectValueError, match="unknown routingMode: nearest"):
+        rooms.get_by_name("blue", routing_mode="nearest")
+    with pytest.raises(DurableObjectValueError, match="unknown routingMode: nearest"):
+        rooms.get(rooms.id_from_name("blue"), routing_mode="nearest")
 
 
 async def test_a_name_comes_back_after_a_restart(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DurableObjectTypeError
+from ..errors import DurableObjectTypeError, DurableObjectValueError
 from ..store.pending import begins
 from . import object_ids as ids
 from .object_ids import DurableObjectId
@@ -72,6 +72,11 @@ class DurableObjectNamespace:
         """A stub for the object, which need not exist before. The options change nothing here."""
         if not isinstance(id, DurableObjectId):
             raise DurableObjectTypeError(f"get() takes a DurableObjectId, not {type(id).__name__}")
+        if self._jurisdiction is not None and id.jurisdiction != self._jurisdiction:
+            raise DurableObjectTypeError(
+                "get called on jurisdictional subnamespace with an ID from a different jurisdiction"
+            )
+        _check_routing(routing_mode)
         self._host.parse(str(id))
         return DurableObjectStub(self._host, id)
 
@@ -84,6 +89,7 @@ class DurableObjectNamespace:
         retry: Any = None,
     ) -> DurableObjectStub:
         """A stub for the object of that name."""
+        _check_routing(routing_mode)
         return DurableObjectStub(self._host, self.id_from_name(name))
 
     async def keep_history(self, days: float = 30.0, megabytes: float = 256.0) -> None:
@@ -101,6 +107,11 @@ class DurableObjectNamespace:
     def jurisdiction(self, jurisdiction: str | None) -> DurableObjectNamespace:
         """The same namespace, whose ids stay within a jurisdiction: they are other ids."""
         return DurableObjectNamespace(self._host, ids.check_jurisdiction(jurisdiction))
+
+
+def _check_routing(mode: object) -> None:
+    if mode is not None and mode != "primary-only":
+        raise DurableObjectValueError(f"unknown routingMode: {mode}")
 
 
 class DurableObjectStub:
