@@ -97,9 +97,31 @@ async def test_a_lease_cannot_be_guessed_nor_used_twice_nor_elsewhere(
                 await queue.ack(**{kind: given})  # type: ignore[arg-type]
     unknown = ["no dot", "", "\ud800.x"]
     assert list((await queue.ack(unknown)).warnings) == unknown
-    for retry in ((one.lease_id,), {"lease_id": one.lease_id, "delay_seconds": 1}):
-        with pytest.raises(QueueTypeError, match="a lease id is a str"):
-            await queue.ack(retries=[retry])  # type: ignore[list-item]
+    with pytest.raises(QueueTypeError, match="a lease id is a str"):
+        await queue.ack(retries=[(one.lease_id,)])  # type: ignore[list-item]
+    leases: list[dict[str, object]] = [{}, {"id": "x"}, {"lease_id": "x", "delay": 1}]
+    for lease in leases:
+        with pytest.raises(QueueTypeError, match="a lease is {lease_id, delay_seconds}"):
+            await queue.ack(retries=[lease])
+        with pytest.raises(QueueTypeError, match="a lease is {lease_id, delay_seconds}"):
+            await queue.ack([lease])
+
+
+async def test_leases_are_taken_in_the_form_of_the_platforms_http_interface(
+    queue: Queue, clock: ManualClock
+) -> None:
+    await queue.send_batch(["done", "later", "at once"])
+    done, later, at_once = [one.lease_id for one in await queue.pull()]
+    result = await queue.ack(
+        acks=[{"lease_id": done}],
+        retries=[{"lease_id": later, "delay_seconds": 10}, {"leaseId": at_once}],
+    )
+    assert (result.ack_count, result.retry_count, result.warnings) == (1, 2, {})
+    assert await bodies(queue) == ["at once"]
+    await clock.advance(seconds=10)
+    assert await bodies(queue) == ["later"]
+    again = {"lease_id": done, "delay_seconds": None}
+    assert list((await queue.ack(retries=[again])).warnings) == [done]
 
 
 async def test_a_retry_is_put_off_and_counts(queue: Queue, clock: ManualClock) -> None:

@@ -212,11 +212,33 @@ def several_leases(given: Any, what: str) -> Iterable[Any]:
     return given
 
 
+_LEASE = {
+    "lease_id": "lease_id",
+    "leaseId": "lease_id",
+    "delay_seconds": "delay_seconds",
+    "delaySeconds": "delay_seconds",
+}
+
+
+def lease_of(given: Any) -> Any:
+    """A lease id, which may stand in a dict, as in the platform's HTTP interface."""
+    return _named(given)[0] if isinstance(given, Mapping) else given
+
+
 def retry_of(given: Any) -> tuple[Any, float | None]:
     """A lease id, and the delay that belongs to it."""
+    if isinstance(given, Mapping):
+        return _named(given)
     if isinstance(given, tuple | list) and len(given) == 2:
         return given[0], given[1]
     return given, None
+
+
+def _named(given: Mapping[str, Any]) -> tuple[Any, Any]:
+    fields = {_LEASE.get(name, name): value for name, value in given.items()}
+    if "lease_id" not in fields or fields.keys() - {"lease_id", "delay_seconds"}:
+        raise QueueTypeError(f"a lease is {{lease_id, delay_seconds}}, not {dict(given)!r}")
+    return fields["lease_id"], fields.get("delay_seconds")
 
 
 def parts_of_lease(lease: object) -> tuple[str, str]:

@@ -38,6 +38,7 @@ from .queue_arguments import (
     check_sizes,
     delay_ms,
     encode,
+    lease_of,
     parts_of_lease,
     paused,
     request_of,
@@ -341,15 +342,16 @@ class Queue:
 
     async def ack(
         self,
-        acks: Sequence[str] = (),
-        retries: Sequence[str | tuple[str, float | None]] = (),
+        acks: Sequence[str | Mapping[str, Any]] = (),
+        retries: Sequence[str | tuple[str, float | None] | Mapping[str, Any]] = (),
     ) -> QueueAckResult:
         """End leases: of ``acks``, whose messages were handled, and of ``retries``.
 
-        Both are lease ids; to one of ``retries`` a delay in seconds may belong. A lease counts for
-        as long as nobody else has pulled the message, also after its time; each counts once.
+        Both are lease ids; to one of ``retries`` a delay in seconds may belong. Each may be a dict
+        of ``lease_id`` and ``delay_seconds``, as in the platform's HTTP interface. A lease counts
+        for as long as nobody else has pulled the message, also after its time; each counts once.
         """
-        given = list(several_leases(acks, "acks"))
+        given = [lease_of(one) for one in several_leases(acks, "acks")]
         acked = [parts_of_lease(one) for one in given]
         found = store.settings(self._session.view, self._queue)
         retried = []
