@@ -125,3 +125,14 @@ def test_an_import_that_takes_long_shows_how_far_it_is(project: Path) -> None:
     assert "in.sql  [" in shown
     assert "100%" in shown
     assert "MB/s" in shown
+
+
+def test_a_new_name_that_is_nearly_another_is_mentioned(project: Path) -> None:
+    told = "'quote' is a new database. Did you mean 'quotes'?\n"
+    made = d1("execute", "quote", "--command", "CREATE TABLE a (b)")
+    assert (made.stdout, made.stderr) == ("", f"{told}done\n")
+    assert d1("execute", "quote", "--command", "SELECT * FROM a").stderr == ""
+    assert d1("execute", "other", "--command", "CREATE TABLE a (b)").stderr == "done\n"
+    (project / "migrations").mkdir()
+    (project / "migrations" / "0001_a.sql").write_text("CREATE TABLE a (b)")
+    assert "'quoets' is a new database." in d1("migrations", "apply", "quoets").stderr

@@ -191,3 +191,10 @@ def test_to_forget_how_a_queue_is_pulled_says_whether_it_was_known(project: Path
     for changed in (True, False):
         out, _ = queues(project, "consumer", "http", "remove", "jobs", "--json")
         assert json.loads(out)["changed"] is changed
+
+
+def test_a_new_name_that_is_nearly_another_is_mentioned(project: Path) -> None:
+    _, told = queues(project, "message", "send", "jobz", "1")
+    assert told.startswith("'jobz' is a new queue. Did you mean 'jobs'?\nSent to queue jobz;")
+    _, told = queues(project, "message", "send", "jobz", "1")
+    assert told.startswith("Sent to queue jobz;")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import D1Error
-from .d1_common import DATABASE, bound, care, database_of, must_exist, name_of
+from .d1_common import DATABASE, bound, care, database_of, mention_new, must_exist, name_of
 from .d1_migrations import migrations
 from .d1_travel import time_travel
 from .elsewhere import only_there
@@ -127,6 +127,7 @@ async def execute(
     """Run statements: those of a file as one transaction."""
     if (sql is None) == (path is None):
         raise click.UsageError("give either --command or --file")
+    mention_new(place, name)
     database = database_of(place, name)
     results: list[dict[str, Any]]
     if path is not None:

@@ -75,3 +75,11 @@ def must_exist(place: Place, name: str) -> None:
     known = {*_declared(place), *_stored(place)}
     if name_of(place, name) not in known:
         raise D1Error(f"there is no database {name!r}.{did_you_mean(name, known)}")
+
+
+def mention_new(place: Place, name: str) -> None:
+    """Say that a database is made now, where another was perhaps meant."""
+    known = {*_declared(place), *_stored(place)}
+    close = did_you_mean(name, known, cutoff=0.75)
+    if close and name_of(place, name) not in known:
+        click.echo(f"{name!r} is a new database.{close}", err=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .d1_common import DATABASE, config_of, database_of, must_exist
+from .d1_common import DATABASE, config_of, database_of, mention_new, must_exist
 from .place import Place, check_directory, on_state, place_options
 from .tables import JSON, show, show_json
 
@@ -73,6 +73,7 @@ def list_migrations(place: Place, name: str, as_json: bool) -> None:
 @JSON
 async def apply(place: Place, name: str, as_json: bool) -> None:
     """Apply the migrations that are still to be applied."""
+    mention_new(place, name)
     table = config_of(place, name).migrations_table
     done = await database_of(place, name).migrate(_folder(place, name), table)
     _tell(done, "applied", as_json)

@@ -213,11 +213,11 @@ def on_state(group: click.Group | None, name: str, reads: bool = False) -> Calla
     return decorate
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """A further sentence for a message, if a known name is like the one that is not."""
     from difflib import get_close_matches
 
-    close = get_close_matches(name, list(known), n=1)
+    close = get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 

@@ -49,6 +49,14 @@ def known_queue(place: Place, name: str) -> str:
     return queue
 
 
+def mention_new(place: Place, queue: str) -> None:
+    """Say that a queue is made now, where another was perhaps meant."""
+    known = {*admin(place).names(), *_words(place)}
+    close = did_you_mean(queue, known, cutoff=0.75)
+    if close and queue not in known:
+        click.echo(f"{queue!r} is a new queue.{close}", err=True)
+
+
 def queue_of(place: Place, name: str) -> Queue:
     """That queue, which must be there or stand in the wrangler file."""
     return place.state.queue(known_queue(place, name))

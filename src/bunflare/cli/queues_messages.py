@@ -10,7 +10,7 @@ import click
 
 from ..errors import BunflareError, QueueError
 from .place import Place, on_state, read_file
-from .queues_common import FORCE, QUEUE, named, purge_queue, queue_of
+from .queues_common import FORCE, QUEUE, mention_new, named, purge_queue, queue_of
 from .tables import JSON, many, show, tell
 
 if TYPE_CHECKING:
@@ -55,8 +55,9 @@ async def send(
         data = body.encode("utf-8", "surrogateescape")
     else:
         data = read_file(path or Path("-"))
-    queue = place.state.queue(named(place, name))
     value = _value(data, content_type)
+    queue = place.state.queue(named(place, name))
+    mention_new(place, queue.name)
     kind: Any = content_type
     answer = await queue.send(value, kind, delay_secs)
     waiting = answer.metadata.metrics.backlog_count
