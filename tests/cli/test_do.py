@@ -70,6 +70,17 @@ def test_very_many_objects_are_listed(filled: Path) -> None:
     assert [line.split()[0] for line in lines[2:]] == [one["id"] for one in found]
 
 
+def test_very_many_alarms_are_listed_all_of_them(filled: Path) -> None:
+    rows = [("Hall", f"{number:064x}", 12_000 - number) for number in range(12_000)]
+    with sqlite3.connect(filled / "data.sqlite") as other:
+        other.executemany(
+            "INSERT INTO do_alarms (namespace, id, alarm_time) VALUES (?, ?, ?)", rows
+        )
+    found = json.loads(run(filled, "alarms", "list", "--json"))
+    assert [one["time"] for one in found] == [*range(1, 12_001), 9_000_000_000_000]
+    assert len(json.loads(run(filled, "alarms", "list", "Hall", "--json"))) == 12_000
+
+
 def test_storage_and_sql_are_read_and_changed(filled: Path) -> None:
     assert run(filled, "storage", "get", "Room", "blue", "seat") == '"window"\n'
     run(filled, "storage", "put", "Room", "blue", "seat", '{"row": 1}')

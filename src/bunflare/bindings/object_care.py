@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ..store.database import Database
 
 _PAGE = 1000
-_MOST_ALARMS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +167,7 @@ class ObjectCare:
 
     def alarms(self, namespace: str | None) -> list[AlarmInfo]:
         """Alarms that are set, the next first."""
-        return [
-            AlarmInfo(*row) for row in store.alarms(self._database.view, namespace, _MOST_ALARMS)
-        ]
+        return [AlarmInfo(*row) for row in store.alarms(self._database.view, namespace)]
 
     async def fire(self, namespace: str, digits: str) -> None:
         """Have the process that runs the objects call the alarm's handler now."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -233,7 +232,7 @@ async def alarms_list(place: Place, namespace: str | None, as_json: bool) -> Non
     care = _care(place)
     if namespace is not None:
         care, namespace = _known(place, namespace)
-    show([asdict(one) for one in care.alarms(namespace)], as_json)
+    show([flat(one) for one in care.alarms(namespace)], as_json)
 
 
 @on_state(alarms, "fire", reads=True)

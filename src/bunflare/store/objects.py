@@ -226,7 +226,7 @@ UNION SELECT namespace FROM do_alarms ORDER BY namespace
 _ALARMS = """
 SELECT namespace, id, alarm_time, bunflare_retries, bunflare_retry_at FROM do_alarms
 WHERE (?1 IS NULL OR namespace = ?1)
-ORDER BY COALESCE(bunflare_retry_at, alarm_time) LIMIT ?2
+ORDER BY COALESCE(bunflare_retry_at, alarm_time)
 """
 
 _OWNER = "SELECT owner, address FROM bunflare_object_owners WHERE namespace = ?"
@@ -359,9 +359,9 @@ def namespaces(view: View) -> list[str]:
     return [row[0] for row in view.all(_NAMESPACES)]
 
 
-def alarms(view: View, namespace: str | None, limit: int) -> list[Row]:
+def alarms(view: View, namespace: str | None) -> list[Row]:
     """``(namespace, id, alarm_time, retries, retry_at)``, the next first."""
-    return view.all(_ALARMS, (namespace, limit))
+    return view.all(_ALARMS, (namespace,))
 
 
 def owner(view: View, namespace: str) -> tuple[str, str] | None:
