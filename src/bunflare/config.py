@@ -6,6 +6,7 @@ https://developers.cloudflare.com/workers/wrangler/configuration/
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -53,8 +54,23 @@ class D1DatabaseConfig:
     preview_database_id: str | None = None
     migrations_dir: str = "migrations"
     migrations_table: str = "d1_migrations"
+    migrations_pattern: str | None = None
     database_internal_env: str | None = None
     remote: bool = False
+
+    @property
+    def migrations_glob(self) -> str:
+        """Which files within ``migrations_dir`` are migrations."""
+        if self.migrations_pattern is None:
+            return "*.sql"
+        folder = posixpath.normpath(self.migrations_dir.replace("\\", "/"))
+        pattern = posixpath.normpath(self.migrations_pattern.replace("\\", "/"))
+        if folder != "." and not pattern.startswith(f"{folder}/"):
+            raise ConfigError(
+                f'The configured migrations_pattern: "{self.migrations_pattern}" must start with '
+                f'"{folder}/" to match "migrations_dir": "{folder}".'
+            )
+        return pattern if folder == "." else pattern[len(folder) + 1 :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +374,7 @@ def load_config(
     }
     config = Config(source.path, root, environment, **values, other_bindings=others)
     _refuse_duplicates(config, source)
+    _check_patterns(config, source)
     return replace(config, warnings=tuple(report.warnings))
 
 
@@ -450,6 +467,14 @@ def _refuse_duplicates(config: Config, source: Source) -> None:
                 f"{seen[name]} and in {kind}"
             )
         seen[name] = kind
+
+
+def _check_patterns(config: Config, source: Source) -> None:
+    for one in config.d1_databases:
+        try:
+            one.migrations_glob  # noqa: B018 - says what is wrong
+        except ConfigError as error:
+            raise ConfigError(f"{source.at(('d1_databases',))}: {error}") from None
 
 
 def _rename_from(value: Any) -> Any:

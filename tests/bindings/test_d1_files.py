@@ -51,6 +51,42 @@ async def test_migrations_are_in_wranglers_order(db: D1Database, tmp_path: Path)
     assert await db.migrate(tmp_path) == order
 
 
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("*.sql", ["2_b.sql", "10_c.sql"]),
+        ("*/migration.sql", ["3_d/migration.sql", "20_e/migration.sql", "f/migration.sql"]),
+        (
+            "**/*.sql",
+            [
+                *("2_b.sql", "3_d/inner/1.sql", "3_d/migration.sql", "10_c.sql"),
+                *("20_e/migration.sql", "f/migration.sql"),
+            ],
+        ),
+        ("{3_d,20_e}/*.sql", ["3_d/migration.sql", "20_e/migration.sql"]),
+        ("[0-9]_?.sql", ["2_b.sql"]),
+        ("[!0-9]/**", ["f/migration.sql"]),
+        (".hidden.sql", [".hidden.sql"]),
+        ("*.txt", []),
+    ],
+)
+async def test_which_files_are_migrations_is_said_by_a_pattern(
+    db: D1Database, tmp_path: Path, pattern: str, found: list[str]
+) -> None:
+    for name in (
+        *("2_b.sql", "10_c.sql", ".hidden.sql", "3_d/migration.sql", "20_e/migration.sql"),
+        *("f/migration.sql", "3_d/inner/1.sql", ".git/x.sql", "folder.sql/readme"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("SELECT 1")
+    assert await db.pending_migrations(tmp_path, pattern=pattern) == found
+    assert await db.migrate(tmp_path, pattern=pattern) == found
+    assert await db.pending_migrations(tmp_path, pattern=pattern) == []
+    if found:
+        names = await db.prepare("SELECT name FROM d1_migrations ORDER BY id").raw()
+        assert names == [[one] for one in found]
+
+
 async def test_a_failing_migration_is_named_by_line_and_leaves_nothing_behind(
     db: D1Database, tmp_path: Path
 ) -> None:
@@ -78,6 +114,8 @@ async def test_a_file_that_cannot_be_written_and_names_that_are_none_are_said(
             await db.export_sql(tables=tables)  # type: ignore[arg-type]
     with pytest.raises(bunflare.D1TypeError, match="has a name"):
         await db.migrate(tmp_path, table=5)  # type: ignore[arg-type]
+    with pytest.raises(bunflare.D1TypeError, match="a str, not NoneType"):
+        await db.migrate(tmp_path, pattern=None)  # type: ignore[arg-type]
 
 
 SHOP = """

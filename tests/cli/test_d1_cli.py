@@ -136,3 +136,28 @@ def test_a_new_name_that_is_nearly_another_is_mentioned(project: Path) -> None:
     (project / "migrations").mkdir()
     (project / "migrations" / "0001_a.sql").write_text("CREATE TABLE a (b)")
     assert "'quoets' is a new database." in d1("migrations", "apply", "quoets").stderr
+
+
+def test_migrations_of_a_pattern(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrangler = project / "wrangler.toml"
+    for name in ("0000_first", "0001_second"):
+        (project / "steps" / name).mkdir(parents=True)
+        (project / "steps" / name / "migration.sql").write_text(f"CREATE TABLE t{name} (a)")
+    told = d1("migrations", "list", "DB")
+    assert told.stdout == "nothing\n"
+    assert 'set migrations_pattern to "steps/*/migration.sql"' in told.stderr
+    plain = wrangler.read_text()
+    wrangler.write_text(f'{plain}migrations_pattern = "./steps/*/migration.sql"\n')
+    names = ["0000_first/migration.sql", "0001_second/migration.sql"]
+    assert json.loads(d1("migrations", "list", "DB", "--json").output) == [
+        {"Name": one} for one in names
+    ]
+    assert d1("migrations", "apply", "DB").output.split()[2:] == names
+    assert d1("migrations", "list", "DB").output == "nothing\n"
+    refusal = refused("migrations", "create", "DB", "third")
+    assert "0002_third.sql" in refused("migrations", "create", "DB", "third")
+    assert "does not match the configured migrations_pattern" in refusal
+    wrangler.write_text(f'{plain}migrations_pattern = "other/*.sql"\n')
+    assert 'must start with "steps/"' in refused("migrations", "list", "DB")
+    wrangler.write_text(f'{plain}migrations_pattern = "steps/**/*.sql"\n')
+    assert d1("migrations", "create", "DB", "third").output.strip().endswith("0002_third.sql")

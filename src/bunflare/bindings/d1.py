@@ -231,25 +231,33 @@ class D1Database(_Queries):
         raise D1Error("D1_DUMP_ERROR: Status + 404")
 
     async def migrate(
-        self, directory: str | os.PathLike[str], table: str = "d1_migrations"
+        self,
+        directory: str | os.PathLike[str],
+        table: str = "d1_migrations",
+        pattern: str = "*.sql",
     ) -> list[str]:
-        """Apply the ``*.sql`` of a directory that were not applied yet, by number and name.
+        """Apply the migrations of a directory that were not applied yet, by number and name.
+
+        ``pattern`` says which files they are: ``*/migration.sql`` those that Drizzle makes.
 
         Each is one transaction together with its record in ``table``, as wrangler keeps it. One
         that fails raises `D1Error` with its file and line, and leaves nothing behind; those before
-        it stay applied. Returns the names of those applied now.
+        it stay applied. Returns the names of those applied now: paths within the directory.
         """
-        from .d1_files import migrate
+        from .d1_migrations import migrate
 
-        return await migrate(self.file, directory, table)
+        return await migrate(self.file, directory, table, pattern)
 
     async def pending_migrations(
-        self, directory: str | os.PathLike[str], table: str = "d1_migrations"
+        self,
+        directory: str | os.PathLike[str],
+        table: str = "d1_migrations",
+        pattern: str = "*.sql",
     ) -> list[str]:
-        """The names of the migrations that `migrate` would apply."""
-        from .d1_files import pending
+        """The names of the migrations that `migrate` would apply: paths within the directory."""
+        from .d1_migrations import pending
 
-        return [path.name for path in pending(self.file, directory, table)]
+        return pending(self.file, directory, table, pattern)
 
     async def execute(self, sql: str) -> list[D1Result]:
         """The statements of a text as one transaction: a result for each."""

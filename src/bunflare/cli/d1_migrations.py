@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
 import click
 
+from ..errors import D1Error
 from .d1_common import DATABASE, config_of, database_of, mention_new, must_exist
 from .place import Place, check_directory, on_state, place_options
 from .tables import JSON, show, show_json
 
-_NUMBER = re.compile(r"(\d+)_.*\.sql\Z")
 _PENDING = "to be applied"
 _PREVIEW = click.option("--preview", is_flag=True, hidden=True, expose_value=False)
 
@@ -28,11 +29,21 @@ def migrations() -> None:
 @JSON
 def create(place: Place, name: str, message: str, as_json: bool) -> None:
     """Make an empty migration with the next number."""
+    from ..bindings.d1_migrations import is_migration, migration_names, number_of
+
     folder = _folder(place, name)
-    folder.mkdir(parents=True, exist_ok=True)
-    numbers = [int(found[1]) for path in folder.iterdir() if (found := _NUMBER.match(path.name))]
+    pattern = config_of(place, name).migrations_glob
+    there = migration_names(folder, pattern) if folder.is_dir() else []
+    numbers = [int(number) for one in there if (number := number_of(one)) != math.inf]
     number = max(numbers, default=0) + 1
-    path = folder / f"{number:04d}_{re.sub(r'[^0-9A-Za-z]+', '_', message).strip('_')}.sql"
+    made = f"{number:04d}_{re.sub(r'[^0-9A-Za-z]+', '_', message).strip('_')}.sql"
+    if not is_migration(pattern).fullmatch(made):
+        raise D1Error(
+            f"a new migration would be called {made}, and be passed over: it does not match the "
+            f'configured migrations_pattern: "{config_of(place, name).migrations_pattern}"'
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / made
     path.write_text(f"-- Migration number: {number:04d}\n")
     if as_json:
         show_json({"file": str(path)})
@@ -52,17 +63,20 @@ def _folder(place: Place, name: str) -> Path:
 def list_migrations(place: Place, name: str, as_json: bool) -> None:
     """The migrations that are still to be applied."""
     if not place.is_there:
-        from ..bindings.d1_files import migration_files
+        from ..bindings.d1_migrations import migration_names
 
         check_directory(place.directory, reads=False)
-        _tell([one.name for one in migration_files(_folder(place, name))], _PENDING, as_json)
+        names = migration_names(_folder(place, name), config_of(place, name).migrations_glob)
+        _tell(place, name, names, _PENDING, as_json)
         return
 
     async def look() -> None:
         must_exist(place, name)
-        table = config_of(place, name).migrations_table
-        found = await database_of(place, name).pending_migrations(_folder(place, name), table)
-        _tell(found, _PENDING, as_json)
+        config = config_of(place, name)
+        found = await database_of(place, name).pending_migrations(
+            _folder(place, name), config.migrations_table, config.migrations_glob
+        )
+        _tell(place, name, found, _PENDING, as_json)
 
     place.run(look, reads=True)
 
@@ -74,13 +88,30 @@ def list_migrations(place: Place, name: str, as_json: bool) -> None:
 async def apply(place: Place, name: str, as_json: bool) -> None:
     """Apply the migrations that are still to be applied."""
     mention_new(place, name)
-    table = config_of(place, name).migrations_table
-    done = await database_of(place, name).migrate(_folder(place, name), table)
-    _tell(done, "applied", as_json)
+    config = config_of(place, name)
+    done = await database_of(place, name).migrate(
+        _folder(place, name), config.migrations_table, config.migrations_glob
+    )
+    _tell(place, name, done, "applied", as_json)
 
 
-def _tell(names: list[str], heading: str, as_json: bool) -> None:
+def _tell(place: Place, name: str, names: list[str], heading: str, as_json: bool) -> None:
+    if not names:
+        _hint(place, name)
     if as_json:
         show_json([{"Name": one} for one in names])
     else:
         show([{heading: one} for one in names], False)
+
+
+def _hint(place: Place, name: str) -> None:
+    """Mention the key of the wrangler file that finds migrations as Drizzle makes them."""
+    config, folder = config_of(place, name), _folder(place, name)
+    if config.migrations_pattern is not None or any(folder.glob("*.sql")):
+        return
+    if any(folder.glob("*/migration.sql")):
+        click.echo(
+            "There are migrations in directories of their own. If they are meant, set "
+            f'migrations_pattern to "{config.migrations_dir}/*/migration.sql".',
+            err=True,
+        )

@@ -91,7 +91,9 @@ class Harness:
                     migrations = config.root / one.migrations_dir
                     if migrations.is_dir():
                         name = one.database_name or one.database_id or one.binding
-                        await state.d1(name).migrate(migrations, one.migrations_table)
+                        await state.d1(name).migrate(
+                            migrations, one.migrations_table, one.migrations_glob
+                        )
             await prepare(state, workers[0].env)
 
     @asynccontextmanager
