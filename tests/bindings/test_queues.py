@@ -418,3 +418,25 @@ async def test_a_check_finds_what_is_wrong_with_queues_and_repair_mends_it(
     assert [one.kind for one in (await state.check()).problems] == ["body"]
     view = state.database.view
     assert view.all("SELECT messages, bytes FROM bunflare_queue_counts") == [(3, 1 + 1 + 5)]
+
+
+async def test_peek_says_what_is_too_old_to_be_delivered(
+    queue: Queue, state: State, clock: ManualClock
+) -> None:
+    async def states(one: Queue) -> list[str]:
+        return [message.state for message in await one.peek()]
+
+    await queue.configure(retention=60, max_retries=0, dead_letter_queue="dead")
+    await state.queue("dead").configure(retention=90)
+    await queue.send_batch(["old", {"body": "late", "delay_seconds": 3600}])
+    await clock.advance(seconds=59)
+    assert await states(queue) == ["ready", "delayed"]
+    [lease] = [one.lease_id for one in await queue.pull()]
+    await queue.ack(retries=[lease])
+    await clock.advance(seconds=1)
+    assert await queue.pull() == []
+    assert await states(queue) == ["expired"]
+    await clock.advance(seconds=88)
+    assert await states(state.queue("dead")) == ["ready"]
+    await clock.advance(seconds=1)
+    assert await states(state.queue("dead")) == ["expired"]

@@ -99,7 +99,8 @@ class PeekedMessage:
     attempts: int
     #: From when it may be delivered.
     visible_at: datetime
-    #: "ready", "delayed", or "in flight": being delivered or leased.
+    #: "ready", "delayed", "in flight" (being delivered or leased), or "expired": too old to be
+    #: delivered, and about to leave the disk.
     state: str
     #: The queue it came from, in a dead-letter queue.
     origin: str | None
@@ -404,8 +405,9 @@ class Queue:
     async def peek(self, limit: int = 10) -> list[PeekedMessage]:
         """Messages in the order in which they may be delivered (again), without delivering them."""
         rows = queue_care.peek(self._session.view, self._queue, whole(limit, "limit", 1, 1_000_000))
+        retention = store.settings(self._session.view, self._queue).retention_ms
         now = self._clock.now()
-        return [_peeked(row, now) for row in rows]
+        return [_peeked(row, now, retention) for row in rows]
 
     async def requeue(
         self, to: str | None = None, ids: Sequence[str] | None = None, limit: int = 1000
@@ -478,8 +480,8 @@ def _pulled(row: Any) -> PulledMessage:
     return PulledMessage(message, when(sent), body, kind, attempts, f"{message}.{lease}", corrupt)
 
 
-def _peeked(row: Any, now: int) -> PeekedMessage:
-    sent, message, stored, kind, attempts, visible, holder, lease, origin = row
+def _peeked(row: Any, now: int, retention: int) -> PeekedMessage:
+    sent, message, stored, kind, attempts, visible, holder, lease, origin, expires = row
     body, corrupt = body_of(stored, kind)
     if visible is None:
         visible, corrupt = now, corrupt or "when it is due is no time"
@@ -487,6 +489,8 @@ def _peeked(row: Any, now: int) -> PeekedMessage:
         sent, corrupt = now, corrupt or "when it was sent is no time"
     if holder is not None or (lease is not None and visible > now):
         state = "in flight"
+    elif (sent + retention if expires is None else expires) <= now:
+        state = "expired"
     else:
         state = "delayed" if visible > now else "ready"
     return PeekedMessage(

@@ -53,7 +53,7 @@ DELETE FROM queue_messages WHERE id IN (
 
 _PEEK = f"""
 SELECT {time_in("created_at")}, id, body, content_type, attempts, {time_in("visible_at")},
-  bunflare_holder, bunflare_lease, bunflare_origin
+  bunflare_holder, bunflare_lease, bunflare_origin, {time_in("bunflare_expires")}
 FROM queue_messages INDEXED BY {{0}} WHERE queue = ? AND bunflare_holder IS {{1}}
 ORDER BY {{2}} LIMIT ?
 """
@@ -83,8 +83,8 @@ WHERE id = ? AND queue = ? AND bunflare_holder IS NULL
 def peek(view: View, queue: str, limit: int) -> list[Row]:
     """Messages by when they may be delivered, also those that are being delivered.
 
-    A row is created_at, id, body, content_type, attempts, visible_at, holder, lease, origin; what
-    another program has put there and is no time is None.
+    A row is created_at, id, body, content_type, attempts, visible_at, holder, lease, origin,
+    expires; what another program has put there and is no time is None.
     """
     rows = view.all(_PEEK_READY, (queue, limit)) + view.all(_PEEK_HELD, (queue, limit))
     return sorted(rows, key=_turn)[:limit]
