@@ -566,3 +566,50 @@ async def test_a_failed_write_changes_nothing_of_the_users(users: D1Database) ->
         with pytest.raises(bunflare.D1Error, match="UNIQUE"):
             await users.prepare("INSERT INTO users (id) VALUES (1)").run()
     assert await users.prepare("SELECT count(*) AS n FROM users").first("n") == 3
+
+
+async def test_statements_can_ask_what_earlier_ones_have_inserted_and_changed(
+    db: D1Database,
+) -> None:
+    """As on the platform, where all statements go over one connection."""
+    await db.exec("CREATE TABLE orders (id INTEGER PRIMARY KEY AUTOINCREMENT, name)")
+    await db.exec("CREATE TABLE lines (id INTEGER PRIMARY KEY, 'order', what)")
+    order = db.prepare("INSERT INTO orders (name) VALUES (?)")
+    line = db.prepare("INSERT INTO lines ('order', what) VALUES (last_insert_rowid(), ?)")
+    ask = db.prepare("SELECT last_insert_rowid() AS id, changes() AS changes")
+    assert await ask.first() == {"id": 0, "changes": 0}
+    await db.batch([order.bind("other"), order.bind("tea")])
+    results = await db.batch([order.bind("milk"), line.bind("a litre"), ask])
+    assert [one.meta.last_row_id for one in results] == [3, 1, 0]
+    assert results[2].results == [{"id": 1, "changes": 1}]
+    assert await db.prepare("SELECT * FROM lines").raw() == [[1, 3, "a litre"]]
+    # One after the other, too, however each is run.
+    for name in ("1", "2", "3"):
+        await order.bind(name).run()
+    assert await ask.first("id") == 6
+    await asyncio.gather(*[order.bind(name).run() for name in "45678"])
+    assert await ask.first("id") == 11
+    await db.batch([order.bind(str(number)) for number in range(40)])
+    assert (await line.bind("late").run()).meta.last_row_id == 2
+    assert await db.prepare('SELECT max("order") FROM lines').raw() == [[51]]
+    # What inserts nothing has inserted no row, and changes nothing about that.
+    changed = await db.prepare("UPDATE orders SET name = last_insert_rowid() WHERE id < 4").run()
+    assert (changed.meta.last_row_id, changed.meta.changes) == (0, 3)
+    assert await ask.first() == {"id": 2, "changes": 3}
+    assert await db.prepare("SELECT name FROM orders WHERE id = 1").first("name") == 2
+    both = db.prepare("INSERT INTO orders (name) VALUES ('both'); SELECT last_insert_rowid() AS id")
+    assert await both.first("id") == 52
+    session = db.with_session()
+    assert await session.prepare("SELECT LAST_INSERT_ROWID () AS id").first("id") == 52
+
+
+async def test_triggers_can_ask_what_was_inserted_before(db: D1Database) -> None:
+    await db.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, a); CREATE TABLE log (seen)")
+    await db.exec(
+        "CREATE TRIGGER r AFTER UPDATE ON t BEGIN INSERT INTO log VALUES (last_insert_rowid()); END"
+    )
+    await db.exec("INSERT INTO t VALUES (7, 'a')")
+    changed = await db.prepare("UPDATE t SET a = 'b'").run()
+    assert (changed.meta.last_row_id, changed.meta.changes) == (0, 1)
+    assert await db.prepare("SELECT seen FROM log").raw() == [[7]]
+    assert await db.prepare("SELECT last_insert_rowid()").raw() == [[7]]

@@ -21,7 +21,7 @@ import apsw
 
 from ..errors import D1Error, StateError
 from .connection import BusyWait, Durability, connect, enter_wal, translate
-from .d1_connection import keyword, statements, switches, unkept
+from .d1_connection import keyword, looks_back, same_anywhere, statements, unkept
 from .d1_executor import D1Executor, Step, Steps, UnlikeError
 from .d1_reader import (
     LONGEST,
@@ -183,7 +183,7 @@ class _Kind:
             raise D1Error("D1_ERROR: a statement cannot have a NUL character: SQLITE_ERROR")
         self.parts = [part for _, part in statements(sql)]
         #: Whether it is one statement that only reads.
-        self.reads = len(self.parts) == 1 and keyword(sql) in _READS and not switches(sql)
+        self.reads = len(self.parts) == 1 and keyword(sql) in _READS and same_anywhere(sql)
         #: The last statement's, once it is known.
         self.program = UNKEPT if self.parts and unkept(self.parts[-1]) else None
 
@@ -250,7 +250,7 @@ class D1File(Database):
         program = cast("D1Reader", self.view).program(last, parameters)
         short = program.short and word != "CREATE" and _ROLLBACK.search(last) is None
         quick = short and program.final and not program.rows and word in _QUICK
-        quick = quick and len(kind.parts) == 1
+        quick = quick and len(kind.parts) == 1 and not looks_back(last)
         program = program._replace(short=short, quick=quick, appends=quick and program.appends)
         if program != UNKNOWN:
             kind.program = program

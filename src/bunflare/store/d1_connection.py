@@ -222,6 +222,8 @@ _TOKENS = re.compile(
 # SQLite takes a byte order mark for a blank, wherever it is.
 _BLANK = re.compile(r"(?:[\s\ufeff]+|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z)|;)*", re.DOTALL)
 _UNKEPT = frozenset({"EXPLAIN", "PRAGMA"})
+# Functions that tell what the connection has written last.
+_LOOKS_BACK = re.compile(r"last_insert_rowid|changes\W*\(", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z]*")
 
 
@@ -266,6 +268,16 @@ def keyword(sql: str) -> str:
     """The first word of a statement, in capitals."""
     match = _WORD.match(sql, start_of(sql))
     return match.group().upper() if match else ""
+
+
+def looks_back(sql: str) -> bool:
+    """Whether a statement may ask what an earlier one has written: only its connection knows."""
+    return _LOOKS_BACK.search(sql) is not None
+
+
+def same_anywhere(sql: str) -> bool:
+    """Whether a query gives the same, and does the same, on every connection."""
+    return not switches(sql) and not looks_back(sql)
 
 
 def unkept(sql: str) -> bool:

@@ -8,6 +8,7 @@ other. All else is an operation of its own.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, overload
@@ -16,7 +17,7 @@ import apsw
 
 from ..errors import D1Error
 from .connection import Row
-from .d1_connection import HIDDEN, LOOK, USER, Guard, keyword, never, switches
+from .d1_connection import HIDDEN, LOOK, USER, Guard, keyword, looks_back, never, switches
 from .d1_reader import (
     ENTRIES,
     LONGEST,
@@ -41,6 +42,13 @@ _OF_THE_STORE = (
 )
 # A statement that gives no rows and no columns.
 _NO_ROWS: tuple[Row, ...] = ()
+# Whether a trigger asks for what its statement finds inserted.
+_TRIGGERS = """
+SELECT EXISTS (
+  SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND sql LIKE '%last_insert_rowid%'
+)
+"""
+_INSERT = re.compile(r"\b(?:INSERT|REPLACE)\b", re.IGNORECASE)
 _NEVER = float("inf")
 
 
@@ -94,6 +102,9 @@ class D1Executor:
         self._status: dict[str, int] = {}
         self._traced = False
         self._rows = _Rows(connection)
+        # What `last_insert_rowid()` is to give: SQLite's own is set back before each statement, to
+        # tell whether that inserts anything.
+        self._inserted = 0
 
     def _profile(self, event: dict[str, Any]) -> None:
         self._status = event["stmt_status"]
@@ -154,6 +165,8 @@ class D1Executor:
             return ((), _NO_ROWS, seconds, 0, 0, False, program.seeks, 0)
         read, written = program.seeks + program.finds, changes * program.entries + program.sequence
         last = connection.last_insert_rowid()
+        if last:
+            self._inserted = last
         return ((), _NO_ROWS, seconds, changes, last, True, read, written)
 
     def batch(self, _tx: Transaction, step: Steps) -> Sequence[Done]:
@@ -218,6 +231,7 @@ class D1Executor:
         alike = connection.total_changes() - before == len(many)
         if not alike or connection.last_insert_rowid() != first + len(many) - 1:
             return None
+        self._inserted = connection.last_insert_rowid()
         return Appended(program, first, len(many), time.monotonic() - started)
 
     def quick(self, steps: Sequence[Step], stop: bool) -> list[Any]:
@@ -257,13 +271,16 @@ class D1Executor:
                     add(((), _NO_ROWS, now - started, 0, 0, False, program.seeks, 0))
                 else:
                     count = total - before
+                    row = last()
+                    if row:
+                        self._inserted = row
                     add(
                         (
                             (),
                             _NO_ROWS,
                             now - started,
                             count,
-                            last(),
+                            row,
                             True,
                             program.seeks + program.finds,
                             count * program.entries + program.sequence,
@@ -284,7 +301,9 @@ class D1Executor:
     ) -> Done:
         connection = self._connection
         self._trace(True)
-        connection.set_last_insert_rowid(0)
+        asks = looks_back(sql) or (program.nested and self._execute(_TRIGGERS).fetchall()[0][0])
+        looked_back = self._inserted if asks else 0
+        connection.set_last_insert_rowid(looked_back)
         before = connection.total_changes()
         started = time.monotonic()
         columns: tuple[str, ...] = ()
@@ -318,6 +337,11 @@ class D1Executor:
         if not program.kept and switches(sql):
             self.switches.look()
         total = connection.total_changes() - before
+        inserted = connection.last_insert_rowid() if total else 0
+        if inserted and inserted == looked_back and not _inserts(word, sql):
+            inserted = 0
+        if inserted:
+            self._inserted = inserted
         if program.nested:
             written = self._rows.written()
         else:
@@ -327,7 +351,7 @@ class D1Executor:
             rows,
             time.monotonic() - started,
             connection.changes() if total else 0,
-            connection.last_insert_rowid() if total else 0,
+            inserted,
             total > 0 or word in SCHEMA_WORDS,
             program.read(self._status, rows, connection.changes() if total else 0),
             written,
@@ -335,6 +359,11 @@ class D1Executor:
 
     def _hidden(self) -> int:
         return int(str(self._execute(HIDDEN).fetchall()[0][0]))
+
+
+def _inserts(word: str, sql: str) -> bool:
+    """Whether a statement, which begins with ``word``, inserts rows."""
+    return word in ("INSERT", "REPLACE") or (word == "WITH" and _INSERT.search(sql) is not None)
 
 
 class _Rows:
