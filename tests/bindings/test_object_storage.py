@@ -680,3 +680,19 @@ async def test_functions_are_allowed_however_they_are_spelled(do: Do) -> None:
         ]
 
     await do(work)
+
+
+async def test_the_last_row_that_was_inserted_is_the_users(do: Do) -> None:
+    """Whatever was stored along with it."""
+
+    async def insert(storage: DurableObjectStorage) -> None:
+        storage.sql.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, a)")
+        storage.sql.exec("INSERT INTO t VALUES (41, 1)")
+        storage.sql.exec("INSERT INTO t (a) VALUES (?)", 2)
+        await storage.put("key", "value")
+
+    async def last(storage: DurableObjectStorage) -> Any:
+        return storage.sql.exec("SELECT last_insert_rowid()").raw().to_array()
+
+    await do(insert)
+    assert await do(last) == [[42]]

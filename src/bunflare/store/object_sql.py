@@ -313,10 +313,13 @@ class ObjectFile:
         if changes is None or not self.changed:
             return None
         sequence = self.sequence + 1
+        # The user's own, whom a later statement may ask for.
+        inserted = self._connection.last_insert_rowid()
         try:
             if sequence == 1:
                 self._own(CREATE_REDO)
             self._own(WRITE_REDO, (sequence, changes))
+            self._connection.set_last_insert_rowid(inserted)
         except apsw.Error as error:
             self.rollback()
             raise translate(error, self.path) from error
