@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -357,3 +358,61 @@ def test_the_nearest_file_is_found(tmp_path: Path) -> None:
     assert find_config(inner) == tmp_path / "wrangler.jsonc"
     (tmp_path / "a" / "wrangler.toml").touch()
     assert find_config(inner) == tmp_path / "a" / "wrangler.toml"
+
+
+def test_what_became_of_classes_is_read(tmp_path: Path) -> None:
+    text = """
+    {
+      "name": "w",
+      "exports": {
+        "Room": { "type": "durable-object", "storage": "sqlite" },
+        "Chat": { "type": "durable-object", "state": "renamed", "renamed_to": "Room" },
+        "Gone": { "type": "durable-object", "state": "deleted" },
+        "Theirs": { "type": "durable-object", "state": "transferred", "transferred_to": "other" },
+        "Ours": {
+          "type": "durable-object", "state": "expecting-transfer",
+          "storage": "legacy-kv", "transfer_from": "other"
+        }
+      },
+      "env": { "test": { "vars": {} } }
+    }
+    """
+    config = load(tmp_path, text, "wrangler.jsonc")
+    assert config.warnings == ()
+    assert [name for name, one in config.exports.items() if one.live] == ["Room", "Ours"]
+    assert config.exports["Chat"].renamed_to == "Room"
+    assert load(tmp_path, text, "wrangler.jsonc", env="test").exports == config.exports
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("{ storage = 'sqlite' }", '"exports.A.type" is missing'),
+        ("{ type = 'durable-object' }", 'is "created" and needs "storage"'),
+        ("{ type = 'durable-object', storage = 'sql' }", 'must be one of "sqlite", "legacy-kv"'),
+        ("{ type = 'durable-object', state = 'gone' }", 'must be one of "created", "deleted"'),
+        (
+            "{ type = 'durable-object', state = 'deleted', storage = 'sqlite' }",
+            'is "deleted" and has no "storage"',
+        ),
+        (
+            "{ type = 'durable-object', state = 'renamed', renamed_to = 'B' }",
+            'is renamed to "B", which has to be in "exports"',
+        ),
+        ("5", "must be a table"),
+    ],
+)
+def test_a_mistake_about_classes_is_said(tmp_path: Path, entry: str, message: str) -> None:
+    with pytest.raises(bunflare.ConfigError, match=re.escape(message)):
+        load(tmp_path, f"name = 'w'\nexports.A = {entry}")
+
+
+def test_exports_and_migrations_exclude_each_other(tmp_path: Path) -> None:
+    text = (
+        "name = 'w'\nmigrations = [{ tag = 'v1', new_sqlite_classes = ['A'] }]\n"
+        "exports.A = { type = 'durable-object', storage = 'sqlite' }"
+    )
+    with pytest.raises(
+        bunflare.ConfigError, match='"exports" and "migrations" cannot both be there'
+    ):
+        load(tmp_path, text)

@@ -6,13 +6,13 @@ https://developers.cloudflare.com/workers/wrangler/configuration/
 from __future__ import annotations
 
 import os
-import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from .config_check import Report, check, warn_unknown
+from .config_rules import ExportConfig, check_exports, glob_within
 from .config_source import KeyPath, Source, find_config
 from .errors import ConfigError
 
@@ -61,16 +61,7 @@ class D1DatabaseConfig:
     @property
     def migrations_glob(self) -> str:
         """Which files within ``migrations_dir`` are migrations."""
-        if self.migrations_pattern is None:
-            return "*.sql"
-        folder = posixpath.normpath(self.migrations_dir.replace("\\", "/"))
-        pattern = posixpath.normpath(self.migrations_pattern.replace("\\", "/"))
-        if folder != "." and not pattern.startswith(f"{folder}/"):
-            raise ConfigError(
-                f'The configured migrations_pattern: "{self.migrations_pattern}" must start with '
-                f'"{folder}/" to match "migrations_dir": "{folder}".'
-            )
-        return pattern if folder == "." else pattern[len(folder) + 1 :]
+        return glob_within(self.migrations_dir, self.migrations_pattern)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +232,8 @@ class Config:
     d1_databases: tuple[D1DatabaseConfig, ...] = ()
     durable_objects: DurableObjectsConfig = DurableObjectsConfig()
     migrations: tuple[MigrationConfig, ...] = ()
+    #: By the names of classes.
+    exports: dict[str, ExportConfig] = field(default_factory=dict)
     queues: QueuesConfig = QueuesConfig()
     workflows: tuple[WorkflowConfig, ...] = ()
     services: tuple[ServiceConfig, ...] = ()
@@ -293,6 +286,7 @@ _INHERITED: dict[str, Any] = {
     "compatibility_date": str,
     "compatibility_flags": tuple[str, ...],
     "migrations": tuple[MigrationConfig, ...],
+    "exports": dict[str, ExportConfig],
     "assets": AssetsConfig,
     "triggers": TriggersConfig,
 }
@@ -374,7 +368,7 @@ def load_config(
     }
     config = Config(source.path, root, environment, **values, other_bindings=others)
     _refuse_duplicates(config, source)
-    _check_patterns(config, source)
+    _check_rules(config, source)
     return replace(config, warnings=tuple(report.warnings))
 
 
@@ -469,12 +463,15 @@ def _refuse_duplicates(config: Config, source: Source) -> None:
         seen[name] = kind
 
 
-def _check_patterns(config: Config, source: Source) -> None:
-    for one in config.d1_databases:
-        try:
+def _check_rules(config: Config, source: Source) -> None:
+    key = "d1_databases"
+    try:
+        for one in config.d1_databases:
             one.migrations_glob  # noqa: B018 - says what is wrong
-        except ConfigError as error:
-            raise ConfigError(f"{source.at(('d1_databases',))}: {error}") from None
+        key = "exports"
+        check_exports(config.exports, config.migrations)
+    except ConfigError as error:
+        raise ConfigError(f"{source.at((key,))}: {error}") from None
 
 
 def _rename_from(value: Any) -> Any:

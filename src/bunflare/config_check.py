@@ -69,6 +69,10 @@ def check(kind: Any, value: object, path: KeyPath, report: Report) -> Any:
     if origin is dict:
         if not isinstance(value, dict):
             report.error(path, f"must be a table, not {_named(value)}")
+            return value
+        inner = get_args(kind)[1]
+        if is_dataclass(inner):
+            return {key: check(inner, one, (*path, key), report) for key, one in value.items()}
         return value
     if origin is Literal:
         if value not in get_args(kind):

@@ -11,6 +11,7 @@ import bunflare
 from bunflare import DurableObject, DurableObjectError, DurableObjectValueError
 from bunflare.bindings.object_limits import key_value_classes
 from bunflare.config import MigrationConfig, RenamedClass
+from bunflare.config_rules import ExportConfig
 
 Do = Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]
 
@@ -129,4 +130,11 @@ def test_which_classes_are_key_value_classes() -> None:
         MigrationConfig("v3", deleted_classes=("B",)),
         MigrationConfig("v4", new_sqlite_classes=("A", "B")),
     ]
-    assert key_value_classes(migrations) == {"A2", "C"}
+    assert key_value_classes(migrations, {}) == {"A2", "C"}
+    exports = {
+        "A": ExportConfig("durable-object", storage="legacy-kv"),
+        "B": ExportConfig("durable-object", storage="sqlite"),
+        "C": ExportConfig("durable-object", "legacy-kv", "expecting-transfer", transfer_from="w"),
+        "D": ExportConfig("durable-object", state="deleted"),
+    }
+    assert key_value_classes((), exports) == {"A", "C"}

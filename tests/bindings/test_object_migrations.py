@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 import bunflare
-from bunflare import DurableObject
+from bunflare import DurableObject, DurableObjectError
 from bunflare.bindings import object_migrations
-from bunflare.bindings.object_migrations import apply_migrations
+from bunflare.bindings.object_migrations import apply_exports, apply_migrations
 from bunflare.config import MigrationConfig, RenamedClass, TransferredClass
+from bunflare.config_rules import ExportConfig
 
 
 class Old(DurableObject):
@@ -97,3 +98,41 @@ async def test_what_a_crash_leaves_is_done_the_next_time(
         assert ("moving", "New") in {(one.kind, one.name) for one in found.notes}
     await _apply(tmp_path, _RENAME)
     assert await _look(tmp_path, "New") == [digits, 1, ["t"]]
+
+
+_LIVE = ExportConfig("durable-object", storage="sqlite")
+_RENAMED = ExportConfig("durable-object", state="renamed", renamed_to="New")
+_DELETED = ExportConfig("durable-object", state="deleted")
+
+
+async def _export(directory: Path, **exports: ExportConfig) -> None:
+    async with bunflare.open(directory) as state:
+        await apply_exports(state.database, exports)
+
+
+async def test_objects_follow_what_the_configuration_says_of_their_class(tmp_path: Path) -> None:
+    await _export(tmp_path, Old=_RENAMED, New=_LIVE)
+    digits = await _fill(tmp_path)
+    for _ in range(2):
+        await _export(tmp_path, Old=_RENAMED, New=_LIVE)
+        assert await _look(tmp_path, "New") == [digits, 1, ["t"]]
+    theirs = ExportConfig("durable-object", state="transferred", transferred_to="other")
+    await _export(tmp_path, New=theirs)
+    assert (await _look(tmp_path, "New"))[1:] == [1, ["t"]]
+    # As often as it is said of objects that are there.
+    for _ in range(2):
+        await _export(tmp_path, New=_DELETED)
+        assert not (tmp_path / "do-sql" / "New").exists()
+        async with bunflare.open(tmp_path) as state:
+            again = state.durable_objects(Old, "New").get_by_name("a")
+            assert (await again.look())[1:] == [None, []]
+            await again.fill()
+
+
+async def test_two_classes_do_not_become_one(tmp_path: Path) -> None:
+    await _fill(tmp_path)
+    async with bunflare.open(tmp_path) as state:
+        await state.durable_objects(Old, "New").get_by_name("b").fill()
+    with pytest.raises(DurableObjectError, match="Old cannot be renamed to New: both have objects"):
+        await _export(tmp_path, Old=_RENAMED, New=_LIVE)
+    assert (await _look(tmp_path, "Old"))[1:] == [1, ["t"]]

@@ -315,3 +315,36 @@ def test_hyperdrive_is_the_database_that_stands_for_it(tmp_path: Path) -> None:
         ]
         assert json.loads(server.text("/OVER"))[:5] == ["host", 3306, "you", "pw", "other"]
         assert 'the binding "NONE" (hyperdrive) needs localConnectionString' in server.text("/NONE")
+
+
+RENAMED_WRANGLER = """
+name = "keeper"
+main = "src/entry.py"
+durable_objects.bindings = [{ name = "COUNTER", class_name = "%s" }]
+[exports]
+"""
+
+
+def test_classes_are_declared_renamed_and_deleted_by_exports(tmp_path: Path) -> None:
+    live = '{ type = "durable-object", storage = "sqlite" }'
+    source = KEEPER.replace(
+        'Response("the keeper")', 'Response(str(await self.env.COUNTER.getByName("a").add(5)))'
+    )
+    wrangler = RENAMED_WRANGLER % "Counter" + f"Counter = {live}\n"
+    project(tmp_path, source, wrangler)
+    with dev(tmp_path) as server:
+        assert [server.text("/") for _ in range(2)] == ["5", "10"]
+    source = source.replace("class Counter", "class Total")
+    gone = '{ type = "durable-object", state = "renamed", renamed_to = "Total" }'
+    wrangler = RENAMED_WRANGLER % "Total" + f"Counter = {gone}\nTotal = {live}\n"
+    project(tmp_path, source, wrangler)
+    with dev(tmp_path) as server:
+        assert server.text("/") == "15"
+    with dev(tmp_path) as server:
+        assert server.text("/") == "20"
+    deleted = '{ type = "durable-object", state = "deleted" }'
+    source = source.replace("class Total", "class Other")
+    wrangler = RENAMED_WRANGLER % "Other" + f"Total = {deleted}\nOther = {live}\n"
+    project(tmp_path, source, wrangler)
+    with dev(tmp_path) as server:
+        assert server.text("/") == "5"

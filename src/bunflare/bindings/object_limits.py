@@ -24,6 +24,7 @@ from .object_storage import (
 
 if TYPE_CHECKING:
     from ..config import MigrationConfig
+    from ..config_rules import ExportConfig
     from .actor import Actor
     from .object_data import ObjectData
 
@@ -47,9 +48,14 @@ _NO_KV = (
 )
 
 
-def key_value_classes(migrations: Iterable[MigrationConfig]) -> set[str]:
-    """Those that began as ``new_classes``, by the names that they have after all migrations."""
-    found: set[str] = set()
+def key_value_classes(
+    migrations: Iterable[MigrationConfig], exports: Mapping[str, ExportConfig]
+) -> set[str]:
+    """Those that began as ``new_classes``, by the names that they have after all migrations.
+
+    Or those that ``exports`` say it of.
+    """
+    found = {name for name, one in exports.items() if one.live and one.storage == "legacy-kv"}
     for migration in migrations:
         for renamed in migration.renamed_classes:
             if renamed.from_ in found:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ..errors import DurableObjectError
 from ..store import objects as store
 
 if TYPE_CHECKING:
     from ..config import MigrationConfig
+    from ..config_rules import ExportConfig
     from ..store.database import Database
     from ..store.transaction import Transaction
 
@@ -50,6 +52,33 @@ def _apply(
         store.note_migration(tx, worker, migration.tag, now)
         applied.append(migration.tag)
     return applied
+
+
+async def apply_exports(database: Database, exports: Mapping[str, ExportConfig]) -> None:
+    """Have objects follow classes that were renamed, and go with those that were deleted.
+
+    What is there decides, so nothing is noted: to be called as `apply_migrations` is. A class keeps
+    its objects when it is another Worker's, as they are told apart by its name.
+    """
+    await database.write(_reconcile, exports)
+    await _move(database)
+
+
+def _reconcile(tx: Transaction, exports: Mapping[str, ExportConfig]) -> None:
+    there = set(store.namespaces(tx))
+    for name, one in exports.items():
+        if one.type != "durable-object" or name not in there:
+            continue
+        if one.state == "deleted":
+            store.remove(tx, name)
+        elif one.renamed_to is not None:
+            if one.renamed_to in there:
+                raise DurableObjectError(
+                    f"{name} cannot be renamed to {one.renamed_to}: both have objects. Delete "
+                    f'those of one ("state": "deleted") first'
+                )
+            store.rename(tx, name, one.renamed_to)
+            there = {*there - {name}, one.renamed_to}
 
 
 async def _move(database: Database) -> None:

@@ -27,8 +27,10 @@ def _care(place: Place) -> ObjectCare:
     from ..bindings.object_care import ObjectCare
     from ..bindings.object_limits import key_value_classes
 
-    migrations = place.config.migrations if place.config is not None else ()
-    return ObjectCare(place.state.database, place.state.clock, key_value_classes(migrations))
+    small = set()
+    if place.config is not None:
+        small = key_value_classes(place.config.migrations, place.config.exports)
+    return ObjectCare(place.state.database, place.state.clock, small)
 
 
 def _declared(place: Place) -> Iterator[str]:

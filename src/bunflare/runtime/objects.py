@@ -149,12 +149,14 @@ class ObjectContext:
 def object_classes(config: Config, module: ModuleType) -> dict[str, type]:
     """The Worker's own classes by their names. Raises where one that is bound is missing."""
     classes: dict[str, type] = {}
+    declared = [name for name, one in config.exports.items() if one.live]
     for migration in config.migrations:
+        declared += (*migration.new_classes, *migration.new_sqlite_classes)
+    for name in declared:
         # Bound by another Worker of this process, it may be.
-        for name in (*migration.new_classes, *migration.new_sqlite_classes):
-            made = getattr(module, name, None)
-            if isinstance(made, type) and issubclass(made, DurableObject):
-                classes[name] = made
+        made = getattr(module, name, None)
+        if isinstance(made, type) and issubclass(made, DurableObject):
+            classes[name] = made
     for binding in config.durable_objects.bindings:
         if binding.script_name not in (None, config.name):
             continue
@@ -175,7 +177,7 @@ def bind_objects(
 
     Their next instances are of these classes. Returned are the namespaces by their classes' names.
     """
-    small = key_value_classes(config.migrations)
+    small = key_value_classes(config.migrations, config.exports)
     namespaces = {
         name: NamespaceFacade(
             state.durable_objects(

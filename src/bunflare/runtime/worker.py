@@ -85,7 +85,7 @@ class Worker:
         self.in_charge = False
         #: The classes of its Durable Objects, and their namespaces, by the names of the classes.
         self.classes: dict[str, type] = {}
-        if config.durable_objects.bindings or config.migrations:
+        if config.durable_objects.bindings or config.migrations or config.exports:
             # Imported here because most Workers have none.
             from .objects import object_classes
 
@@ -116,6 +116,10 @@ class Worker:
             from ..bindings.object_migrations import apply_migrations
 
             await apply_migrations(state.database, self.name, config.migrations, state.clock.now())
+        if any(not one.live for one in config.exports.values()):
+            from ..bindings.object_migrations import apply_exports
+
+            await apply_exports(state.database, config.exports)
         for chore in self.take_over(state):
             self._timer.add(chore)
         for consumer in self._consumers:
