@@ -416,3 +416,13 @@ def test_exports_and_migrations_exclude_each_other(tmp_path: Path) -> None:
         bunflare.ConfigError, match='"exports" and "migrations" cannot both be there'
     ):
         load(tmp_path, text)
+
+
+def test_the_newest_keys_are_known(tmp_path: Path) -> None:
+    text = (
+        "name = 'w'\ncache.enabled = true\nconnect = {}\n"
+        "agent_memory = [{ binding = 'MEMORY', namespace = 'a' }]\n"
+    )
+    config = load(tmp_path, text)
+    assert config.warnings == ()
+    assert config.other_bindings == (("MEMORY", "agent_memory"),)

@@ -307,7 +307,8 @@ _OWN: dict[str, Any] = {
 # Bindings of other products, which a Worker may declare and never use.
 _OTHER_BINDINGS = frozenset(
     {
-        *("ai", "ai_search", "ai_search_namespaces", "analytics_engine_datasets", "artifacts"),
+        *("agent_memory", "ai", "ai_search", "ai_search_namespaces", "analytics_engine_datasets"),
+        "artifacts",
         *("browser", "dispatch_namespaces", "flagship", "images", "media"),
         *("mtls_certificates", "pipelines", "secrets_store_secrets", "send_email"),
         *("stream", "unsafe_hello_world", "vectorize", "vpc_networks"),
@@ -317,8 +318,8 @@ _OTHER_BINDINGS = frozenset(
 # Known to wrangler, and without meaning for a Worker that runs here.
 _IGNORED = frozenset(
     {
-        *("$schema", "account_id", "alias", "base_dir", "build", "cloudchamber"),
-        *("compliance_region", "containers", "data_blobs", "define", "env"),
+        *("$schema", "account_id", "alias", "base_dir", "build", "cache", "cloudchamber"),
+        *("compliance_region", "connect", "containers", "data_blobs", "define", "env"),
         *("find_additional_modules", "first_party_worker", "jsx_factory", "jsx_fragment"),
         *("keep_names", "keep_vars", "legacy_env", "limits", "logfwdr", "logpush", "minify"),
         *("no_bundle", "observability", "pages_build_output_dir", "placement"),
