@@ -33,7 +33,7 @@ class Hall(Room):
     pass
 
 async def main():
-    async with bunflare.open(sys.argv[1]) as state:
+    async with bunflare.open(sys.argv[1], durability="off") as state:
         spaces = [state.durable_objects(Room), state.durable_objects(Hall)]
         counts = []
         for turn in range(2):

@@ -161,3 +161,16 @@ def test_migrations_of_a_pattern(project: Path, monkeypatch: pytest.MonkeyPatch)
     assert 'must start with "steps/"' in refused("migrations", "list", "DB")
     wrangler.write_text(f'{plain}migrations_pattern = "steps/**/*.sql"\n')
     assert d1("migrations", "create", "DB", "third").output.strip().endswith("0002_third.sql")
+
+
+def test_wide_characters_are_given_their_room(project: Path) -> None:
+    rows = "VALUES ('日本', 'a'), ('cafe\u0301', 'b'), ('plain', 'c')"
+    shown = d1("execute", "DB", "--command", f"WITH t(x, y) AS ({rows}) SELECT * FROM t").stdout
+    # On a terminal the second column stands below the other: 日本 takes four places.
+    assert shown.splitlines() == [
+        *("x      y", "-----  -", "日本   a", "cafe\u0301   b", "plain  c"),
+    ]
+    long = "日" * 100
+    told = on_terminal(project, "d1", "execute", "DB", "--command", f"SELECT '{long}' AS x, 1 AS y")
+    assert f"{'日' * 29}…" in told
+    assert "日" * 30 not in told

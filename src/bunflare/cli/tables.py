@@ -7,6 +7,7 @@ import os
 import sys
 from itertools import islice
 from typing import Any
+from unicodedata import category, combining, east_asian_width
 
 import click
 
@@ -43,7 +44,7 @@ def show(rows: list[dict[str, Any]], as_json: bool) -> None:
     widest = _WIDEST if is_terminal() else None
     columns = list(rows[0])
     cells = [columns, *([_cell(row[column], widest) for column in columns] for row in rows)]
-    widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
+    widths = [max(_width(line[index]) for line in cells) for index in range(len(columns))]
     lines = iter(cells)
     click.echo(styled(_line(next(lines), widths), bold=True))
     click.echo(styled("  ".join("-" * width for width in widths), dim=True))
@@ -52,7 +53,22 @@ def show(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 
 def _line(cells: list[str], widths: list[int]) -> str:
-    return "  ".join([cell.ljust(width) for cell, width in zip(cells, widths, strict=True)])
+    return "  ".join(
+        [cell + " " * (width - _width(cell)) for cell, width in zip(cells, widths, strict=True)]
+    )
+
+
+def _width(text: str) -> int:
+    """How many places of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(_places(one) for one in text)
+
+
+def _places(character: str) -> int:
+    if combining(character) or category(character) in ("Mn", "Me"):
+        return 0
+    return 2 if east_asian_width(character) in "WF" else 1
 
 
 def flat(info: Any) -> dict[str, Any]:
@@ -104,7 +120,11 @@ def _cell(value: object, widest: int | None) -> str:
         text = str(value)
     if not text.isprintable():
         text = "".join(one if one.isprintable() else "·" for one in text)
-    return text if widest is None or len(text) <= widest else text[: widest - 1] + "…"
+    if widest is None or _width(text) <= widest:
+        return text
+    while _width(text) >= widest:
+        text = text[: -max(1, (_width(text) - widest) // 2)]
+    return text + "…"
 
 
 def plain(value: object) -> object:
