@@ -254,7 +254,8 @@ class State(_Systems, StateCare):
         (`new_classes`): keys of 2 KiB, values of 128 KiB, 128 of them in a call, no SQL.
         """
         from .bindings.durable_objects import DurableObjectNamespace
-        from .bindings.object_host import ObjectHost, check_namespace
+        from .bindings.object_arguments import check_namespace
+        from .bindings.object_host import ObjectHost
 
         name = check_namespace(namespace or getattr(made, "__name__", None))
         host = self._objects.get(name)

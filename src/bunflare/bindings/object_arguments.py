@@ -5,6 +5,7 @@ https://developers.cloudflare.com/durable-objects/platform/limits/
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -111,3 +112,12 @@ def check_time(time: object, now: int) -> int:
     if time > 8_640_000_000_000_000:
         raise DurableObjectTypeError("setAlarm() takes no time that a Date cannot hold")
     return max(int(time), now)
+
+
+def check_namespace(name: object) -> str:
+    """Refuse what cannot be a namespace: it is the name of a directory, too."""
+    if not isinstance(name, str) or re.fullmatch(r"[\w-]{1,200}", name) is None:
+        raise DurableObjectTypeError(
+            f"{name!r} cannot name Durable Objects: letters, digits, _ and - only"
+        )
+    return name

@@ -1,9 +1,9 @@
-"""What a running object has stored: its changes in layers over what is on disk.
+"""What a running object has stored, and the way of its changes to the disk.
 
-A write goes into the uppermost layer and costs no more than that. At the end of the event loop's
-turn, or earlier when something is to leave the object, the layer is flushed as one commit. So all
-writes that follow each other without waiting for anything else are one commit, and no reading ever
-waits. A transaction is a further layer.
+At the end of the event loop's turn, or earlier when something is to leave the object, the layer
+that has taken its writes (`object_values`) is flushed as one commit. So all writes that follow each
+other without waiting for anything else are one commit. A transaction is a further layer. The SQL
+file's commit carries the other changes along.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from ..store import objects as store
 from ..store.loops import call_soon
 from ..store.object_bookmarks import SLOTS, end_restore
-from ..store.reader import LENT_BYTES, LENT_LARGEST
 from ..store.told import give
 from .object_commits import Aside
 from .object_flush import MOST
@@ -25,6 +24,7 @@ from .object_known import Known
 from .object_layer import NOTHING, Layer
 from .object_past import drop, open_file, remember
 from .object_travel import go_back
+from .object_values import Values
 
 if TYPE_CHECKING:
     from ..store.object_sql import ObjectFile
@@ -35,13 +35,12 @@ if TYPE_CHECKING:
     from .object_layer import Waiter
 
 
-class ObjectData:
+class ObjectData(Values):
     """One object's storage, of which all its interfaces are views."""
 
     __slots__ = (
-        *("__weakref__", "_actor", "_database", "_failed", "_life", "_namespace", "_texts"),
-        *("aside", "below", "bookmark", "digits", "file", "flying", "host", "known", "name"),
-        *("recorded", "ringing", "scheduled", "successor", "top"),
+        *("__weakref__", "_actor", "aside", "bookmark", "file", "host", "known", "name"),
+        *("recorded", "successor"),
     )
 
     def __init__(
@@ -51,41 +50,25 @@ class ObjectData:
         name: str | None,
         before: ObjectData | None = None,
     ) -> None:
+        flying = None if before is None else before.flying
+        super().__init__(host.database, host.namespace, actor.digits, flying)
         self.host = host
-        self._database = host.database
-        self._namespace = host.namespace
-        self.digits = actor.digits
         self.name = name
         #: Whom it belongs to, while that lives.
         self._actor: Actor | None = actor
-        #: The layer that takes what is written, and those below it while a transaction is open.
-        self.top = Layer()
-        self.below: list[Layer] = []
-        #: Layers on their way to the disk, the oldest first: also those that the object's last
-        #: instance had sent.
-        self.flying: list[Layer] = [] if before is None else before.flying
         #: The object's next instance, which has seen what this one had sent.
         self.successor: ObjectData | None = None
         if before is not None:
             before.successor = self
-        #: Whether a flush is to come, of itself or at the end of an event's step.
-        self.scheduled = False
         #: What is being committed to the SQL file on a thread.
         self.aside: Aside | None = None
-        #: The texts of keys as they are now, on disk or on their way, None for one that is not
-        #: there: true for as long as nobody else writes (`Reader.life`).
-        self._texts: dict[str, str | None] = {}
-        self._life = -1
         #: Whether its row is on disk, and what else is, where one has to know.
         self.recorded = False
         self.known = None
         if host.history is not None:
             self.known = Known(host.database, host.namespace, actor.digits)
-        self._failed: BaseException | None = None
         #: Its SQL file, once that was asked for.
         self.file: ObjectFile | None = None
-        #: The alarm whose handler is running is not set any more, for those who ask.
-        self.ringing = False
         #: The number of the kept state that is the same as this one.
         self.bookmark: int | None = None
         if not go_back(self) and os.path.exists(self._path):  # noqa: PTH110 - in a tenth of the time
@@ -95,93 +78,6 @@ class ObjectData:
     @property
     def _path(self) -> str:
         return f"{self.host.sql_directory}/{self.digits}.sqlite"
-
-    # -- key-value -------------------------------------------------------------------------
-
-    def get(self, key: str) -> str | None:
-        """The text of a value."""
-        if self._database.reader.life() == self._life:
-            texts = self._texts
-            if key in texts:
-                return texts[key]
-        return self._look(key)
-
-    def _look(self, key: str) -> str | None:
-        reader = self._database.reader
-        life = reader.life()
-        if life != self._life:
-            self._life = life
-            self._texts.clear()
-        text: str | None = None
-        for layer in (self.top, *reversed(self.below), *reversed(self.flying)):
-            if key in layer.entries:
-                text = layer.entries[key]
-                break
-            if layer.extra.cleared:
-                break
-        else:
-            text = store.get(reader, self._namespace, self.digits, key)
-            reader.weigh(LENT_BYTES)
-        if text is None or len(text) <= LENT_LARGEST:
-            self._texts[key] = text
-        return text
-
-    def before(self, key: str, known: Known) -> str | None:
-        """What the text was before what has not been sent."""
-        for layer in reversed(self.flying):
-            if key in layer.entries:
-                return layer.entries[key]
-            if layer.extra.cleared:
-                return None
-        return known.get(key)
-
-    def put(self, key: str, text: str) -> None:
-        """Store the text of a value."""
-        self.top.entries[key] = text
-        if len(text) <= LENT_LARGEST:
-            self._texts[key] = text
-        else:
-            self._texts.pop(key, None)
-        if not self.scheduled:
-            self._schedule()
-
-    def delete(self, key: str) -> None:
-        """Delete a key."""
-        self.top.more()
-        self.top.entries[key] = None
-        self._texts[key] = None
-        if not self.scheduled:
-            self._schedule()
-
-    def rows(
-        self, start: str, end: str | None, limit: int | None, reverse: bool
-    ) -> list[tuple[str, str]]:
-        """Keys with their texts from ``start`` on and below ``end``, in the order of UTF-8."""
-        over: dict[str, str | None] = {}
-        cleared = False
-        for layer in (*self.flying, *self.below, self.top):
-            if layer.extra.cleared:
-                over.clear()
-                cleared = True
-            over.update(layer.entries)
-        over = {
-            key: text for key, text in over.items() if key >= start and (end is None or key < end)
-        }
-        rows: list[tuple[str, str]] = []
-        if not cleared:
-            most = -1 if limit is None else limit + len(over)
-            rows = store.list_rows(
-                self._database.view, self._namespace, self.digits, start, end, most, reverse
-            )
-        if over:
-            merged: dict[str, str | None] = dict(rows)
-            merged.update(over)
-            rows = [
-                (key, text)
-                for key in sorted(merged, reverse=reverse)
-                if (text := merged[key]) is not None
-            ]
-        return rows if limit is None else rows[:limit]
 
     def clear(self) -> None:
         """Delete everything: keys, tables and the alarm."""
@@ -204,30 +100,6 @@ class ObjectData:
             raise
         more.sequence = sequence
         self._send(layer)
-
-    # -- the alarm -------------------------------------------------------------------------
-
-    def alarm(self) -> int | None:
-        """When it is set for, in epoch milliseconds."""
-        for layer in (self.top, *reversed(self.below), *reversed(self.flying)):
-            if layer.extra.alarm != store.KEEP:
-                return layer.extra.alarm
-        if self.ringing:
-            return None
-        row = store.alarm(self._database.view, self._namespace, self.digits)
-        return None if row is None else row[0]
-
-    def stored_alarm(self) -> tuple[int, int] | None:
-        """``(time, retries)`` of the alarm on disk, unless a change of it is under way."""
-        layers = self.top, *self.below, *self.flying
-        if any(layer.extra.alarm != store.KEEP for layer in layers):
-            return None
-        return store.alarm(self._database.view, self._namespace, self.digits)
-
-    def set_alarm(self, time: int | None) -> None:
-        self.top.more().alarm = time
-        self.ringing = False
-        self._schedule()
 
     # -- SQL -------------------------------------------------------------------------------
 
@@ -313,13 +185,6 @@ class ObjectData:
         self._schedule()
 
     # -- to the disk -----------------------------------------------------------------------
-
-    def _schedule(self) -> None:
-        if self._failed is not None:
-            raise self._failed
-        if not self.scheduled:
-            self.scheduled = True
-            asyncio.get_running_loop().call_soon(self.flush)
 
     def flush(self) -> None:
         """Send what was written on its way, if no transaction is open."""

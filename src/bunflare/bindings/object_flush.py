@@ -103,6 +103,8 @@ class Batch(Joint):
         # Where the writer was closed, it was never run.
         flusher.close(self)
         layers, self.layers = self.layers, []
+        # It is in no circle from now on.
+        self.function = None
         error = self.error
         for layer in layers:
             layer.data.landed(layer, error, told)

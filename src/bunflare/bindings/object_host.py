@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import re
 from asyncio import get_running_loop
 from collections import deque
 from collections.abc import Callable
@@ -498,12 +497,3 @@ class ObjectHost:
 def _refuse(reply: asyncio.Future[Any], error: BaseException) -> None:
     if not reply.done():
         reply.set_exception(error)
-
-
-def check_namespace(name: object) -> str:
-    """Refuse what cannot be a namespace: it is the name of a directory, too."""
-    if not isinstance(name, str) or re.fullmatch(r"[\w-]{1,200}", name) is None:
-        raise DurableObjectTypeError(
-            f"{name!r} cannot name Durable Objects: letters, digits, _ and - only"
-        )
-    return name
