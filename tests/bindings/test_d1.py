@@ -234,6 +234,9 @@ async def test_exec_names_the_line_that_fails(db: D1Database) -> None:
         (" UNION ALL ".join(["SELECT 1"] * 6), "too many terms in compound SELECT"),
         ("SELECT " + ",".join("?" * 101), "too many SQL variables at offset"),
         (f"CREATE TABLE w ({','.join(f'c{n}' for n in range(101))})", "too many columns"),
+        (f"SELECT char({','.join(['65'] * 128)})", "too many arguments on function char"),
+        ("SELECT " + "+".join("1" * 102), "Expression tree is too large (maximum depth 100)"),
+        ("INSERT INTO t VALUES " + ",".join(["(1)"] * 12_000), "out of memory: SQLITE_NOMEM"),
     ],
 )
 async def test_what_the_platform_forbids_is_refused(db: D1Database, sql: str, message: str) -> None:
@@ -296,6 +299,36 @@ async def test_a_text_that_is_none_is_an_error_and_harms_nothing(db: D1Database)
             await db.prepare(sql).all()
     await db.exec("INSERT INTO t VALUES (1)")
     assert await db.prepare("SELECT a FROM t").raw() == [[1]]
+
+
+async def test_what_just_fits_the_limits_is_taken(db: D1Database) -> None:
+    await db.exec("CREATE TABLE t (a)")
+    await db.prepare("INSERT INTO t VALUES " + ",".join(["(1)"] * 7_000)).run()
+    assert await db.prepare("SELECT count(*) AS n FROM t").first("n") == 7_000
+    text = await db.prepare(f"SELECT char({','.join(['65'] * 127)}) AS text").first("text")
+    assert text == "A" * 127
+
+
+async def test_a_statement_with_too_large_a_program_undoes_its_batch_alone(db: D1Database) -> None:
+    await db.exec("CREATE TABLE t (a)")
+    large = "INSERT INTO t VALUES " + ",".join(["(1)"] * 12_000)
+    ones = [db.prepare("INSERT INTO t VALUES (?)").bind(n) for n in range(2)]
+    kept, failed = await asyncio.gather(
+        ones[0].run(), db.batch([ones[1], db.prepare(large)]), return_exceptions=True
+    )
+    assert isinstance(kept, bunflare.D1Result)
+    assert str(failed) == "D1_ERROR: out of memory: SQLITE_NOMEM"
+    assert await db.prepare("SELECT a FROM t").raw() == [[0]]
+
+
+async def test_a_file_may_insert_any_number_of_rows_at_once(db: D1Database, tmp_path: Path) -> None:
+    file = tmp_path / "rows.sql"
+    file.write_text("CREATE TABLE t (a);\nINSERT INTO t VALUES " + ",".join(["(1)"] * 12_000))
+    assert await db.import_sql(file) == 2
+    assert await db.prepare("SELECT count(*) AS n FROM t").first("n") == 12_000
+    # For what is not in a file, the limits are the platform's again.
+    with pytest.raises(bunflare.D1Error, match="SQLITE_NOMEM"):
+        await db.prepare("INSERT INTO t VALUES " + ",".join(["(1)"] * 12_000)).run()
 
 
 async def test_a_value_over_two_megabytes_is_refused(db: D1Database) -> None:

@@ -576,6 +576,21 @@ async def test_what_a_pragma_switches_it_switches_each_time(do: Do) -> None:
     await do(work)
 
 
+async def test_a_statement_with_too_large_a_program_is_refused_alone(do: Do) -> None:
+    async def work(storage: DurableObjectStorage) -> None:
+        sql = storage.sql
+        sql.exec("CREATE TABLE t (a)")
+        sql.exec("INSERT INTO t VALUES (1)")
+        with pytest.raises(DurableObjectSqlError, match="^out of memory: SQLITE_NOMEM$"):
+            sql.exec("INSERT INTO t VALUES " + ",".join(["(2)"] * 12_000))
+        with pytest.raises(DurableObjectSqlError, match="too many arguments on function char"):
+            sql.exec(f"SELECT char({','.join(['65'] * 128)})")
+        sql.exec("INSERT INTO t VALUES " + ",".join(["(3)"] * 7_000))
+        assert sql.exec("SELECT count(*) AS n, min(a) AS a FROM t").one() == {"n": 7_001, "a": 1}
+
+    await do(work)
+
+
 async def test_an_error_of_sqlite_is_the_platforms_and_undoes_its_statement_only(do: Do) -> None:
     async def work(storage: DurableObjectStorage) -> None:
         sql = storage.sql

@@ -34,16 +34,22 @@ _LIMITS = {
     apsw.SQLITE_LIMIT_COLUMN: 100,
     apsw.SQLITE_LIMIT_EXPR_DEPTH: 100,
     apsw.SQLITE_LIMIT_COMPOUND_SELECT: 5,
-    apsw.SQLITE_LIMIT_FUNCTION_ARG: 32,
+    # Of one program. SQLite makes room for twice as many each time, so 21,504 are the last to fit.
+    apsw.SQLITE_LIMIT_VDBE_OP: 25_000,
+    # The documentation still says 32, which the platform has not had since 2024.
+    apsw.SQLITE_LIMIT_FUNCTION_ARG: 127,
     apsw.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 50,
     apsw.SQLITE_LIMIT_VARIABLE_NUMBER: 100,
     apsw.SQLITE_LIMIT_TRIGGER_DEPTH: 10,
     apsw.SQLITE_LIMIT_ATTACHED: 0,
+    apsw.SQLITE_LIMIT_WORKER_THREADS: 0,
 }
-# What a file with statements may need: a blob of 2 MB is 4 MB of hexadecimal digits.
+# What a file with statements may need: a blob of 2 MB is 4 MB of hexadecimal digits, and other
+# programs write thousands of rows in one INSERT.
 _FILE_LIMITS = {
     apsw.SQLITE_LIMIT_SQL_LENGTH: 8_000_000,
     apsw.SQLITE_LIMIT_COMPOUND_SELECT: 500,
+    apsw.SQLITE_LIMIT_VDBE_OP: 250_000_000,
 }
 
 # Which name a table is given anew, no authorizer is told.
