@@ -289,6 +289,22 @@ async def test_tables_of_the_platforms_own_are_out_of_reach(
             await state.d1("shop").prepare(sql).run()
 
 
+async def test_column_names_are_those_of_the_last_statement_also_without_rows(
+    db: D1Database,
+) -> None:
+    await db.exec("CREATE TABLE t (a, b)")
+    for sql, names in (
+        ("SELECT 1 AS x; SELECT b, a FROM t", ["b", "a"]),
+        ("DELETE FROM t; UPDATE t SET a = 1 RETURNING b", ["b"]),
+        ("PRAGMA case_sensitive_like = 1", []),
+        ("ALTER TABLE t ADD COLUMN c", []),
+        # What has run could not be prepared once more.
+        ("SELECT 1 AS x; ALTER TABLE t DROP COLUMN c", []),
+        ("DROP TABLE t", []),
+    ):
+        assert await db.prepare(sql).raw(column_names=True) == [names], sql
+
+
 async def test_a_text_that_is_none_is_an_error_and_harms_nothing(db: D1Database) -> None:
     for sql in (
         "SELECT CAST(x'ff' AS TEXT) AS x",

@@ -151,6 +151,47 @@ async def fill(db: D1Database) -> None:
     )
 
 
+async def test_an_index_whose_text_is_gone_is_named_and_the_rest_is_exported(
+    db: D1Database, tmp_path: Path
+) -> None:
+    await fill(db)
+    await db.exec(
+        "CREATE TABLE texts (id INTEGER PRIMARY KEY, text);"
+        "CREATE VIRTUAL TABLE words USING fts5 (text, content='texts', content_rowid='id');"
+        "INSERT INTO words (rowid, text) VALUES (1, 'lost');"
+        "DROP TABLE texts;"
+    )
+    for path in (None, tmp_path / "all.sql"):
+        with pytest.raises(bunflare.D1Error, match="the rows of the table words cannot be read"):
+            await db.export_sql(path)
+    assert not (tmp_path / "all.sql").exists()
+    assert "USING fts5 (text, content='texts'" in str(await db.export_sql(data=False))
+    assert "täxt" in str(await db.export_sql(tables=["p"]))
+    # Nothing is left of the failed ones that would hold the database.
+    await db.exec("DROP TABLE words")
+    assert "words" not in str(await db.export_sql())
+
+
+async def test_an_export_of_a_damaged_file_is_an_error_of_ours(
+    directory: Path, tmp_path: Path
+) -> None:
+    async with bunflare.open(directory) as state:
+        db = state.d1("shop")
+        await db.keep_history(days=0)
+        await db.exec("CREATE TABLE t (a)")
+        await db.batch([db.prepare("INSERT INTO t VALUES (?)").bind("x" * 3000)] * 20)
+    file = directory / "d1" / "shop.sqlite"
+    data = bytearray(file.read_bytes())
+    half = len(data) // 2 // 4096 * 4096
+    data[half:] = b"\xff" * (len(data) - half)
+    file.write_bytes(data)
+    async with bunflare.open(directory) as state:
+        db = state.d1("shop")
+        with pytest.raises(bunflare.D1Error, match="the rows of the table t cannot be read"):
+            await db.export_sql()
+        assert "CREATE TABLE t (a)" in str(await db.export_sql(data=False))
+
+
 async def content(db: D1Database) -> list[object]:
     return [
         await db.prepare("SELECT * FROM p").raw(),

@@ -576,6 +576,44 @@ async def test_what_a_pragma_switches_it_switches_each_time(do: Do) -> None:
     await do(work)
 
 
+async def test_column_names_are_those_of_the_last_statement_also_without_rows(do: Do) -> None:
+    async def work(storage: DurableObjectStorage) -> None:
+        sql = storage.sql
+        sql.exec("CREATE TABLE t (a, b)")
+        assert sql.exec("SELECT 1 AS x; SELECT b FROM t WHERE a = ?", 1).column_names == ["b"]
+        assert sql.exec("SELECT 1 AS x; SELECT b, a FROM t").raw().column_names == ["b", "a"]
+        unread = sql.exec("SELECT a FROM t")
+        # What has run could not be prepared once more.
+        assert sql.exec("DROP TABLE t").column_names == []
+        assert unread.column_names in ([], ["a"])
+
+    await do(work)
+
+
+async def test_a_text_that_is_none_is_an_error_and_holds_up_nothing(do: Do) -> None:
+    async def work(storage: DurableObjectStorage) -> None:
+        sql = storage.sql
+        sql.exec("CREATE TABLE t (a)")
+        caught = []
+        for query in (
+            "SELECT CAST(x'ff' AS TEXT) AS x",
+            "SELECT 1 AS x UNION ALL SELECT CAST(x'ff' AS TEXT)",
+            "INSERT INTO t VALUES (CAST(x'ff' AS TEXT)) RETURNING a",
+        ):
+            # The error is kept, and with it all that it has come through.
+            with pytest.raises(DurableObjectSqlError, match="not UTF-8") as error:
+                sql.exec(query).to_array()
+            caught.append(error)
+        # What the first of several gives is for nobody.
+        assert sql.exec("SELECT CAST(x'ff' AS TEXT); SELECT 2 AS b").one() == {"b": 2}
+        assert sql.exec("SELECT CAST(a AS BLOB) AS a FROM t").one() == {"a": b"\xff"}
+        await storage.sync()
+        sql.exec("DROP TABLE t")
+
+    await do(work)
+    await do(lambda storage: storage.sync())
+
+
 async def test_a_statement_with_too_large_a_program_is_refused_alone(do: Do) -> None:
     async def work(storage: DurableObjectStorage) -> None:
         sql = storage.sql

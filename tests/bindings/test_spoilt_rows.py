@@ -39,6 +39,28 @@ async def test_metadata_of_keys(state: bunflare.State, directory: Path, text: st
     assert (await kv.get_with_metadata("good")).metadata == {"a": 1}
 
 
+async def test_texts_that_are_none(state: bunflare.State, directory: Path) -> None:
+    kv, queue = state.kv("A"), state.queue("jobs")
+    await kv.put("bad", "value", metadata={"a": 1})
+    await kv.put("good", "value")
+    await queue.send("bad")
+    spoil(directory, "UPDATE kv SET metadata = CAST(x'ff' AS TEXT) WHERE key = 'bad'")
+    spoil(directory, "UPDATE queue_messages SET body = CAST(x'ff' AS TEXT)")
+    for work in (kv.list, queue.pull, queue.peek):
+        with pytest.raises(bunflare.DatabaseCorrupt, match="has a text that is not UTF-8"):
+            await work()
+    with pytest.raises(UnicodeDecodeError):
+        async with state.transaction() as tx:
+            with pytest.raises(bunflare.DatabaseCorrupt, match="has a text that is not UTF-8"):
+                await tx.kv("A").list()
+            # What a program itself cannot decode is its own matter.
+            b"\xff".decode()
+    assert await kv.get("good") == "value"
+    assert {one.kind for one in (await state.check()).problems} == {"metadata", "body"}
+    await state.repair()
+    assert len((await kv.list()).keys) == 2
+
+
 @pytest.mark.parametrize("column", ["http_metadata", "custom_metadata", "bunflare_checksums"])
 @pytest.mark.parametrize("text", ["{", "[1]", '{"sha1": 5}'])
 async def test_what_belongs_to_objects(
@@ -57,6 +79,60 @@ async def test_what_belongs_to_objects(
     assert found is not None
     assert found.http_metadata is not None
     assert found.http_metadata.content_type == "a/b"
+
+
+# -- Durable Objects and D1 ---------------------------------------------------------------------
+
+
+class Box(bunflare.DurableObject):
+    async def fill(self) -> None:
+        sql = self.ctx.storage.sql
+        sql.exec("CREATE TABLE a (id INTEGER PRIMARY KEY)")
+        sql.exec("CREATE TABLE b (a REFERENCES a (id))")
+        sql.exec("CREATE VIRTUAL TABLE words USING fts5 (text)")
+        await self.ctx.storage.put("key", 1)
+
+    async def clear(self) -> None:
+        await self.ctx.storage.delete_all()
+
+    async def refer(self) -> None:
+        self.ctx.storage.sql.exec("INSERT INTO b VALUES (7)")
+
+    async def look(self) -> list[Any]:
+        count = "SELECT count(*) AS n FROM sqlite_schema WHERE name IN ('a', 'b', 'words')"
+        return [await self.ctx.storage.get("key"), self.ctx.storage.sql.exec(count).one()["n"]]
+
+
+async def test_tables_that_cannot_be_dropped_are_all_kept(directory: Path) -> None:
+    async with bunflare.open(directory) as state:
+        await state.durable_objects(Box).get_by_name("one").fill()
+    (file,) = (directory / "do-sql" / "Box").glob("*.sqlite")
+    connection = apsw.Connection(str(file))
+    connection.execute("PRAGMA writable_schema=1")
+    connection.execute("DELETE FROM sqlite_schema WHERE name LIKE 'words_%'")
+    connection.close()
+    async with bunflare.open(directory) as state:
+        box = state.durable_objects(Box).get_by_name("one")
+        with pytest.raises(bunflare.DatabaseError, match="vtable constructor failed: words"):
+            await box.clear()
+        assert await box.look() == [1, 3]
+        # Its foreign keys are looked at again.
+        with pytest.raises(bunflare.DurableObjectSqlError, match="FOREIGN KEY constraint"):
+            await box.refer()
+
+
+@pytest.mark.parametrize("name", ["lineage", "settings", "sealed"])
+@pytest.mark.parametrize("text", [b"", b"\xff\xfe", b'{"retention_ms": "long"}', b"[1]"])
+async def test_notes_of_a_history(directory: Path, name: str, text: bytes) -> None:
+    async with bunflare.open(directory) as state:
+        await state.d1("shop").exec("CREATE TABLE t (a)")
+    (directory / "d1" / ".shop.history" / name).write_bytes(text)
+    async with bunflare.open(directory) as state:
+        db = state.d1("shop")
+        mark = await db.bookmark()
+        await db.exec("INSERT INTO t VALUES (1)")
+        await db.restore(mark)
+        assert await db.prepare("SELECT a FROM t").raw() == []
 
 
 # -- queues ------------------------------------------------------------------------------------

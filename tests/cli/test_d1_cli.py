@@ -40,6 +40,19 @@ def refused(*arguments: str | os.PathLike[str]) -> str:
     return f"{result.output} {result.exception}"
 
 
+def test_an_export_that_cannot_be_whole_says_which_table_it_is(project: Path) -> None:
+    sql = (
+        "CREATE TABLE t (a); CREATE VIRTUAL TABLE words USING fts5 (a, content='t');"
+        "INSERT INTO words (rowid, a) VALUES (1, 'x'); DROP TABLE t; CREATE TABLE u (b)"
+    )
+    d1("execute", "DB", "--command", sql)
+    told = refused("export", "DB", "--output", "out.sql")
+    assert "the rows of the table words cannot be read" in told
+    assert not (project / "out.sql").exists()
+    d1("export", "DB", "--output", "out.sql", "--table", "u")
+    assert "CREATE TABLE u (b);" in (project / "out.sql").read_text()
+
+
 def test_a_database_from_its_first_migration_to_its_export(project: Path) -> None:
     made = Path(d1("migrations", "create", "DB", "make quotes").output.strip())
     assert made == project / "steps" / "0001_make_quotes.sql"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from .connection import Query, Row, translate
+from .connection import DRIVER_ERRORS, Query, Row, translate
 from .operation import LATER, Operation
 from .transaction import UNKNOWN, Transaction
 
@@ -170,7 +170,7 @@ class Alone:
                 after = reader.keep(mark, checkpointer.commits - commits, query, row)
             committed()
             return after
-        except apsw.Error as error:
+        except DRIVER_ERRORS as error:
             raise translate(error, self._path) from error
         finally:
             busy.patient = True

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import apsw
 
-from .connection import BusyWait, translate
+from .connection import DRIVER_ERRORS, BusyWait, translate
 from .layout import has_history
 
 _PATIENCE = 10.0
@@ -46,7 +46,7 @@ def reading(path: Path) -> Iterator[apsw.Connection]:
         connection.execute(f"PRAGMA mmap_size={1 << 40}")
         connection.execute("BEGIN")
         yield connection
-    except apsw.Error as error:
+    except DRIVER_ERRORS as error:
         raise translate(error, path) from error
     finally:
         connection.close()

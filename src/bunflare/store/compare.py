@@ -16,7 +16,7 @@ from urllib.parse import quote
 import apsw
 
 from .catalog import RECORDS
-from .connection import BusyWait, Row, translate
+from .connection import DRIVER_ERRORS, BusyWait, Row, translate
 from .d1_files import quoted
 from .images import Progress
 from .layout import DATABASE, has_history, sql_files
@@ -81,7 +81,7 @@ def _both(old: Path, new: Path) -> Iterator[apsw.Connection]:
         connection.execute("ATTACH ? AS old", (_uri(old),))
         connection.execute("PRAGMA query_only=1; PRAGMA temp_store=MEMORY; BEGIN")
         yield connection
-    except apsw.Error as error:
+    except DRIVER_ERRORS as error:
         raise translate(error, new) from error
     finally:
         connection.close()

@@ -33,6 +33,8 @@ _BUSY_SLEEP_SECONDS = 0.0002
 _FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
 
 SqliteError = apsw.Error
+#: What reading and writing may fail with: SQLite's errors, and texts that others have spoilt.
+DRIVER_ERRORS = (apsw.Error, UnicodeDecodeError)
 ConstraintError = apsw.ConstraintError
 
 
@@ -123,7 +125,13 @@ def enter_wal(connection: apsw.Connection, path: Path, timeout: float) -> None:
     connection.execute("PRAGMA journal_size_limit=67108864")
 
 
-def translate(error: apsw.Error, path: Path) -> DatabaseError:
+def copy_whole(source: apsw.Connection, target: apsw.Connection) -> None:
+    """Put what one database has in the place of what another has, in one step."""
+    with target.backup("main", source, "main") as backup:
+        backup.step()
+
+
+def translate(error: apsw.Error | UnicodeDecodeError, path: Path) -> DatabaseError:
     """The error of ours that says what SQLite's means for the user."""
     match error:
         case apsw.BusyError() | apsw.LockedError():
@@ -135,6 +143,10 @@ def translate(error: apsw.Error, path: Path) -> DatabaseError:
             return DatabaseCorrupt(
                 f"{path} is damaged or not a SQLite database ({error}); move it away, or restore "
                 "it from a backup. Nothing was written to it"
+            )
+        case UnicodeDecodeError():
+            return DatabaseCorrupt(
+                f"{path} has a text that is not UTF-8 ({error}), which another program has written"
             )
         case apsw.FullError():
             return DatabaseFull(f"the disk that holds {path} is full; nothing was written")
@@ -153,7 +165,7 @@ def translate(error: apsw.Error, path: Path) -> DatabaseError:
 
 def as_ours(error: Exception, path: Path) -> Exception:
     """An error as those hear of it who have asked for what failed."""
-    if isinstance(error, apsw.Error):
+    if isinstance(error, DRIVER_ERRORS):
         ours = translate(error, path)
         ours.__cause__ = error
         return ours

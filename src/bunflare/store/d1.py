@@ -233,8 +233,7 @@ class D1File(Database):
     # -- what is known of statements -------------------------------------------------------
 
     def _kind(self, sql: str) -> _Kind:
-        kind = self._kinds.get(sql)
-        if kind is None:
+        if (kind := self._kinds.get(sql)) is None:
             if len(self._kinds) >= _KNOWN:
                 self._kinds.clear()
             kind = self._kinds[sql] = _Kind(sql)
@@ -414,8 +413,8 @@ class D1File(Database):
         return done, self._local.reader.newest_size()
 
     def describe(self, sql: str, parameters: tuple[Any, ...]) -> tuple[str, ...]:
-        """The names of the columns that a query gives."""
-        return cast("D1Reader", self.view).describe(sql, parameters)
+        """The names of the columns that a text's last statement gives."""
+        return cast("D1Reader", self.view).describe(self._kind(sql).parts[-1], parameters)
 
     def position(self) -> Position:
         """The present state's place in the history."""

@@ -18,7 +18,7 @@ from typing import Any
 import apsw
 
 from ..errors import D1Error
-from .connection import Parameters, Row
+from .connection import Parameters, Row, translate
 from .d1 import D1File, connect_beside
 from .d1_executor import D1Executor
 from .d1_load import Progress, run_blocks
@@ -77,11 +77,16 @@ def dump(
     tables: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Iterator[str]:
-    """The text of a database, in pieces, all of one moment."""
+    """The text of a database, in pieces, all of one moment.
+
+    Raises `D1Error` for what cannot be exported, `DatabaseError` for a file that cannot be read.
+    """
     connection = connect_beside(path, "normal")
     try:
         connection.execute("PRAGMA query_only=1; BEGIN")
         yield from _dump(connection, schema, data, set(tables), progress)
+    except apsw.Error as error:
+        raise translate(error, path) from error
     finally:
         with suppress(apsw.Error):
             connection.execute("COMMIT")
@@ -122,11 +127,18 @@ def _dump(
 
 
 def _rows(connection: apsw.Connection, name: str, sql: str) -> Iterator[str]:
-    if _FULL_TEXT.match(sql):
-        yield from _full_text(connection, name)
-        return
-    columns = [row[0] for row in _all(connection, _COLUMNS, (name,))]
-    yield from _inserts(connection, name, columns)
+    try:
+        if _FULL_TEXT.match(sql):
+            yield from _full_text(connection, name)
+        else:
+            columns = [row[0] for row in _all(connection, _COLUMNS, (name,))]
+            yield from _inserts(connection, name, columns)
+    except apsw.Error as error:
+        # A full-text table whose text was in another one that is gone, or what is damaged.
+        raise D1Error(
+            f"D1_ERROR: the rows of the table {name} cannot be read ({error}); name the other "
+            "tables, export without data, or drop it before"
+        ) from error
 
 
 def _full_text(connection: apsw.Connection, name: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from sys import getsizeof
@@ -264,9 +265,9 @@ class D1Reader(Reader):
         cursor.exec_trace = look
         self._guard.begin(_NEVER)
         try:
-            cursor.execute(sql, parameters, prepare_flags=USER)
-        except apsw.ExecTraceAbort:
-            pass
+            # One that has run may not be run again, as DROP TABLE, and gives no columns then.
+            with suppress(apsw.Error):
+                cursor.execute(sql, parameters, prepare_flags=USER, can_cache=not unkept(sql))
         finally:
             self._guard.end()
         return names[0] if names else ()

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
@@ -34,6 +35,7 @@ LOG_HEADER = 32
 FRAME_HEADER = 24
 SALTS = slice(16, 24)
 _PAGE_SIZE = slice(8, 12)
+_LINEAGE = re.compile(r"[0-9a-f]{32}")
 
 
 class Position(NamedTuple):
@@ -153,9 +155,7 @@ class Files:
 
     def settings(self) -> Settings:
         found = self._read("settings")
-        return Settings(
-            int(found.get("retention_ms", RETENTION_MS)), int(found.get("bytes", LARGEST))
-        )
+        return Settings(found.get("retention_ms", RETENTION_MS), found.get("bytes", LARGEST))
 
     def set(self, settings: Settings) -> None:
         self._write("settings", dict(settings._asdict()))
@@ -167,20 +167,25 @@ class Files:
         self._write("sealed", seal)
 
     def lineage(self) -> str:
-        """Which history this is, made up when it is first asked for."""
+        """Which history this is, made up when it is first asked for, or was spoilt."""
         path = self.folder / "lineage"
-        try:
-            return path.read_text()
-        except FileNotFoundError:
-            self.write(path, secrets.token_hex(16).encode())
-            return path.read_text()
+        with suppress(FileNotFoundError):
+            known = path.read_text("latin-1")
+            if _LINEAGE.fullmatch(known):
+                return known
+        made = secrets.token_hex(16)
+        self.write(path, made.encode())
+        return made
 
     def _read(self, name: str) -> dict[str, int]:
         try:
             found = json.loads((self.folder / name).read_bytes())
         except (FileNotFoundError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        if not isinstance(found, dict):
+            return {}
+        # What somebody has spoilt counts as not there.
+        return {key: value for key, value in found.items() if isinstance(value, int)}
 
     def _write(self, name: str, value: dict[str, int]) -> None:
         self.write(self.folder / name, json.dumps(value).encode())

@@ -13,7 +13,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ import apsw
 
 from ..errors import DatabaseError, DurableObjectAbort, DurableObjectSqlError
 from .blobs import sync_directory
-from .connection import BusyWait, Durability, Row, connect, enter_wal, translate
+from .connection import BusyWait, Durability, Row, connect, copy_whole, enter_wal, translate
 from .d1_connection import LOOK, USER, keyword, unkept
 from .d1_reader import UNKNOWN, Program, columns_of, read_program, scanned
 from .object_guard import ObjectGuard
@@ -87,9 +87,11 @@ class ObjectFile:
             self._schema = self._version()
             if keep is not None:
                 self.log = keep(connection)
-        except apsw.Error as error:
+        except BaseException as error:
             connection.close()
-            raise translate(error, path) from error
+            if isinstance(error, apsw.Error):
+                raise translate(error, path) from error
+            raise
 
     # -- statements ------------------------------------------------------------------------
 
@@ -114,7 +116,7 @@ class ObjectFile:
         cursor = self._connection.cursor()
         try:
             if not kept:
-                self._own(LOOK)
+                self._own(LOOK, plainly=True)
             if kind.program.torn:
                 with self._whole():
                     cursor.execute(kind.text, bindings, prepare_flags=USER)
@@ -126,6 +128,8 @@ class ObjectFile:
             # What has not been read to its end would keep the transaction from committing.
             found: Iterator[Row] = cursor if kind.reads else iter(cursor.fetchall())
         except Exception as error:
+            # Of what it gives something may be no text: it has not come to its end.
+            cursor.close(True)
             raise self.failed(error, bindings) from error
         rows.scans = scans and kind.reads
         changed = self.total_changes() - before
@@ -144,7 +148,9 @@ class ObjectFile:
             # It may be a torn one; few write in this way.
             with self._whole() if keyword(sql) in WRITES else nullcontext():
                 cursor = self.execute(sql, (), prepare_flags=USER, can_cache=not unkept(sql))
-                found = cursor.fetchall()
+                gave = bool(columns_of(cursor))
+                # What it gives is for nobody; it need not come to its end.
+                self.execute("")
         except apsw.BindingsError as error:
             raise DurableObjectSqlError(
                 "When executing multiple SQL statements in a single call, only the last "
@@ -153,7 +159,7 @@ class ObjectFile:
         except apsw.Error as error:
             raise self.failed(error) from error
         if keyword(sql) in ALTERING:
-            self._alter(sql, bool(found))
+            self._alter(sql, gave)
 
     def _alter(self, sql: str, gave: bool) -> None:
         """A statement has run that may have altered the schema; whether it ``gave`` rows."""
@@ -211,7 +217,7 @@ class ObjectFile:
         explain = f"EXPLAIN {kind.text}"
         try:
             # First, since it has SQLite look at the schema as well.
-            root = self._own(_SEQUENCES)
+            root = self._own(_SEQUENCES, plainly=True)
             rows = self.execute(explain, bindings, prepare_flags=USER, can_cache=False).fetchall()
         except (apsw.Error, TypeError, ValueError, OverflowError):
             return UNKNOWN
@@ -243,10 +249,12 @@ class ObjectFile:
             return False
 
         self.settle()
+        text = (self.kinds.get(sql) or self._learn(sql)).text
         cursor = self._connection.cursor()
         cursor.exec_trace = look
-        with suppress(apsw.ExecTraceAbort, apsw.ExecutionCompleteError):
-            cursor.execute(sql, bindings, prepare_flags=USER)
+        # One that has run may not be run again, as DROP TABLE, and gives no columns then.
+        with suppress(apsw.Error):
+            cursor.execute(text, bindings, prepare_flags=USER, can_cache=not unkept(text))
         return found[0] if found else ()
 
     def failed(self, error: Exception, bindings: tuple[Any, ...] = ()) -> BaseException:
@@ -257,7 +265,7 @@ class ObjectFile:
             return DurableObjectAbort(
                 "Durable Object storage operation exceeded timeout which caused object to be reset."
             )
-        if not isinstance(error, apsw.Error):
+        if not isinstance(error, apsw.Error | UnicodeDecodeError):
             return unbound(error, bindings)
         if self.open and not self._connection.in_transaction:
             # Some failures undo the whole transaction.
@@ -298,7 +306,7 @@ class ObjectFile:
             return None
         sequence = self._record(changes)
         try:
-            self._own("COMMIT")
+            self._own("COMMIT", plainly=True)
         except apsw.Error as error:
             self.rollback()
             raise _refused(error, self.path) from error
@@ -320,9 +328,9 @@ class ObjectFile:
                 self._own(CREATE_REDO)
             self._own(WRITE_REDO, (sequence, changes))
             self._connection.set_last_insert_rowid(inserted)
-        except apsw.Error as error:
+        except DatabaseError:
             self.rollback()
-            raise translate(error, self.path) from error
+            raise
         return sequence
 
     def commit_aside(
@@ -400,7 +408,7 @@ class ObjectFile:
                 name, kind, _ = tables[0]
                 quoted = str(name).replace('"', '""')
                 try:
-                    self._own(f'DROP {kind} "{quoted}"')
+                    self._own(f'DROP {kind} "{quoted}"', plainly=True)
                 except apsw.LockedError:
                     self._end_readers()
                     self._own(f'DROP {kind} "{quoted}"')
@@ -408,7 +416,11 @@ class ObjectFile:
             sequence = self.commit(changes)
             assert sequence is not None
             return sequence
+        except apsw.Error as error:
+            raise translate(error, self.path) from error
         finally:
+            # Of one that failed nothing is kept; and in a transaction the switch would do nothing.
+            self.rollback()
             self._own("PRAGMA foreign_keys=1")
 
     def _end_readers(self) -> None:
@@ -428,12 +440,8 @@ class ObjectFile:
         partial.unlink(missing_ok=True)
         self.settle()
         try:
-            target = apsw.Connection(str(partial))
-            try:
-                with target.backup("main", self._connection, "main") as backup:
-                    backup.step()
-            finally:
-                target.close()
+            with closing(apsw.Connection(str(partial))) as target:
+                copy_whole(self._connection, target)
             partial.replace(path)
             sync_directory(path.parent)
         except (apsw.Error, OSError) as error:
@@ -447,14 +455,12 @@ class ObjectFile:
         """
         number = max(self.sequence, least) + 1
         self.rollback()
-        source = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
         try:
-            with self._connection.backup("main", source, "main") as backup:
-                backup.step()
+            readonly = apsw.SQLITE_OPEN_READONLY
+            with closing(apsw.Connection(str(path), flags=readonly)) as source:
+                copy_whole(source, self._connection)
         except apsw.Error as error:
             raise translate(error, self.path) from error
-        finally:
-            source.close()
         self.kinds.clear()
         self.sequence = number - 1
         self._begin()
@@ -464,13 +470,17 @@ class ObjectFile:
         assert sequence is not None
         return sequence
 
-    def _own(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Row]:
-        """A statement of ours."""
+    def _own(self, sql: str, bindings: tuple[Any, ...] = (), *, plainly: bool = False) -> list[Row]:
+        """A statement of ours. Raises `DatabaseError`, or ``plainly`` what the driver does."""
         if self.committing is not None:
             self.settle()
         self._guard.trusted = True
         try:
             return list(self._connection.execute(sql, bindings))
+        except apsw.Error as error:
+            if plainly:
+                raise
+            raise translate(error, self.path) from error
         finally:
             self._guard.trusted = False
 

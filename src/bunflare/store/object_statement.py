@@ -110,7 +110,7 @@ class Rows:
                 if self.scans:
                     self.read = max(self.read, self._file.scanned())
             raise
-        except apsw.Error as error:
+        except (apsw.Error, UnicodeDecodeError) as error:
             raise self._file.failed(error) from error
         self.read += 1
         return row

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from .connection import Parameters, Query, Row, translate
+from .connection import DRIVER_ERRORS, Parameters, Query, Row, translate
 from .loops import Once
 from .transaction import UNKNOWN, Stale
 from .walindex import WalIndex, parts
@@ -101,7 +101,7 @@ class Reader:
             self._hold()
         try:
             rows = self._execute(sql, parameters).fetchall()
-        except apsw.Error as error:
+        except DRIVER_ERRORS as error:
             raise self._failed(error) from error
         return rows[0] if rows else None
 
@@ -114,7 +114,7 @@ class Reader:
             self._hold()
         try:
             return self._execute(sql, parameters).fetchall()
-        except apsw.Error as error:
+        except DRIVER_ERRORS as error:
             raise self._failed(error) from error
 
     def hot(self, sql: str, parameters: Parameters) -> Row | None:
@@ -318,7 +318,7 @@ class Reader:
             self._warm.pop(query, None)
             self._remember(query, row)
 
-    def _failed(self, error: apsw.Error) -> Exception:
+    def _failed(self, error: apsw.Error | UnicodeDecodeError) -> Exception:
         # Whatever went wrong, the next read begins afresh.
         if self._held:
             self._held = False

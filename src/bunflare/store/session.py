@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from .connection import Parameters, Query, Row, SqliteError, translate
+from .connection import DRIVER_ERRORS, Parameters, Query, Row, translate
 from .operation import LATER
 from .transaction import Transaction
 
@@ -64,10 +64,35 @@ class Session(Protocol):
         """Await ``close()`` when it is certain what becomes of the writes until now."""
 
 
+class _TransactionView:
+    """What an open transaction sees; the driver's errors become ours, as a reader's do."""
+
+    __slots__ = ("_path", "_transaction")
+
+    def __init__(self, transaction: Transaction, path: Path) -> None:
+        self._transaction = transaction
+        self._path = path
+
+    def one(self, sql: str, parameters: Parameters = (), /) -> Row | None:
+        try:
+            return self._transaction.one(sql, parameters)
+        except DRIVER_ERRORS as error:
+            raise translate(error, self._path) from error
+
+    def all(self, sql: str, parameters: Parameters = (), /) -> list[Row]:
+        try:
+            return self._transaction.all(sql, parameters)
+        except DRIVER_ERRORS as error:
+            raise translate(error, self._path) from error
+
+    def hot(self, sql: str, parameters: Parameters, /) -> Row | None:
+        return self.one(sql, parameters)
+
+
 class TransactionSession:
     """Reads and writes inside an open transaction; nothing is on disk before that commits."""
 
-    __slots__ = ("_closing", "_path", "_transaction")
+    __slots__ = ("_closing", "_path", "_transaction", "view")
 
     immediate = False
     joinable = False
@@ -75,11 +100,8 @@ class TransactionSession:
     def __init__(self, transaction: Transaction, path: Path) -> None:
         self._transaction = transaction
         self._path = path
+        self.view = _TransactionView(transaction, path)
         self._closing: list[Callable[[], Awaitable[object]]] = []
-
-    @property
-    def view(self) -> View:
-        return self._transaction
 
     def mark(self) -> None:
         return None
@@ -88,7 +110,7 @@ class TransactionSession:
         try:
             with self._transaction.savepoint():
                 return function(self._transaction, *args)
-        except SqliteError as error:
+        except DRIVER_ERRORS as error:
             raise translate(error, self._path) from error
 
     def run_now(self, sql: str, parameters: tuple[Any, ...], query: Query) -> object:
