@@ -38,6 +38,15 @@ def js() -> ModuleType:
         ("866", "ibm866", b"\x80", "\u0410"),
         ("mac", "macintosh", b"\x80", "\xc4"),
         ("x-user-defined", "x-user-defined", b"a\x80\xff", "a\uf780\uf7ff"),
+        ("gbk", "gbk", b"\x80", "\u20ac"),
+        ("gbk", "gbk", b"\x800\x80\xc4\xe3", "\u20ac0\u20ac\u4f60"),
+        # The edition of 2022, but for two characters that browsers have otherwise.
+        ("gb18030", "gb18030", b"\xa6\xd9\xfe\xa0\xa8\xbc", "\ufe10\u9fbb\u1e3f"),
+        ("gb18030", "gb18030", b"\xa3\xa0\x815\xf47\x841\x826", "\u3000\ue7c7\ufe10"),
+        ("euc-jp", "euc-jp", b"\xa1\xc1\xa1\xdd\x8f\xb0\xa1", "\uff5e\uff0d\u4e02"),
+        # What Windows has added.
+        ("euc-jp", "euc-jp", b"\xad\xa1\xad\xe2\xfc\xfe", "\u2460\u2116\uff02"),
+        ("shift_jis", "shift_jis", b"\x87\x40\x80\xb1", "\u2460\x80\uff71"),
     ],
 )
 def test_bytes_are_read_as_the_standard_has_it(
@@ -45,6 +54,40 @@ def test_bytes_are_read_as_the_standard_has_it(
 ) -> None:
     decoder = js.TextDecoder.new(label)
     assert (decoder.encoding, decoder.decode(js.Uint8Array.new(data))) == (encoding, text)
+
+
+@pytest.mark.parametrize(
+    ("label", "data", "text"),
+    [
+        # Of a byte of ASCII, that and what is before it are apart; of others, both are one.
+        ("big5", b"\xad\x9ax\xad\x00\xff1", "\ufffdx\ufffd\x00\ufffd1"),
+        ("euc-kr", b"\xc9\xa1 \x81", "\ufffd \ufffd"),
+        ("shift_jis", b"\xa0\xfd\x81 \x81\xff", "\ufffd\ufffd\ufffd \ufffd"),
+        ("euc-jp", b"\x8e1\x8f1\x8f\xa11\x8f\xa1\xa1\xff", "\ufffd1\ufffd1\ufffd1\ufffd\ufffd"),
+        ("euc-jp", b"\x8f\xa1", "\ufffd"),
+        ("gb18030", b"\x81\x7f\x81\xff\xff0", "\ufffd\x7f\ufffd\ufffd0"),
+        ("gb18030", b"\x810\x81A", "\ufffd0\u4e04"),
+        ("gb18030", b"\xfe9\xfe9\x810", "\ufffd\ufffd"),
+    ],
+)
+def test_what_is_no_character_is_replaced_as_the_standard_has_it(
+    js: Any, label: str, data: bytes, text: str
+) -> None:
+    assert js.TextDecoder.new(label).decode(data) == text
+    decoder = js.TextDecoder.new(label)
+    pieces = [decoder.decode(data[at : at + 1], stream=True) for at in range(len(data))]
+    assert "".join([*pieces, decoder.decode()]) == text
+    with pytest.raises(JsError, match="Failed to decode"):
+        js.TextDecoder.new(label, fatal=True).decode(data)
+
+
+def test_a_fatal_decoder_takes_what_only_the_standard_has(js: Any) -> None:
+    assert js.TextDecoder.new("gbk", fatal=True).decode(b"\x800") == "\u20ac0"
+    assert js.TextDecoder.new("gb18030", fatal=True).decode(b"\x841\xa47") == "\ufffd"
+    assert js.TextDecoder.new("euc-jp", fatal=True).decode(b"\xad\xa1") == "\u2460"
+    for label in ("shift_jis", "euc-jp", "gbk"):
+        with pytest.raises(JsError, match="Failed to decode"):
+            js.TextDecoder.new(label, fatal=True).decode(b"a\xff")
 
 
 @pytest.mark.parametrize("label", ["", "latin-1", "utf_8", "cp037", "rot13", "replacement"])
