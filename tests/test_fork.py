@@ -16,6 +16,9 @@ async def use(name, number):
     for i in range(number):
         await kv.put(f"{name}{i}", name)
         assert await kv.get(f"{name}{i}") == name
+    # What is written on a thread.
+    await state.r2("files").put(name, bytes(2**20))
+    assert (await (await state.r2("files").get(name)).bytes()) == bytes(2**20)
 
 asyncio.run(use("before", 10))
 child = os.fork()

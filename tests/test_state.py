@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import bunflare
+from bunflare import Response
 from bunflare.state import default_directory
 from bunflare.store.database import _registry
-from tests.support import child, chores_done
+from tests.support import PATIENCE, child, chores_done
 
 # -- opening -----------------------------------------------------------------------------------
 
@@ -38,6 +41,29 @@ async def test_without_an_argument_the_project_has_one(
     monkeypatch.setenv("BUNFLARE_DIR", str(tmp_path / "elsewhere"))
     async with bunflare.open() as state:
         assert state.directory == tmp_path / "elsewhere"
+
+
+async def test_a_program_whose_threads_are_stuck_holds_up_itself_alone(directory: Path) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    go_on = threading.Event()
+    stuck = asyncio.ensure_future(asyncio.to_thread(go_on.wait))
+    try:
+        async with asyncio.timeout(PATIENCE), bunflare.open(directory) as state:
+            bucket, db, cache = state.r2("files"), state.d1("db"), state.caches.default
+            await asyncio.gather(*(bucket.put(f"key{i}", bytes(2**20)) for i in range(3)))
+            found = await bucket.get("key1")
+            assert isinstance(found, bunflare.R2ObjectBody)
+            assert await found.bytes() == bytes(2**20)
+            await bucket.delete("key2")
+            await db.exec("CREATE TABLE t (a)")
+            assert "CREATE TABLE t" in str(await db.export_sql())
+            kept = Response(bytes(2**21), headers={"cache-control": "max-age=60"})
+            await cache.put("https://example.com/", kept)
+            assert (await state.check()).problems == ()
+        assert not stuck.done()
+    finally:
+        go_on.set()
+    await stuck
 
 
 def test_the_directory_of_a_project_is_in_it_or_where_the_variable_says(

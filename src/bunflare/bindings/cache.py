@@ -7,7 +7,6 @@ platform, a response that may not be kept is dropped without an error.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator
@@ -21,6 +20,7 @@ from ..store import blobs
 from ..store import cache as store
 from ..store.cache import CacheEntry
 from ..store.session import Session
+from ..store.threads import on_thread
 from ..timer import Timer
 from ..web import Request, Response, normalize
 from ..web.streams import Counted
@@ -176,22 +176,22 @@ class Cache:
                     return
                 if len(gathered) > FILE_SIZE:
                     if draft is None:
-                        draft = await asyncio.to_thread(blobs.Draft, self._bodies)
-                    await asyncio.to_thread(draft.write, bytes(gathered))
+                        draft = await on_thread(blobs.Draft, self._bodies)
+                    await on_thread(draft.write, bytes(gathered))
                     gathered.clear()
             if draft is None:
                 await self._store(url, status, fresh, bytes(gathered), None)
                 return
             if gathered:
-                await asyncio.to_thread(draft.write, bytes(gathered))
-            await asyncio.to_thread(draft.sync)
+                await on_thread(draft.write, bytes(gathered))
+            await on_thread(draft.sync)
             await self._store(url, status, fresh, b"", draft)
         finally:
             if not isinstance(body, bytes):
                 await _close(body)
             if draft is not None:
                 # It is swept away then, unless its row was committed.
-                await self._session.when_over(partial(asyncio.to_thread, draft.close))
+                await self._session.when_over(partial(on_thread, draft.close))
 
     async def _store(
         self, url: str, status: int, fresh: rules.Fresh, body: bytes, draft: blobs.Draft | None
@@ -277,7 +277,7 @@ class _File:
     async def _chunks(self, offset: int, length: int) -> AsyncIterator[bytes]:
         end = offset + length
         while offset < end:
-            chunk = await asyncio.to_thread(self._file.read, offset, min(_CHUNK, end - offset))
+            chunk = await on_thread(self._file.read, offset, min(_CHUNK, end - offset))
             if not chunk:
                 raise OSError("the file of a cached body is shorter than it was when it was opened")
             offset += len(chunk)

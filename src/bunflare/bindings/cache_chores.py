@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from ..store import blobs
 from ..store import cache as store
 from ..store.database import Database
+from ..store.threads import on_thread
 from ..timer import Chore
 
 _SWEEP = 200
@@ -36,9 +35,9 @@ def sweep_chore(database: Database) -> Chore:
 
     async def act(_: int) -> None:
         nonlocal swept
-        for name in await asyncio.to_thread(blobs.leftovers, directory):
+        for name in await on_thread(blobs.leftovers, directory):
             if not store.names_file(database.view, name):
-                await asyncio.to_thread(blobs.remove, directory / name)
+                await on_thread(blobs.remove, directory / name)
         swept = True
 
     return Chore("the removal of left-over bodies of cache entries", due, act)

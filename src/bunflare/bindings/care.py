@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +11,7 @@ from ..clock import Clock
 from ..errors import StateError
 from ..store.database import Database
 from ..store.directory import locate
+from ..store.threads import on_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ class StateCare:
         """Counts, sizes and times of everything, by system and name."""
         from ..store.figures import state_info
 
-        return await asyncio.to_thread(state_info, self._database.directory)
+        return await on_thread(state_info, self._database.directory)
 
     async def check(
         self, *, digests: bool = True, full: bool = False, progress: Progress | None = None
@@ -88,7 +88,7 @@ class StateCare:
 
         self._outside("backup")
         target = Path(path)
-        return await asyncio.to_thread(write_backup, self._database.directory, target, progress)
+        return await on_thread(write_backup, self._database.directory, target, progress)
 
     async def snapshot(self, name: str, *, progress: Progress | None = None) -> Snapshot:
         """Keep this moment under a name, in the data directory.
@@ -99,19 +99,19 @@ class StateCare:
         from ..store import snapshots
 
         self._outside("snapshot")
-        return await asyncio.to_thread(snapshots.take, self._database.directory, name, progress)
+        return await on_thread(snapshots.take, self._database.directory, name, progress)
 
     async def snapshots(self) -> list[Snapshot]:
         """The named moments that are kept, the oldest first."""
         from ..store import snapshots
 
-        return await asyncio.to_thread(snapshots.kept, self._database.directory.path)
+        return await on_thread(snapshots.kept, self._database.directory.path)
 
     async def drop_snapshot(self, name: str) -> None:
         """Forget a named moment."""
         from ..store import snapshots
 
-        await asyncio.to_thread(snapshots.drop, self._database.directory.path, name)
+        await on_thread(snapshots.drop, self._database.directory.path, name)
 
     async def branch(
         self,
@@ -137,7 +137,7 @@ class StateCare:
                 found = snapshots.find(source.path, snapshot).path
                 snapshots.branch(found, target.absolute(), None, progress)
 
-        await asyncio.to_thread(work)
+        await on_thread(work)
 
     async def diff(
         self, old: str, new: str | None = None, *, progress: Progress | None = None
@@ -158,7 +158,7 @@ class StateCare:
             after = root if new is None else snapshots.find(root, new).path
             return list(differences(before, after, progress))
 
-        return await asyncio.to_thread(work)
+        return await on_thread(work)
 
     async def prune(
         self,
@@ -192,7 +192,7 @@ class StateCare:
         from ..store.vacuum import vacuum
 
         self._outside("vacuum")
-        return await asyncio.to_thread(vacuum, self._database.directory.path, progress)
+        return await on_thread(vacuum, self._database.directory.path, progress)
 
     def _outside(self, what: str) -> None:
         if self._database.in_transaction:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from ..store import checks, r2, r2_uploads
 from ..store.checks import Problem, StateCheck, StateRepair
 from ..store.images import sweep
 from ..store.layout import DATABASE, SNAPSHOTS
+from ..store.threads import on_thread
 from . import r2_care
 from .care_snapshots import check_snapshots, size_of_snapshots
 
@@ -39,9 +39,9 @@ async def check_state(
     """See `State.check`."""
     directory = database.directory
     buckets = r2.buckets(database.view)
-    whole = await asyncio.to_thread(checks.size_of_sql, directory)
+    whole = await on_thread(checks.size_of_sql, directory)
     if progress is not None:
-        whole += await asyncio.to_thread(size_of_snapshots, directory.path, digests)
+        whole += await on_thread(size_of_snapshots, directory.path, digests)
     if digests:
         whole += sum(r2.statistics(database.view, bucket)[1] for bucket in buckets)
 
@@ -52,9 +52,9 @@ async def check_state(
     def later(before: int, done: int, _: int | None = None) -> None:
         told(before + done)
 
-    files, size, problems = await asyncio.to_thread(checks.check_sql, directory, full, told)
+    files, size, problems = await on_thread(checks.check_sql, directory, full, told)
     damaged = any(one.kind == "damaged" and one.name == DATABASE for one in problems)
-    named = await asyncio.to_thread(
+    named = await on_thread(
         check_snapshots,
         directory.path,
         settler.files,
@@ -69,12 +69,10 @@ async def check_state(
     if damaged:
         # Nothing that its rows say can be relied on.
         return StateCheck(files, size, (*problems, *in_snapshots), ())
-    problems += await asyncio.to_thread(checks.check_rows, directory, clock.now())
-    found, notes = await asyncio.to_thread(
-        checks.check_files, directory, database.presence, digests
-    )
+    problems += await on_thread(checks.check_rows, directory, clock.now())
+    found, notes = await on_thread(checks.check_files, directory, database.presence, digests)
     problems += found
-    problems += await asyncio.to_thread(
+    problems += await on_thread(
         lambda: [*histories.check_histories(directory.path, full), *histories.check_kept(directory)]
     )
     for bucket in buckets:
@@ -113,7 +111,7 @@ async def repair_state(
     for bucket in sorted({one.name for one in before.problems if one.system == "r2"}):
         if bucket in r2.buckets(database.view):
             await r2_care.repair(database, settler, bucket, clock)
-    await asyncio.to_thread(sweep, database.directory.path / SNAPSHOTS, "")
+    await on_thread(sweep, database.directory.path / SNAPSHOTS, "")
     after = await check_state(database, settler, clock, True, full)
     left = {(one.system, one.kind, one.name, one.key) for one in after.problems}
     done = (
@@ -130,9 +128,9 @@ async def _mend(database: Database, problem: Problem) -> None:
     directory = database.directory
     match (problem.system, problem.kind):
         case (_, "damaged"):
-            await asyncio.to_thread(checks.reindex, directory.path / problem.name)
+            await on_thread(checks.reindex, directory.path / problem.name)
         case (_, "base" | "frames"):
-            await asyncio.to_thread(histories.drop, directory.path, problem)
+            await on_thread(histories.drop, directory.path, problem)
         case ("objects", "bookmark"):
             await database.write(histories.forget, directory, problem)
         case ("cache", "missing"):
@@ -141,10 +139,10 @@ async def _mend(database: Database, problem: Problem) -> None:
             await database.write(checks.forget_part, problem)
         case ("cache", "left over"):
             named = cache_store.names_file(database.view, problem.key)
-            await asyncio.to_thread(checks.remove_left, directory, problem, named)
+            await on_thread(checks.remove_left, directory, problem, named)
         case ("r2", "left over"):
             view = database.view
             named = r2.awaits_file(view, problem.key) or r2_uploads.names_file(view, problem.key)
-            await asyncio.to_thread(checks.remove_left, directory, problem, named)
+            await on_thread(checks.remove_left, directory, problem, named)
         case _:
-            await asyncio.to_thread(checks.mend_row, database.path, problem)
+            await on_thread(checks.mend_row, database.path, problem)

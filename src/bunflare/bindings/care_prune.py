@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from ..errors import BackupError
 from ..store import blobs, cache, kv, object_history, object_log, r2_uploads, snapshots
 from ..store.images import sweep
 from ..store.layout import SNAPSHOTS
+from ..store.threads import on_thread
 from .r2_chores import UPLOAD_LIFETIME
 
 if TYPE_CHECKING:
@@ -68,16 +68,16 @@ async def prune_state(
     while (gone := await database.write(r2_uploads.remove_expired, staging, until, _BATCH)) > 0:
         uploads += gone
         told(keys + responses + uploads)
-    before = await asyncio.to_thread(blobs.leftovers, staging)
+    before = await on_thread(blobs.leftovers, staging)
     await settler.recover()
-    files += len(before) - len(await asyncio.to_thread(blobs.leftovers, staging))
-    for name in await asyncio.to_thread(blobs.leftovers, bodies):
+    files += len(before) - len(await on_thread(blobs.leftovers, staging))
+    for name in await on_thread(blobs.leftovers, bodies):
         if not cache.names_file(database.view, name):
-            await asyncio.to_thread(blobs.remove, bodies / name)
+            await on_thread(blobs.remove, bodies / name)
             files += 1
-    files += await asyncio.to_thread(sweep, directory.path / SNAPSHOTS, "")
-    files += await asyncio.to_thread(sweep, directory.path.parent, directory.path.name)
-    dropped = await asyncio.to_thread(_drop_old, database, now, older, keep)
+    files += await on_thread(sweep, directory.path / SNAPSHOTS, "")
+    files += await on_thread(sweep, directory.path.parent, directory.path.name)
+    dropped = await on_thread(_drop_old, database, now, older, keep)
     changes = await _forget_history(database, now)
     return Pruned(keys, responses, uploads, files, dropped, changes)
 
@@ -88,7 +88,7 @@ async def _forget_history(database: Database, now: int) -> int:
     changes = 0
     for namespace, chosen in object_history.all_settings(database.view):
         changes += await database.write(object_history.prune, namespace, now)
-        await asyncio.to_thread(object_log.trim_all, root / namespace, chosen, now)
+        await on_thread(object_log.trim_all, root / namespace, chosen, now)
     return changes
 
 

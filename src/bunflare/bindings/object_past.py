@@ -23,6 +23,7 @@ from ..store import object_history as store
 from ..store.history_files import Position, Settings
 from ..store.layout import has_history, history_of
 from ..store.past import position_at
+from ..store.threads import on_thread
 
 if TYPE_CHECKING:
     from ..store.object_history import Earlier, Kept
@@ -204,7 +205,7 @@ async def prepare(actor: Actor, number: int, at: Position) -> None:
     sequence, slot = 0, object_bookmarks.free_slot(host.database.view, *where)
     if at.generation:
         copy = kept_path(host.sql_directory, actor.digits, slot)
-        sequence = await asyncio.to_thread(_materialize, data.sql(), at, copy)
+        sequence = await on_thread(_materialize, data.sql(), at, copy)
     earlier = await _earlier(data, number, sequence)
     if earlier is None or sequence < 0:
         raise DurableObjectError("the state of this bookmark is not kept (any more)")

@@ -24,6 +24,7 @@ from ..store.blobs import OpenFile
 from ..store.r2 import SMALL, ObjectRow
 from ..store.r2_settle import Job, Settler, mark_of
 from ..store.session import Session
+from ..store.threads import on_thread
 from ..timer import Timer
 from ..web import Blob, Headers
 from . import r2_care, r2_files, r2_list
@@ -374,7 +375,7 @@ class R2Bucket:
         """`put` a file. ``progress`` is called with the bytes done and those of the whole."""
         key = key_of(key, "put", self._limits)
         writing = Writing.of(options, self._limits)
-        file = await asyncio.to_thread(Path(path).open, "rb")
+        file = await on_thread(Path(path).open, "rb")
         try:
             size = os.fstat(file.fileno()).st_size
             if size > self._limits.object_size:
@@ -385,7 +386,7 @@ class R2Bucket:
                     progress(done, size)
 
             if size <= SMALL:
-                data = await asyncio.to_thread(file.read, SMALL + 1)
+                data = await on_thread(file.read, SMALL + 1)
                 if len(data) <= SMALL:
                     result = await self._put_small(key, data, writing)
                     report(len(data))

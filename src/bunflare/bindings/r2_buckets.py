@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from contextlib import suppress
@@ -14,6 +13,7 @@ from ..errors import R2ValueError
 from ..store import names
 from ..store import r2 as store
 from ..store.r2_paths import bucket_name
+from ..store.threads import on_thread
 from .r2_options import from_iso
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class R2Buckets:
         if name not in self.names():
             raise R2ValueError(f"The specified bucket does not exist: {name!r}", 10006, "delete")
         await self._database.write(_delete, name)
-        await asyncio.to_thread(_clear, self._database.directory.r2 / bucket_name(name))
+        await on_thread(_clear, self._database.directory.r2 / bucket_name(name))
 
 
 def _has_files(directory: Path) -> bool:

@@ -24,6 +24,7 @@ from ..store.r2 import ObjectRow
 from ..store.r2_files import R2Files
 from ..store.r2_settle import Job, Settler, mark_of
 from ..store.session import Session
+from ..store.threads import on_thread
 from .r2_files import stage_copy
 from .r2_objects import R2Object, object_of
 from .r2_options import R2Limits, date_of, iso
@@ -81,7 +82,7 @@ async def open_odd(
     if not row.own:
         return file, row._replace(size=file.size)
     # A copy of the directory may have new times, but the same bytes.
-    if _is_md5(row) and await asyncio.to_thread(_md5, file) != row.etag:
+    if _is_md5(row) and await on_thread(_md5, file) != row.etag:
         file.close()
         raise R2Error(
             f"The bytes of {key!r} were changed beside bunflare; `bunflare r2 repair {bucket}` "
@@ -168,7 +169,7 @@ async def _look(
 ) -> list[R2Problem]:
     """What is wrong with some objects, as they are at the end: others write meanwhile."""
     for _ in range(_TRIES):
-        found = await asyncio.to_thread(_problems, files, bucket, batch, digests)
+        found = await on_thread(_problems, files, bucket, batch, digests)
         seen = dict(batch)
         batch = [
             (one.key, row)
@@ -224,7 +225,7 @@ async def _strangers(
     ``own`` are keys of objects that we wrote.
     """
     files = settler.files
-    for path in await asyncio.to_thread(files.all_files, bucket):
+    for path in await on_thread(files.all_files, bucket):
         key = "/".join(path)
         if key in own and paths.first(key, files.folding) == path:
             continue
@@ -270,7 +271,7 @@ async def _take_over(
 ) -> R2Object | None:
     """Make a file's bytes the object's, if that still is as it was seen."""
     size = file.size
-    md5 = await asyncio.to_thread(_md5, file)
+    md5 = await on_thread(_md5, file)
     staged = await stage_copy(settler.files.staging, file, size, clock.now)
     try:
         kept = row is not None and size == row.size and (not _is_md5(row) or md5 == row.etag)
@@ -343,5 +344,5 @@ async def adopt(
             if progress is not None:
                 progress(len(adopted))
             if path not in settler.files.paths_of(key, True):
-                await asyncio.to_thread(settler.files.remove_path, bucket, path)
+                await on_thread(settler.files.remove_path, bucket, path)
     return adopted

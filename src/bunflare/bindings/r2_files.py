@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..store.blobs import Draft, OpenFile, copied_range
+from ..store.threads import on_thread
 from .r2_objects import FileStream, R2ObjectBody
 from .r2_staging import Staged, finished
 
@@ -47,22 +48,22 @@ async def download(found: R2ObjectBody, path: Path, progress: Progress | None) -
         elif isinstance(content, FileStream) and (plain := content.plain()) is not None:
             await finished(copy, *plain)
         else:
-            with await asyncio.to_thread(partial.open, "xb") as target:
+            with await on_thread(partial.open, "xb") as target:
                 done = 0
                 async for chunk in content:
-                    await asyncio.to_thread(target.write, chunk)
+                    await on_thread(target.write, chunk)
                     done += len(chunk)
                     report(done)
-        await asyncio.to_thread(partial.replace, path)
+        await on_thread(partial.replace, path)
     finally:
         if isinstance(content, FileStream):
             await content.aclose()
-        await asyncio.to_thread(partial.unlink, missing_ok=True)
+        await on_thread(partial.unlink, missing_ok=True)
 
 
 async def stage_copy(staging: Path, file: OpenFile, size: int, now: Callable[[], int]) -> Staged:
     """A staged copy of a file, on disk when this returns. Close what comes back."""
-    staged = Staged(await asyncio.to_thread(Draft, staging))
+    staged = Staged(await on_thread(Draft, staging))
 
     def copy() -> None:
         staged.draft.append(file.descriptor, 0, size)

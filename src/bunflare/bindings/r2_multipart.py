@@ -6,7 +6,6 @@ no part is seen as an object before the upload is completed, which is one commit
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import secrets
 from collections.abc import Iterable, Mapping
@@ -20,6 +19,7 @@ from ..store.r2 import ObjectRow
 from ..store.r2_settle import Job, Settler
 from ..store.r2_uploads import Part, Upload
 from ..store.session import Session
+from ..store.threads import on_thread
 from .r2_objects import R2Object, R2UploadedPart, object_of
 from .r2_options import (
     R2Limits,
@@ -204,7 +204,7 @@ class R2MultipartUpload:
     async def _joined(self, upload: Upload, chosen: list[Part]) -> tuple[ObjectRow, Staged]:
         """A staged file of all parts, and the row that goes with it."""
         staging = self._settler.files.staging
-        staged = Staged(await asyncio.to_thread(Draft, staging))
+        staged = Staged(await on_thread(Draft, staging))
 
         def join() -> None:
             for part in chosen:

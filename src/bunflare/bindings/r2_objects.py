@@ -13,6 +13,7 @@ from ..errors import R2TypeError, ValueCorrupt
 from ..quick_json import stored_object
 from ..store.blobs import OpenFile
 from ..store.r2 import ObjectRow
+from ..store.threads import on_thread
 from ..web import Blob, Headers
 from ..web.body import Body, BodyStream
 from ..web.streams import Sized
@@ -209,7 +210,7 @@ class FileStream(Sized):
         return self._taken(self._file.read(self._offset, length))
 
     async def _later(self, length: int) -> bytes:
-        return self._taken(await asyncio.to_thread(self._read, self._offset, length))
+        return self._taken(await on_thread(self._read, self._offset, length))
 
     def _taken(self, chunk: bytes) -> bytes:
         if not chunk:

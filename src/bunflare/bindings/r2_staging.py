@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import R2TypeError
 from ..store.blobs import Draft
+from ..store.threads import on_thread
 from ..web import Blob
 from ..web.body import BodyStream
 from ..web.text import encode
@@ -43,7 +44,7 @@ class Staged:
         if self.draft.kept:
             self.draft.close()
         else:
-            await asyncio.to_thread(self.draft.close)
+            await on_thread(self.draft.close)
 
 
 def known(value: object, action: str) -> bytes | AsyncIterator[Any]:
@@ -73,7 +74,7 @@ def known(value: object, action: str) -> bytes | AsyncIterator[Any]:
 
 async def read_file(file: Any) -> AsyncIterator[bytes]:
     """A file in blocks, read on a thread."""
-    while block := await asyncio.to_thread(file.read, BLOCK):
+    while block := await on_thread(file.read, BLOCK):
         yield block
 
 
@@ -95,7 +96,7 @@ async def stage(
 
     ``now`` tells epoch milliseconds, of which the file's time of modification is made.
     """
-    staged = Staged(await asyncio.to_thread(Draft, staging))
+    staged = Staged(await on_thread(Draft, staging))
     try:
         hashes = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
 
@@ -146,10 +147,9 @@ async def _both(
     block: bytes | memoryview,
     last: bool,
 ) -> None:
-    loop = asyncio.get_running_loop()
-    work = [loop.run_in_executor(None, write, block, last)]
+    work = [on_thread(write, block, last)]
     if len(block) > _HASH_INLINE:
-        work.append(loop.run_in_executor(None, digest, block))
+        work.append(on_thread(digest, block))
     else:
         digest(block)
     try:
@@ -164,7 +164,7 @@ async def _both(
 
 async def finished(work: Callable[..., None], *args: object) -> None:
     """Run ``work`` on a thread, to its end even if nobody waits for it any more."""
-    running = asyncio.get_running_loop().run_in_executor(None, work, *args)
+    running = on_thread(work, *args)
     try:
         await asyncio.shield(running)
     except asyncio.CancelledError:

@@ -48,6 +48,7 @@ from .operation import LATER
 from .past import trim
 from .pending import Pending
 from .running import Running
+from .threads import on_thread
 from .transaction import Transaction
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class D1Running(Running):
     async def rest(self) -> None:
         """Wait until the queries that take long have come to their ends."""
         if self._slow is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self._slow.shutdown)
+            await on_thread(self._slow.shutdown)
 
     def close(self) -> None:
         if self._slow is not None:

@@ -30,6 +30,7 @@ from . import r2_paths as paths
 from .database import Database
 from .loops import call_soon
 from .r2_files import Mark, R2Files
+from .threads import on_thread
 
 _log = logging.getLogger("bunflare")
 
@@ -263,9 +264,7 @@ class Settler:
         if descriptor is not None:
             return descriptor
         descriptor = os.open(self._database.directory.r2, os.O_RDONLY | os.O_CLOEXEC)
-        waiting = asyncio.get_running_loop().run_in_executor(
-            None, fcntl.flock, descriptor, fcntl.LOCK_EX
-        )
+        waiting = on_thread(fcntl.flock, descriptor, fcntl.LOCK_EX)
         try:
             await asyncio.wait_for(asyncio.shield(waiting), _PATIENCE)
         except (asyncio.CancelledError, TimeoutError) as error:
@@ -324,10 +323,10 @@ class Settler:
         """Finish what a crash has interrupted, and remove the staged files that it has left."""
         await self.flush()
         staging = self._database.directory.r2_staging
-        for name in await asyncio.to_thread(blobs.leftovers, staging):
+        for name in await on_thread(blobs.leftovers, staging):
             view = self._database.view
             if not r2.awaits_file(view, name) and not r2_uploads.names_file(view, name):
-                await asyncio.to_thread(blobs.remove, staging / name)
+                await on_thread(blobs.remove, staging / name)
 
     async def flush(self) -> None:
         """Have every file of the directory in its place and on disk, whoever has written it.
@@ -410,4 +409,4 @@ def _make_sure(files: R2Files, steps: list[_Step], lock: int) -> None:
 
 async def _in_thread(work: partial[None]) -> None:
     # Whoever gives up waiting does not stop it: it holds the lock, and lets go of it at its end.
-    await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, work))
+    await asyncio.shield(on_thread(work))
