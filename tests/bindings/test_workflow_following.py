@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import bunflare
 from bunflare import ManualClock
 from tests.bindings.workflow_tools import workflow
-from tests.support import PATIENCE
+from tests.support import PATIENCE, child, eventually
 
 
 class Follower:
@@ -167,3 +168,104 @@ async def test_a_pause_comes_behind_the_begin_of_what_it_waits_for(
     ]
     await instance.resume()
     await follower.told("workflow_completed")
+
+
+# -- from another process ----------------------------------------------------------------------
+
+OWNER = """
+import asyncio, sys, bunflare
+
+class Work(bunflare.WorkflowEntrypoint):
+    async def run(self, event, step):
+        async def line(ctx):
+            if ctx.attempt < 2 and ctx.step.name == "second":
+                await asyncio.sleep(0)
+                raise ValueError("once")
+            return (await asyncio.to_thread(sys.stdin.readline)).strip()
+        await step.do("first", line)
+        await step.do("second", line, retries={"limit": 7, "delay": 0})
+
+async def main():
+    async with bunflare.open(sys.argv[1]) as state:
+        instance = await state.workflow(Work).create("x")
+        print("created", flush=True)
+        await instance.wait(600)
+
+asyncio.run(main())
+"""
+
+
+async def test_another_process_hears_of_a_begin_when_it_happens(directory: Path) -> None:
+    with child(OWNER, directory) as owner:
+        assert owner.line() == "created"
+        async with bunflare.open(directory) as state:
+            instance = await state.workflow("Work").get("x")
+            # What is under way already, and what begins afterwards.
+            follower = Follower(await instance.subscribe())
+            assert await follower.told("attempt_started first-1") == [
+                *("workflow_queued", "workflow_started"),
+                *("step_started first-1", "attempt_started first-1"),
+            ]
+            owner.tell("go on")
+            await follower.told("attempt_errored second-1")
+            assert await follower.told("attempt_started second-1") == ["attempt_started second-1"]
+            second = next(one for one in follower.seen if one.type == "attempt_errored")
+            assert second.detail["attempt"] == 1
+            assert follower.seen[-1].detail["attempt"] == 2
+            # Who goes on behind a cursor is told nothing twice.
+            late = Follower(await instance.subscribe(cursor=second.event_id))
+            assert await late.told("attempt_started second-1") == ["attempt_started second-1"]
+            begins = [one for one in follower.seen if one.type == "step_started"]
+            assert [one.detail["config"]["retries"]["limit"] for one in begins] == [5, 7]
+            owner.tell("and on")
+            ends = [
+                *("attempt_completed second-1", "step_completed second-1", "workflow_completed"),
+            ]
+            assert await follower.told("workflow_completed") == ends
+            assert await late.told("workflow_completed") == ends
+            assert await follower.following.next() is None
+            assert await late.following.next() is None
+            numbers = [one.event_id for one in follower.seen]
+            assert numbers == sorted(set(numbers))
+            later = [one async for one in await instance.subscribe()]
+            assert sorted((one.type, one.timestamp, str(one.detail)) for one in later) == sorted(
+                (one.type, one.timestamp, str(one.detail)) for one in follower.seen
+            )
+            assert [one.name for one in (directory / "processes").glob("*.*")] == []
+
+
+FOLLOWER = """
+import asyncio, sys, bunflare
+
+async def main():
+    async with bunflare.open(sys.argv[1]) as state:
+        async for event in await (await state.workflow("Program").get("x")).subscribe():
+            print(event.type, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_who_has_ended_is_told_nothing_any_more(
+    state: bunflare.State, directory: Path
+) -> None:
+    gate = asyncio.Event()
+
+    async def run(event: Any, step: Any) -> Any:
+        await step.do("a", gate.wait)
+
+    instance = await workflow(state, run).create("x")
+    host = state._services.workflows["Program"]
+    with child(FOLLOWER, directory) as other:
+        told = [await asyncio.to_thread(other.line) for _ in range(4)]
+        assert told[2:] == ["step_started", "attempt_started"]
+        assert len(host.elsewhere) == 1
+        other.kill()
+        await eventually(lambda: host.elsewhere == {})
+    gate.set()
+    assert (await instance.wait(PATIENCE)).status == "complete"
+    # What it has left is removed by the next that comes.
+    with child(FOLLOWER, directory) as other:
+        told = await asyncio.to_thread(other.rest)
+        assert told[-1] == "workflow_completed"
+    assert [one.name for one in (directory / "processes").glob("*.*")] == []

@@ -28,6 +28,7 @@ from ..store import workflow_owners as owners
 from ..store import workflows as store
 from ..store.gathered import Gatherer
 from ..timer import Chore
+from . import workflow_elsewhere
 from .workflow_context import WorkflowContext
 from .workflow_create import create_all
 from .workflow_options import MOST_STEPS, RETENTION_MS
@@ -94,6 +95,8 @@ class WorkflowHost(Ownership):
         self.modifiers: dict[str | None, Modifiers] = {}
         #: Who is told what begins, by the instances' ids.
         self.followers: dict[str, WeakSet[WorkflowInstanceSubscription]] = {}
+        #: And those in other processes: `workflow_elsewhere.look`.
+        self.elsewhere: dict[str, set[str]] = {}
         #: New instances.
         self.created = Gatherer[tuple[Any, ...], list[str | None]](database, create_all)
         #: What the runs of a turn add to their logs, and their ends.
@@ -185,6 +188,7 @@ class WorkflowHost(Ownership):
 
     def _begin(self) -> None:
         self._timer.add(self._chore)
+        workflow_elsewhere.look(self)
         self._pull()
 
     def _rung(self) -> None:
@@ -194,6 +198,7 @@ class WorkflowHost(Ownership):
         if not self.owner:
             self.settle()
             return
+        workflow_elsewhere.look(self)
         if owners.signalled(self.database.view, self.name):
             self.quietly(self.database.submit(owners.take_signals, self.name), self._signalled)
         self._pull()

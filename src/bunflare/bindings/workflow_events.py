@@ -11,6 +11,7 @@ from ..errors import WorkflowTypeError, WorkflowValueError
 from ..store import workflow_log as log
 from ..store import workflows as store
 from ..values import loads
+from .workflow_elsewhere import follow
 from .workflow_errors import described
 from .workflow_options import DEFAULTS, about
 from .workflow_types import WorkflowInstanceEvent
@@ -146,6 +147,8 @@ class WorkflowInstanceSubscription:
         # the log has the end.
         self._begun: dict[int, Begun] = {}
         self._known: set[tuple[Any, ...]] = set()
+        # Ends hearing of it from another process.
+        self._unheard: Any = None
 
     def __aiter__(self) -> Self:
         return self
@@ -174,6 +177,8 @@ class WorkflowInstanceSubscription:
     def close(self) -> None:
         """No more events."""
         self._closed = True
+        if self._unheard is not None:
+            self._unheard()
         followers = self._host.followers.get(self._key)
         if followers is not None:
             followers.discard(self)
@@ -194,6 +199,8 @@ class WorkflowInstanceSubscription:
     def _follow(self) -> None:
         """Hear of what begins from now on, and of what is under way, if that is here."""
         self._following = True
+        if not self._host.owner:
+            self._unheard = follow(self, self._key, self._host.database.presence)
         if not self._host.here:
             return
         self._host.followers.setdefault(self._key, WeakSet()).add(self)

@@ -1,8 +1,8 @@
 """Attempts that are under way, for those who follow an instance.
 
 The log tells of an attempt when it has ended; that it has begun is in no commit, and known to the
-process that runs it alone. What waits for nothing has ended as soon as it has begun, and is nothing
-to be told of here.
+process that runs it, which tells those who follow. What waits for nothing has ended as soon as it
+has begun, and is nothing to be told of here.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ async def watched(run: Run, begun: Begun, waiting: Awaitable[Any]) -> Any:
     run.under_way[begun.place] = begun
     for follower in run.host.followers.get(run.id, ()):
         follower.hear(begun)
+    if run.host.elsewhere:
+        from .workflow_elsewhere import tell
+
+        tell(run, begun)
     try:
         return await waiting
     finally:

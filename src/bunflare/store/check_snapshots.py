@@ -18,7 +18,7 @@ from . import snapshots
 from .beside import open_still
 from .check_history import check_histories
 from .checks import Problem, findings, missing_bodies, missing_parts, summary
-from .connection import translate
+from .connection import DRIVER_ERRORS, translate
 from .directory import Directory
 from .layout import DATABASE, SNAPSHOTS, sql_files
 from .schema import is_current
@@ -134,7 +134,7 @@ def rows_of(path: Path) -> Iterator[Transaction | None]:
     try:
         tx = Transaction(connection)
         yield tx if is_current(tx, SCHEMAS) else None
-    except apsw.Error as error:
+    except DRIVER_ERRORS as error:
         raise translate(error, path / DATABASE) from error
     finally:
         connection.close()

@@ -26,7 +26,8 @@ class Presence:
     """This process, as others that use the directory know it."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        #: Where the files of all processes are.
+        self.directory = directory
         directory.mkdir(mode=0o700, exist_ok=True)
         #: What claims are signed with. It is never used again by another process.
         self.id = secrets.token_hex(8)
@@ -44,7 +45,7 @@ class Presence:
             return True
         try:
             # For reading only: to close a file that could be written is reported to listeners.
-            descriptor = os.open(self._directory / process, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self.directory / process, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:
@@ -63,7 +64,7 @@ class Presence:
         loop = asyncio.get_running_loop()
         ends = self._loops.get(loop)
         if ends is None:
-            ends = self._loops[loop] = _Ends(self._directory, loop)
+            ends = self._loops[loop] = _Ends(self.directory, loop)
         ends.listeners.append(listener)
 
         def unsubscribe() -> None:
@@ -78,7 +79,7 @@ class Presence:
         """Call the listeners of all processes, as if one had ended: there is something for them."""
         # A file that was open for writing is closed, which is what they listen to.
         descriptor = os.open(
-            self._directory / "bell", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600
+            self.directory / "bell", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600
         )
         os.close(descriptor)
 
@@ -87,7 +88,9 @@ class Presence:
         for ends in self._loops.values():
             ends.close()
         self._loops.clear()
-        (self._directory / self.id).unlink(missing_ok=True)
+        for mailbox in self.directory.glob(f"{self.id}.*"):
+            mailbox.unlink(missing_ok=True)
+        (self.directory / self.id).unlink(missing_ok=True)
         os.close(self._descriptor)
 
     def abandon(self) -> None:
@@ -99,7 +102,7 @@ class Presence:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """No other process makes or removes files meanwhile."""
-        descriptor = os.open(self._directory, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(self.directory, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -108,8 +111,9 @@ class Presence:
 
     def _sweep(self) -> None:
         """Remove what killed processes have left."""
-        for left in self._directory.iterdir():
-            if not self.alive(left.name):
+        for left in self.directory.iterdir():
+            # A mailbox begins with the name of its process.
+            if not self.alive(left.name.partition(".")[0]):
                 left.unlink(missing_ok=True)
 
 
