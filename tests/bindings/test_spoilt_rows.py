@@ -121,6 +121,20 @@ async def test_tables_that_cannot_be_dropped_are_all_kept(directory: Path) -> No
             await box.refer()
 
 
+async def test_states_that_are_kept(directory: Path) -> None:
+    for number in range(3):
+        async with bunflare.open(directory) as state:
+            await state.d1("shop").exec(f"CREATE TABLE t{number} (a)")
+    for kind in ("*.sqlite", "*.wal"):
+        for kept in (directory / "d1" / ".shop.history").glob(kind):
+            kept.write_bytes(b"nothing that SQLite knows" * 1000)
+    async with bunflare.open(directory) as state:
+        db = state.d1("shop")
+        with pytest.raises(bunflare.DatabaseCorrupt, match="shop.history is damaged"):
+            await db.keep_history(days=0)
+        await db.exec("CREATE TABLE t3 (a)")
+
+
 @pytest.mark.parametrize("name", ["lineage", "settings", "sealed"])
 @pytest.mark.parametrize("text", [b"", b"\xff\xfe", b'{"retention_ms": "long"}', b"[1]"])
 async def test_notes_of_a_history(directory: Path, name: str, text: bytes) -> None:

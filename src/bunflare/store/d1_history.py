@@ -59,12 +59,15 @@ def keep(file: D1File) -> None:
 def choose(file: D1File, settings: Settings) -> None:
     """Note how much is kept. From now on so much is."""
     history = file.history
-    history.files.set(settings)
-    file.running.choose(settings)
-    if settings.on:
-        history.wanting = True
-        keep(file)
-    file.running.trim()
+    try:
+        history.files.set(settings)
+        file.running.choose(settings)
+        if settings.on:
+            history.wanting = True
+            keep(file)
+        file.running.trim()
+    except OSError as error:
+        raise D1Error(f"the history of {file.path} cannot be written ({error})") from error
 
 
 def _replace(file: D1File, state: Path) -> Position:

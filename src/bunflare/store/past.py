@@ -15,6 +15,7 @@ from pathlib import Path
 
 import apsw
 
+from .connection import translate
 from .history_files import LOG_HEADER, Files, Position, Settings, frame_size
 
 
@@ -103,7 +104,17 @@ def settle(files: Files) -> None:
 
 
 def trim(files: Files, settings: Settings, now: int) -> None:
-    """Forget what is too old or too much, but never the newest generation."""
+    """Forget what is too old or too much, but never the newest generation.
+
+    Raises `DatabaseError` where what is kept is damaged, or the disk is full.
+    """
+    try:
+        _trim(files, settings, now)
+    except apsw.Error as error:
+        raise translate(error, files.folder) from error
+
+
+def _trim(files: Files, settings: Settings, now: int) -> None:
     with files.old():
         settle(files)
         _sweep(files)
