@@ -121,6 +121,25 @@ async def test_tables_that_cannot_be_dropped_are_all_kept(directory: Path) -> No
             await box.refer()
 
 
+@pytest.mark.parametrize("value", ["sequence = x'00ff'", "changes = 7", "changes = '[1'"])
+async def test_the_redo_record(directory: Path, value: str) -> None:
+    async with bunflare.open(directory) as state:
+        await state.durable_objects(Box).get_by_name("one").fill()
+    (file,) = (directory / "do-sql" / "Box").glob("*.sqlite")
+    connection = apsw.Connection(str(file))
+    # As after a crash: it is of a commit that is not among the rows yet.
+    connection.execute("UPDATE _cf_bunflare_redo SET sequence = sequence + 1")
+    connection.execute(f"UPDATE _cf_bunflare_redo SET {value}")
+    connection.close()
+    async with bunflare.open(directory) as state:
+        box = state.durable_objects(Box).get_by_name("one")
+        for _ in range(2):
+            with pytest.raises(bunflare.ValueCorrupt, match="damaged"):
+                await box.look()
+        found = (await state.check()).problems
+        assert [one.kind for one in found] == (["damaged"] if "sequence" in value else [])
+
+
 async def test_states_that_are_kept(directory: Path) -> None:
     for number in range(3):
         async with bunflare.open(directory) as state:

@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import ValueCorrupt
 from ..store import objects as store
 from ..store.loops import call_soon
 from ..store.object_bookmarks import SLOTS, end_restore
@@ -109,8 +110,13 @@ class ObjectData(Values):
             if self._failed is not None:
                 # Code that goes on after the end of its instance is not to open it once more.
                 raise self._failed
-            self.file = self._open()
-            self._recover(self.file)
+            file = self.file = self._open()
+            try:
+                self._recover(file)
+            except ValueCorrupt:
+                self.file = None
+                file.close()
+                raise
             for level, _ in enumerate(self.below, 1):
                 self.file.savepoint(level)
         return self.file
@@ -155,8 +161,11 @@ class ObjectData(Values):
         if file.sequence > (row[2] if row else 0) and not self.flying:
             layer = Layer()
             more = layer.more()
-            more.cleared, entries, more.alarm = json.loads(file.changes)
-            layer.entries = dict(entries)
+            try:
+                more.cleared, entries, more.alarm = json.loads(file.changes)
+                layer.entries = dict(entries)
+            except (ValueError, TypeError) as error:
+                raise ValueCorrupt(f"the last changes of {self._path} are damaged") from error
             more.sequence = file.sequence
             self._send(layer)
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
+from ..errors import DatabaseError, ValueCorrupt
 from . import blobs, cache, objects, queue_delivery, r2, r2_uploads, workflow_owners
 from .beside import open_beside, reading
 from .connection import translate
@@ -304,8 +305,11 @@ def _objects(view: Transaction, directory: Directory, notes: list[Problem]) -> I
         digits = file.removesuffix(".sqlite")
         try:
             sequence = redo_sequence(directory.path / name)
-        except apsw.Error:
+        except DatabaseError:
             continue  # which is found where SQLite's files are checked
+        except ValueCorrupt as error:
+            yield Problem("objects", "damaged", namespace, digits, str(error), None)
+            continue
         row = objects.describe(view, namespace, digits)
         applied = row[2] if row else 0
         if sequence < applied:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from .beside import open_beside
+from ..errors import ValueCorrupt
+from .beside import reading
 from .connection import Row
 
 _REDO = "_cf_bunflare_redo"
@@ -25,17 +26,20 @@ _HAS_REDO = f"SELECT 1 FROM sqlite_schema WHERE name = '{_REDO}'"
 
 
 def last_record(run: Callable[[str], list[Row]]) -> tuple[int, str]:
-    """How many commits have carried changes along, and those of the last one."""
-    if not run(_HAS_REDO):
+    """How many commits have carried changes along, and those of the last one.
+
+    Raises `ValueCorrupt` for what no commit has written.
+    """
+    rows = run(_READ_REDO) if run(_HAS_REDO) else []
+    if not rows:
         return 0, ""
-    rows = run(_READ_REDO)
-    return (int(rows[0][0]), str(rows[0][1])) if rows else (0, "")
+    sequence, changes = rows[0]
+    if not isinstance(sequence, int) or not isinstance(changes, str):
+        raise ValueCorrupt("the redo record of an object's SQL file is damaged")
+    return sequence, changes
 
 
 def redo_sequence(path: Path) -> int:
     """How many commits of an object's file have carried changes along."""
-    connection = open_beside(path)
-    try:
+    with reading(path) as connection:
         return last_record(lambda sql: connection.execute(sql).fetchall())[0]
-    finally:
-        connection.close()
