@@ -81,6 +81,19 @@ async def test_what_belongs_to_objects(
     assert found.http_metadata.content_type == "a/b"
 
 
+async def test_the_size_of_an_object(state: bunflare.State, directory: Path) -> None:
+    await state.r2("files").put("a", b"ten bytes!")
+    spoil(directory, "UPDATE r2_objects SET size = 'large'")
+    for digests in (False, True):
+        found = await state.check(digests=digests)
+        assert {one.kind for one in found.problems} >= {"size"}
+    await state.repair()
+    assert (await state.check()).problems == ()
+    mended = await state.r2("files").head("a")
+    assert mended is not None
+    assert mended.size == 10
+
+
 # -- Durable Objects and D1 ---------------------------------------------------------------------
 
 

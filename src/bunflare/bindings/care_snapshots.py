@@ -94,7 +94,7 @@ def _objects(
                 )
                 wrong = problem_of(files, bucket, unread, key, row, times=False)
                 if unread:
-                    reading(row.size)
+                    reading(row.size if isinstance(row.size, int) else 0)
                 if wrong is not None and not _in_row(view, bucket, key):
                     name = f"r2/{bucket}/{key}"
                     yield Problem(checks.SYSTEM, wrong.kind, path.name, name, wrong.detail, None)

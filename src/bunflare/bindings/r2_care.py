@@ -98,6 +98,11 @@ def _is_md5(row: ObjectRow) -> bool:
     return "-" not in row.etag and (row.ssec is None or not row.own)
 
 
+def _size(row: ObjectRow) -> int:
+    """What other programs have spoilt of it has none."""
+    return row.size if isinstance(row.size, int) else 0
+
+
 def _md5(file: OpenFile) -> str:
     digest = hashlib.md5(usedforsecurity=False)
     for offset in range(0, file.size, BLOCK):
@@ -123,7 +128,7 @@ async def check(
     own: set[str] = set()
     async for rows in _rows(session, bucket):
         objects += len(rows)
-        size += sum(row.size for _, row in rows)
+        size += sum(_size(row) for _, row in rows)
         own.update(key for key, row in rows if row.own)
         for batch in _portions(rows):
             if len(waiting) == _AT_ONCE:
@@ -152,7 +157,7 @@ def _portions(rows: list[tuple[str, ObjectRow]]) -> Iterator[list[tuple[str, Obj
     size = 0
     for key, row in rows:
         portion.append((key, row))
-        size += row.size
+        size += _size(row)
         if size >= _PORTION:
             yield portion
             portion, size = [], 0

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import ValueCorrupt
+import apsw
+
+from ..errors import DatabaseError, ValueCorrupt
 from .beside import reading
-from .connection import Row
+from .connection import Row, translate
 
 _REDO = "_cf_bunflare_redo"
 CREATE_REDO = f"""
@@ -43,3 +45,11 @@ def redo_sequence(path: Path) -> int:
     """How many commits of an object's file have carried changes along."""
     with reading(path) as connection:
         return last_record(lambda sql: connection.execute(sql).fetchall())[0]
+
+
+def refused(error: apsw.Error, path: Path) -> DatabaseError:
+    """Why a commit has failed."""
+    if isinstance(error, apsw.ConstraintError):
+        # It is no matter of the file: foreign keys that were deferred do not hold.
+        return DatabaseError(f"{error}: SQLITE_CONSTRAINT")
+    return translate(error, path)

@@ -21,12 +21,21 @@ import apsw
 
 from ..errors import DatabaseError, DurableObjectAbort, DurableObjectSqlError
 from .blobs import sync_directory
-from .connection import BusyWait, Durability, Row, connect, copy_whole, enter_wal, translate
+from .connection import (
+    DRIVER_ERRORS,
+    BusyWait,
+    Durability,
+    Row,
+    connect,
+    copy_whole,
+    enter_wal,
+    translate,
+)
 from .d1_connection import LOOK, USER, keyword, unkept
 from .d1_reader import UNKNOWN, Program, columns_of, read_program, scanned
 from .object_guard import ObjectGuard
 from .object_log import ObjectLog
-from .object_redo import CREATE_REDO, WRITE_REDO, last_record
+from .object_redo import CREATE_REDO, WRITE_REDO, last_record, refused
 from .object_statement import ALTERING, WRITES, Kind, Rows, straight, unbound
 
 _PATIENCE = 10.0
@@ -309,7 +318,7 @@ class ObjectFile:
             self._own("COMMIT", plainly=True)
         except apsw.Error as error:
             self.rollback()
-            raise _refused(error, self.path) from error
+            raise refused(error, self.path) from error
         self.open = False
         if sequence is not None:
             self.sequence = sequence
@@ -360,7 +369,7 @@ class ObjectFile:
             with suppress(apsw.Error):
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
-            return _refused(error, self.path)
+            return refused(error, self.path)
         self.took = time.perf_counter() - started
         if self.log is not None:
             self.log.committed()
@@ -477,7 +486,7 @@ class ObjectFile:
         self._guard.trusted = True
         try:
             return list(self._connection.execute(sql, bindings))
-        except apsw.Error as error:
+        except DRIVER_ERRORS as error:
             if plainly:
                 raise
             raise translate(error, self.path) from error
@@ -489,12 +498,3 @@ class ObjectFile:
         if self.log is not None:
             self.log.close()
         self._connection.close()
-
-
-def _refused(error: apsw.Error, path: Path) -> DatabaseError:
-    """Why a commit has failed."""
-    if isinstance(error, apsw.ConstraintError):
-        # It is no matter of the file: foreign keys that were deferred do not hold.
-        return DatabaseError(f"{error}: SQLITE_CONSTRAINT")
-    failure: DatabaseError = translate(error, path)
-    return failure
