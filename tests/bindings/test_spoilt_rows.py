@@ -153,6 +153,16 @@ async def test_the_redo_record(directory: Path, value: str) -> None:
         assert [one.kind for one in found] == (["damaged"] if "sequence" in value else [])
 
 
+async def test_the_number_of_an_objects_last_commit(directory: Path) -> None:
+    async with bunflare.open(directory) as state:
+        await state.durable_objects(Box).get_by_name("one").fill()
+    spoil(directory, "UPDATE bunflare_objects SET applied = 'many'")
+    async with bunflare.open(directory) as state:
+        with pytest.raises(bunflare.ValueCorrupt, match="damaged"):
+            await state.durable_objects(Box).get_by_name("one").look()
+        assert [one.kind for one in (await state.check()).problems] == ["damaged"]
+
+
 async def test_states_that_are_kept(directory: Path) -> None:
     for number in range(3):
         async with bunflare.open(directory) as state:

@@ -138,9 +138,9 @@ class ObjectData(Values):
         layer.entries.update(entries.items() - present.items())
         text = self._under_way(layer)
         if copy is not None:
-            row = store.describe(self._database.view, self._namespace, self.digits)
+            applied = store.applied(self._database.view, self._namespace, self.digits)
             self.file = self._open()
-            more.sequence = self.file.replace(copy, text, row[2] if row else 0)
+            more.sequence = self.file.replace(copy, text, applied)
         elif os.path.exists(self._path):  # noqa: PTH110
             self.file = self._open()
             more.sequence = self.file.clear(text)
@@ -157,8 +157,8 @@ class ObjectData(Values):
             self._schedule()
 
     def _recover(self, file: ObjectFile) -> None:
-        row = store.describe(self._database.view, self._namespace, self.digits)
-        if file.sequence > (row[2] if row else 0) and not self.flying:
+        applied = store.applied(self._database.view, self._namespace, self.digits)
+        if file.sequence > applied and not self.flying:
             layer = Layer()
             more = layer.more()
             try:

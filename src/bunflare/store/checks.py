@@ -305,13 +305,12 @@ def _objects(view: Transaction, directory: Directory, notes: list[Problem]) -> I
         digits = file.removesuffix(".sqlite")
         try:
             sequence = redo_sequence(directory.path / name)
+            applied = objects.applied(view, namespace, digits)
         except DatabaseError:
             continue  # which is found where SQLite's files are checked
         except ValueCorrupt as error:
             yield Problem("objects", "damaged", namespace, digits, str(error), None)
             continue
-        row = objects.describe(view, namespace, digits)
-        applied = row[2] if row else 0
         if sequence < applied:
             yield Problem(
                 "objects",

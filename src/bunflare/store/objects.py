@@ -6,6 +6,7 @@ first of its data, and keeps the name that the id was made from.
 
 from __future__ import annotations
 
+from ..errors import ValueCorrupt
 from . import object_bookmarks, object_history
 from .connection import Row
 from .object_bookmarks import BOOKMARKS
@@ -327,6 +328,15 @@ def due(view: View, namespace: str, limit: int) -> list[Row]:
 def describe(view: View, namespace: str, id: str) -> Row | None:
     """``(name, created_at, applied)`` of an object."""
     return view.one(_OBJECT, (namespace, id))
+
+
+def applied(view: View, namespace: str, id: str) -> int:
+    """The last commit of its SQL file whose changes are in the rows. Raises `ValueCorrupt`."""
+    row = describe(view, namespace, id)
+    found = 0 if row is None else row[2]
+    if not isinstance(found, int):
+        raise ValueCorrupt("the number of an object's last commit is damaged")
+    return found
 
 
 def known(view: View, namespace: str, id: str) -> bool:
