@@ -102,7 +102,7 @@ def _busy(state: bunflare.State) -> bool:
     return any(
         event._coroutine is None
         for actor in state._objects["Box"].actors.values()
-        for event in actor.running or ()
+        for event in actor.running
     )
 
 

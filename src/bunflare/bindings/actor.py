@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import DurableObjectAbort, DurableObjectReset
@@ -53,6 +53,7 @@ class Actor:
         "_held",
         "_loop",
         "_queue",
+        "_running",
         "background",
         "broken",
         "clock",
@@ -63,7 +64,6 @@ class Actor:
         "host",
         "instance",
         "outdated",
-        "running",
         "section",
         "seen",
         "sockets",
@@ -88,7 +88,8 @@ class Actor:
         self._blocked: list[Section] | None = None
         self._held: list[asyncio.Future[None]] | None = None
         self._queue: list[Event] | None = None
-        self.running: set[Event] | None = None
+        # Mostly one at a time.
+        self._running: Event | set[Event] | None = None
         self.background: set[asyncio.Future[Any]] | None = None
         #: What was said on WebSockets last, until it may leave.
         self.held_words: Held | None = None
@@ -120,10 +121,13 @@ class Actor:
                 self._queue = []
             self._queue.append(event)
             return
-        if self.running is None:
-            self.running = {event}
+        running = self._running
+        if running is None:
+            self._running = event
+        elif isinstance(running, set):
+            running.add(event)
         else:
-            self.running.add(event)
+            self._running = {running, event}
         event.context = self._context.copy()
         turn = self.turns.turn
         if turn is None:
@@ -134,10 +138,25 @@ class Actor:
 
     def again(self, event: Event) -> None:
         """Deliver an event that has not begun, since one before it has to wait."""
-        if self.running is not None:
-            self.running.discard(event)
+        self.over(event)
         if self.broken is None:
             self.deliver(event)
+
+    def over(self, event: Event) -> None:
+        """The event runs no more."""
+        running = self._running
+        if running is event:
+            self._running = None
+        elif isinstance(running, set):
+            running.discard(event)
+
+    @property
+    def running(self) -> Collection[Event]:
+        """The events that have been delivered and are not over."""
+        running = self._running
+        if running is None:
+            return ()
+        return tuple(running) if isinstance(running, set) else (running,)
 
     def enter(self, start: Callable[[Any], Any]) -> None:
         """Run ``start(instance)`` as an event that nobody waits for."""
@@ -288,10 +307,10 @@ class Actor:
         if self.broken is not None:
             return
         self.broken = error
-        running, self.running = self.running, None
+        running, self._running = self.running, None
         queue, self._queue = self._queue, None
         current = asyncio.current_task()
-        for event in (*(running or ()), *(queue or ())):
+        for event in (*running, *(queue or ())):
             settle(event.reply, None, error)
             # Of those that share one, the others will not begin.
             task = event.begun_in()
@@ -326,7 +345,7 @@ class Actor:
 
     def under_way(self) -> list[asyncio.Future[Any]]:
         """What has to be awaited before the object is idle; more may follow."""
-        tasks = {event.task for event in self.running or ()}
+        tasks = {event.task for event in self.running}
         found: list[asyncio.Future[Any]] = [task for task in tasks if task is not None]
         found += [section.task for section in (self.section,) if section and section.task]
         written = self.data.confirmed()
@@ -336,7 +355,7 @@ class Actor:
     def idle(self) -> bool:
         """Whether nothing is under way."""
         return not (
-            self.running
+            self._running
             or self._queue
             or self.section is not None
             or self.background

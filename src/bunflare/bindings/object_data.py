@@ -114,8 +114,7 @@ class ObjectData(Values):
             try:
                 self._recover(file)
             except ValueCorrupt:
-                self.file = None
-                file.close()
+                self._close_file()
                 raise
             for level, _ in enumerate(self.below, 1):
                 self.file.savepoint(level)
@@ -417,8 +416,11 @@ class ObjectData(Values):
         """Forget what was not sent, and let go of the SQL file."""
         self.end_aside()
         self._failed = self._failed or RuntimeError("this object's storage was closed")
+        self._close_file()
+        self._actor = None
+
+    def _close_file(self) -> None:
         if self.file is not None:
             self.file.close()
             self.file = None
             self.host.files.closed(self.digits)
-        self._actor = None

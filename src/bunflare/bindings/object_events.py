@@ -150,8 +150,7 @@ class Event(Coroutine[Any, Any, None]):
         actor = self.actor
         self.task = None
         actor.used = True
-        if actor.running is not None:
-            actor.running.discard(self)
+        actor.over(self)
         broken = actor.broken
         if broken is None:
             try:

@@ -296,7 +296,7 @@ class ObjectHost:
         actor.data = ObjectData(self, actor, name, self._landing.pop(digits, None))
         self.actors[digits] = actor
         own = DurableObjectId(digits, name, id.jurisdiction)
-        state = DurableObjectState(actor, own, lambda: self.sockets.of(own), self.sqlite)
+        state = DurableObjectState(actor, own, self.sockets, self.sqlite)
         try:
             actor.construct(lambda: self.made(state, self._env))
         except Exception as error:

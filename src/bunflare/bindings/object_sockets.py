@@ -276,7 +276,10 @@ class SocketMethods:
     https://developers.cloudflare.com/durable-objects/api/state/
     """
 
-    _sockets: Callable[[], ObjectSockets]
+    __slots__ = ()
+
+    def _sockets(self) -> ObjectSockets:
+        raise NotImplementedError
 
     def accept_web_socket(self, web_socket: WebSocket, tags: Iterable[str] | None = None) -> None:
         """Have what comes in handled by ``web_socket_message``, ``web_socket_close`` and

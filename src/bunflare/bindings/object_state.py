@@ -16,7 +16,7 @@ from .object_storage import DurableObjectStorage
 if TYPE_CHECKING:
     from .actor import Actor
     from .object_ids import DurableObjectId
-    from .object_sockets import ObjectSockets
+    from .object_sockets import HostSockets, ObjectSockets
 
 T = TypeVar("T")
 
@@ -24,21 +24,24 @@ T = TypeVar("T")
 class DurableObjectState(SocketMethods):
     """An object's context."""
 
-    __slots__ = ("_actor", "_props", "_sockets", "id", "storage")
+    __slots__ = ("_actor", "_all_sockets", "_props", "id", "storage")
 
     def __init__(
         self,
         actor: Actor,
         id: DurableObjectId,
-        sockets: Callable[[], ObjectSockets],
+        sockets: HostSockets,
         sqlite: bool,
     ) -> None:
         self._actor = actor
-        self._sockets = sockets
+        self._all_sockets = sockets
         self.id = id
         made = DurableObjectStorage if sqlite else KeyValueStorage
         self.storage = made(actor, actor.data)
         self._props: dict[str, Any] | None = None
+
+    def _sockets(self) -> ObjectSockets:
+        return self._all_sockets.of(self.id)
 
     @property
     def props(self) -> dict[str, Any]:
