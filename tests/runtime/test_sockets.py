@@ -354,16 +354,24 @@ async def test_a_socket_is_passed_through(server: Server, client: aiohttp.Client
         assert await _end(ws) == (4001, "as asked")
 
 
-async def test_a_client_that_does_not_read_is_cut_off(
-    server: Server, client: aiohttp.ClientSession
-) -> None:
-    async with client.ws_connect(_url(server, "echo"), max_msg_size=0) as ws:
-        await ws.send_str("flood")
+_HANDSHAKE = (
+    b"GET /echo HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+async def test_a_client_that_does_not_read_is_cut_off(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as raw:
+        raw.sendall(_HANDSHAKE)
+        assert raw.recv(10_000).startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+        raw.sendall(b"\x81\x85\x00\x00\x00\x00flood")
+        # It has begun to send, and what comes after is heard when all is sent.
+        raw.recv(1, socket.MSG_PEEK)
+        assert server.text("/echo") == "Expected Upgrade: websocket"
         received = 0
-        while (await ws.receive(timeout=PATIENCE)).type is aiohttp.WSMsgType.TEXT:
-            received += 1
-        assert received < 200
-    assert server.text("/echo") == "Expected Upgrade: websocket"
+        while data := raw.recv(1_000_000):
+            received += len(data)
+        assert received < 200_000_000
 
 
 @pytest.mark.parametrize(
@@ -379,12 +387,8 @@ async def test_a_client_that_does_not_read_is_cut_off(
     ],
 )
 async def test_nonsense_ends_the_connection_and_nothing_else(server: Server, data: bytes) -> None:
-    asking = (
-        "GET /echo HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
     with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as raw:
-        raw.sendall(asking.encode())
+        raw.sendall(_HANDSHAKE)
         assert raw.recv(10_000).startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
         raw.sendall(data)
         while raw.recv(10_000):
