@@ -89,6 +89,22 @@ async def test_what_other_writes_of_the_process_change_is_seen(
     assert await box.get("key") is None
 
 
+async def test_what_was_written_while_the_reader_was_renewed_is_seen(
+    state: bunflare.State, box: Any, directory: Path
+) -> None:
+    for value in range(5):
+        await box.put("key", "own")
+        assert await box.get("key") == "own"
+        for _ in range(value):
+            # Each reader begins to count anew.
+            state.database.renew_readers()
+            await box.get("missing")
+        state.database.renew_readers()
+        with other_program(directory) as run:
+            run(READ)
+        assert await box.get("key") == "other"
+
+
 async def test_deleted_and_undone_is_as_it_was(box: Any) -> None:
     await box.put("a", 1)
     await box.put("b", 2)
