@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import bunflare
@@ -28,7 +29,12 @@ async def test_a_worker_sees_the_platforms_names_and_plain_rows(
     assert await db.prepare("SELECT a FROM t").first("a") == 1
     raw = await db.prepare("SELECT a FROM t").raw({"columnNames": True})
     assert raw == [["a"], [1], [2]]
-    assert isinstance(await db.prepare("SELECT x'00ff' AS b").first("b"), memoryview)
+    # Blobs are lists of numbers there, which go back in as they came.
+    blob = db.prepare("SELECT ? AS b, x'00ff' AS c")
+    assert await blob.bind([0, 255]).first("b") == [0, 255]
+    assert (await blob.bind(b"x").all()).results[0].to_py() == {"b": [120], "c": [0, 255]}
+    assert await blob.bind([1]).raw() == [[[1], [0, 255]]]
+    assert json.dumps((await blob.bind([]).all()).results) == '[{"b": [], "c": [0, 255]}]'
     session = db.withSession("first-primary")
     assert (await session.prepare("SELECT 1 AS one").run()).results[0].one == 1
     assert isinstance(session.getBookmark(), str)

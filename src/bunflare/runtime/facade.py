@@ -47,6 +47,8 @@ class Edge:
     shown: tuple[type, ...] = ()
     #: Whether the SDK leaves some dates as JavaScript's.
     javascript_dates: bool = False
+    #: Whether bytes in a result come as a list of numbers, not as a buffer.
+    numbers: bool = False
 
 
 class BindingFacade:
@@ -123,7 +125,7 @@ class BindingFacade:
         if isinstance(value, self._edge.shown):
             return ResultFacade(value, self._edge)
         if isinstance(value, bytes | bytearray):
-            return memoryview(value)
+            return JsArray(value) if self._edge.numbers else memoryview(value)
         if isinstance(value, Mapping):
             return JsDict({name: self._result(item) for name, item in value.items()})
         if isinstance(value, list):
@@ -247,5 +249,6 @@ D1 = Edge(
     checked=True,
     options_at={"raw": 0},
     wire_names=_names(D1Meta) | _names(D1Timings),
+    numbers=True,
     shown=(D1PreparedStatement, D1DatabaseSession),
 )
