@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
 import pytest
 
+from bunflare.store import told
 from bunflare.store.told import tell
 
 
@@ -40,6 +42,30 @@ async def test_all_are_called_in_order_and_no_sooner_than_the_loop_turns() -> No
         for number in range(3)
         for callback in "ab"
     ]
+
+
+@pytest.mark.parametrize("kind", ["asyncio's in Python", "another's"])
+async def test_futures_of_other_kinds_are_told_too(kind: str) -> None:
+    from asyncio.futures import _PyFuture  # type: ignore[attr-defined]
+
+    class Closed(_PyFuture):  # type: ignore[misc]
+        """One that keeps to itself who waits for it."""
+
+        def __getattribute__(self, name: str) -> Any:
+            if name == "_callbacks" and sys._getframe(1).f_globals["__name__"] == told.__name__:
+                raise AttributeError(name)
+            return super().__getattribute__(name)
+
+    made = Closed if kind == "another's" else _PyFuture
+    several = [made(loop=asyncio.get_running_loop()) for _ in range(2)]
+    heard: list[Any] = []
+    for number, future in enumerate(several):
+        for callback in "ab":
+            future.add_done_callback(lambda _, say=(number, callback): heard.append(say))
+    tell(asyncio.get_running_loop(), [(future, 5, None) for future in several])
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert heard == [(0, "a"), (0, "b"), (1, "a"), (1, "b")]
 
 
 async def test_tasks_go_on_and_each_sees_its_own_context() -> None:

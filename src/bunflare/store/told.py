@@ -29,9 +29,12 @@ def tell(loop: asyncio.AbstractEventLoop, told: Sequence[Outcome]) -> None:
     for future, result, error in told:
         if future.done():
             continue  # given up
-        for callback, context in future._callbacks or ():
-            future.remove_done_callback(callback)
-            calls.append((callback, future, context))
+        # An event loop may have futures of its own, which ask it for turns themselves.
+        waiting = getattr(future, "_callbacks", None)
+        if waiting:
+            for callback, context in tuple(waiting):
+                future.remove_done_callback(callback)
+                calls.append((callback, future, context))
         if error is None:
             future.set_result(result)
         else:
